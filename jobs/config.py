@@ -1,0 +1,214 @@
+"""The config: one complete YAML read into frozen settings. An unknown key is refused with the nearest known one."""
+
+from __future__ import annotations
+
+import datetime
+import difflib
+import os
+import tempfile
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError, model_validator
+
+from jobs.storage import Root, parse_root
+from model.errors import ReviewriskError
+from model.settings import AttributionSettings, ModelSettings, PromotionSettings, ScoringSettings, Settings
+
+
+class PathSettings(Settings):
+    """Where things lie. `root` is overridden by the environment variable REVIEWRISK_ROOT."""
+
+    root: str
+    warehouse: str | None = Field(None, description="DuckDB file that dbt builds; None: <root>/warehouse/reviewrisk.duckdb.")
+    scratch: str | None = Field(None, description="Local folder for checkpoints and unpacked bundles; None: <root>/work, or a temporary folder for s3.")
+
+
+class StorageSettings(Settings):
+    """How an s3 root is reached. Secrets stand in environment variables; the config has only their names."""
+
+    endpoint_url: str | None = None
+    region: str | None = None
+    access_key_id_env: str = "AWS_ACCESS_KEY_ID"
+    secret_access_key_env: str = "AWS_SECRET_ACCESS_KEY"
+    session_token_env: str = "AWS_SESSION_TOKEN"
+
+
+class SparkSettings(Settings):
+    """The Spark session. Under spark-submit, `master` and memory given there win."""
+
+    master: str = "local[2]"
+    driver_memory: str = "4g"
+    shuffle_partitions: int = Field(8, ge=1)
+    records_per_batch: int = Field(2000, ge=1, description="Rows of one Arrow batch at most.")
+    bytes_per_batch: str = Field("16m", description="Size of one Arrow batch at most: long texts must not kill a worker.")
+    options: dict[str, str] = Field(default_factory=dict, description="Any further Spark options, by their full names.")
+
+
+class IngestSettings(Settings):
+    """What an ingested file may hold."""
+
+    max_rejected_share: float = Field(0.01, ge=0, le=1, description="A file with a greater share of rejected lines is refused whole.")
+
+
+class SplitSettings(Settings):
+    """The temporal splits, fixed once when the corpus is built. Rows after test_end are `live`."""
+
+    mode: Literal["given", "auto"] = "auto"
+    train_end: datetime.date | None = None
+    validation_end: datetime.date | None = None
+    test_end: datetime.date | None = None
+    train_share: float = Field(0.7, gt=0, lt=1, description="auto: share of the oldest rows that train.")
+    validation_share: float = Field(0.15, gt=0, lt=1, description="auto: share of the rows after them; the rest is test.")
+
+    @model_validator(mode="after")
+    def _complete(self) -> SplitSettings:
+        dates = (self.train_end, self.validation_end, self.test_end)
+        if self.mode == "auto" and any(dates):
+            raise ValueError("mode is auto, so train_end, validation_end and test_end must be left out (or set mode: given)")
+        if self.mode == "auto" and self.train_share + self.validation_share >= 1:
+            raise ValueError("train_share + validation_share must leave something for the test split")
+        if self.mode == "given":
+            if self.train_end is None or self.validation_end is None or self.test_end is None:
+                raise ValueError("mode is given, so train_end, validation_end and test_end are all needed")
+            if not self.train_end < self.validation_end < self.test_end:
+                raise ValueError("train_end < validation_end < test_end must hold")
+        return self
+
+
+class SampleSettings(Settings):
+    """The synthetic reviews of the demo."""
+
+    rows: int = Field(20_000, ge=500)
+    seed: int = 17
+
+
+class ScoreSettings(ScoringSettings):
+    """Scoring on Spark: the engine's settings and the size of tasks and commits."""
+
+    rows_per_task: int = Field(1000, ge=1, description="Rows of one Spark task: small enough for a moving progress line.")
+    rows_per_commit: int = Field(250_000, ge=1, description="Whole months are published together up to so many rows; a killed job loses at most those.")
+
+
+class ExplainSettings(AttributionSettings):
+    """Explaining on Spark: the dearest step, so it is bounded. Newest reviews first; what is left over is said."""
+
+    months: int | None = Field(None, ge=1, description="Only reviews of so many newest months that hold scored reviews; None: all.")
+    max_rows: int | None = Field(None, ge=1, description="At most so many reviews a run; None: all.")
+    rows_per_task: int = Field(24, ge=1)
+    rows_per_commit: int = Field(2_000, ge=1)
+
+
+class ReportSettings(Settings):
+    """What the printed report shows."""
+
+    months: int = Field(6, ge=1)
+    products: int = Field(5, ge=1)
+    words: int = Field(10, ge=1)
+    minimum_reviews: int = Field(20, ge=1, description="Products with fewer labelled reviews are not ranked.")
+
+
+class PublishedFigures(Settings):
+    """Somebody's published result, to stand beside what a run gives. It changes nothing in a run."""
+
+    source: str
+    status: str
+    rows: int
+    auc: float
+    f1: float
+    ece: float
+    baseline_auc: float
+    baseline_f1: float
+    trainable_parameters: int
+    total_parameters: int
+    tolerance_auc: float
+    tolerance_f1: float
+    tolerance_ece: float
+
+
+class Config(Settings):
+    """Everything a command needs to know."""
+
+    paths: PathSettings
+    storage: StorageSettings = StorageSettings()
+    spark: SparkSettings = SparkSettings()
+    sample: SampleSettings = SampleSettings()
+    ingest: IngestSettings = IngestSettings()
+    splits: SplitSettings = SplitSettings()
+    model: ModelSettings = ModelSettings()
+    promotion: PromotionSettings = PromotionSettings()
+    score: ScoreSettings = ScoreSettings()
+    explain: ExplainSettings = ExplainSettings()
+    report: ReportSettings = ReportSettings()
+    reference: PublishedFigures | None = None
+
+    @property
+    def root(self) -> Root:
+        return parse_root(self.paths.root, self.storage)
+
+    @property
+    def scratch(self) -> Path:
+        """A local folder for what may be lost."""
+        if self.paths.scratch:
+            return Path(self.paths.scratch).expanduser().resolve()
+        root = self.root
+        return root.local_path / "work" if root.is_local else Path(tempfile.gettempdir()) / "reviewrisk"
+
+    @property
+    def warehouse(self) -> Path | None:
+        """The DuckDB file given in the config, if one is."""
+        return Path(self.paths.warehouse).expanduser().resolve() if self.paths.warehouse else None
+
+
+def load_config(path: Path | None) -> Config:
+    """The settings of a YAML file, with REVIEWRISK_ROOT over `paths.root`; without a file, defaults around REVIEWRISK_ROOT."""
+    root = os.environ.get("REVIEWRISK_ROOT")
+    if path is None:
+        if not root:
+            raise ReviewriskError("Name a config by --conf FILE (conf/local.yml is a start), or a root in the environment variable REVIEWRISK_ROOT.")
+        return _validated({"paths": {"root": root}}, "REVIEWRISK_ROOT")
+    values = _read_yaml(path)
+    if root:
+        values["paths"] = {**(values.get("paths") or {}), "root": root}
+    return _validated(values, str(path))
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ReviewriskError(f"There is no config {path}. The ones that come with reviewrisk: demo, local, nightly, reference, test.") from None
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        raise ReviewriskError(f"The config {path} cannot be read: {error}") from None
+    if not isinstance(values, dict):
+        raise ReviewriskError(f"The config {path} holds no settings: it must be a YAML mapping such as conf/local.yml.")
+    return values
+
+
+def _validated(values: dict[str, Any], source: str) -> Config:
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        problems = "\n".join(f"  {_problem(detail)}" for detail in error.errors())
+        raise ReviewriskError(f"The config {source} is not valid:\n{problems}") from None
+
+
+def _problem(detail: Any) -> str:
+    location = tuple(str(part) for part in detail["loc"])
+    key = ".".join(location)
+    if detail["type"] == "extra_forbidden":
+        known = _known_keys(location[:-1])
+        nearest = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.0)
+        return f"{key}: unknown key; the nearest known one is {'.'.join((*location[:-1], *nearest))!r}"
+    return f"{key}: {detail['msg']}" + ("" if detail["type"] == "missing" else f" (it is {detail['input']!r})")
+
+
+def _known_keys(location: tuple[str, ...]) -> list[str]:
+    """The keys that a section of the config may have."""
+    section: type[BaseModel] = Config
+    for part in location:
+        annotation = section.model_fields[part].annotation
+        candidates = [kind for kind in (annotation, *getattr(annotation, "__args__", ())) if isinstance(kind, type) and issubclass(kind, BaseModel)]
+        section = candidates[0]
+    return list(section.model_fields)

@@ -1,0 +1,86 @@
+"""The Spark session: UTC, bounded Arrow batches, a quiet log, and Python workers that find this package."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from jobs.config import SparkSettings
+from jobs.java import use_java
+from jobs.resources import resource_folder
+from model.errors import ReviewriskError
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+Report = Callable[[str], None]
+
+
+def build_session(settings: SparkSettings) -> SparkSession:
+    """The running session, or a new one. Under spark-submit what it was given there wins over `settings`."""
+    use_java()
+    # Workers forked from a multi-threaded parent deadlock in the tokenizer's own threads; Spark's tasks are the parallelism here.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    try:
+        from pyspark.conf import SparkConf
+        from pyspark.sql import SparkSession
+    except ImportError:
+        raise ReviewriskError("This step needs Spark: pip install 'reviewrisk[spark]'.") from None
+    conf = SparkConf()
+    for key, value in _options(settings).items():
+        conf.setIfMissing(key, value)
+    session = SparkSession.builder.config(conf=conf).getOrCreate()
+    session.sparkContext.setLogLevel("ERROR")
+    return session
+
+
+def _options(settings: SparkSettings) -> dict[str, str]:
+    log = (resource_folder("conf") / "log4j2.properties").as_uri()
+    return {
+        "spark.app.name": "reviewrisk",
+        "spark.master": settings.master,
+        "spark.driver.memory": settings.driver_memory,
+        "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile={log}",
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+        "spark.sql.session.timeZone": "UTC",
+        "spark.sql.shuffle.partitions": str(settings.shuffle_partitions),
+        "spark.sql.execution.arrow.maxRecordsPerBatch": str(settings.records_per_batch),
+        "spark.sql.execution.arrow.maxBytesPerBatch": settings.bytes_per_batch,
+        "spark.executorEnv.TOKENIZERS_PARALLELISM": "false",
+        **settings.options,
+    }
+
+
+@contextmanager
+def progress(spark: SparkSession, label: str, report: Report, every_seconds: float = 5.0) -> Iterator[None]:
+    """While the block runs, a line every few seconds says how many of the started stages' tasks are done."""
+    stop = threading.Event()
+    started = time.monotonic()
+
+    def watch() -> None:
+        while not stop.wait(every_seconds):
+            done, total = _tasks(spark)
+            report(f"  {label}: {done:,} of {total:,} tasks of this step done, {time.monotonic() - started:,.0f} s")
+
+    thread = threading.Thread(target=watch, daemon=True, name=f"progress-{label}")
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def _tasks(spark: SparkSession) -> tuple[int, int]:
+    """Tasks done and in all of the stages that run now."""
+    tracker = spark.sparkContext.statusTracker()
+    stages = [tracker.getStageInfo(stage) for stage in tracker.getActiveStageIds()]
+    known = [stage for stage in stages if stage is not None]
+    return sum(stage.numCompletedTasks for stage in known), sum(stage.numTasks for stage in known)
