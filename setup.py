@@ -23,6 +23,7 @@ DEVELOP = [
     "sqlfluff>=4",
     "sqlfluff-templater-dbt>=4",
     "types-PyYAML",
+    "zstandard>=0.23",
 ]
 
 

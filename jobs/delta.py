@@ -110,13 +110,18 @@ def write_files(batches: Iterable[pa.RecordBatch], root: Root, table: Table, run
         yield writer.close()
 
 
+def conform(rows: pa.Table, table: Table) -> pa.Table:
+    """The rows with just the table's columns, in its types; an error names a required column that has a null."""
+    for column in table.schema:
+        if not column.nullable and rows[column.name].null_count:
+            raise ReviewriskError(f"{table.name}.{column.name} may not be null, and {rows[column.name].null_count} rows to be written have no value.")
+    return rows.select(table.schema.names).cast(table.schema)
+
+
 def _runs(batches: Iterable[pa.RecordBatch], table: Table) -> Iterator[tuple[dict[str, str], pa.Table]]:
     """Stretches of rows with the same partition values, with all of the table's columns checked."""
     for batch in batches:
-        rows = pa.Table.from_batches([batch]).select(table.schema.names).cast(table.schema)
-        for column in table.schema:
-            if not column.nullable and rows[column.name].null_count:
-                raise ReviewriskError(f"{table.name}.{column.name} may not be null, and {rows[column.name].null_count} rows to be written have no value.")
+        rows = conform(pa.Table.from_batches([batch]), table)
         keys = list(zip(*(rows[name].to_pylist() for name in table.partition_by), strict=True)) or [()] * len(rows)
         start = 0
         for key, stretch in groupby(keys):

@@ -60,6 +60,9 @@ class Root:
         if self.is_local:
             return fs.LocalFileSystem()
         endpoint = urlsplit(self.storage.endpoint_url or "")
+        if endpoint.netloc:
+            # Stores that only resemble S3 keep the checksum that AWS's client appends by default as part of the file.
+            os.environ.setdefault("AWS_REQUEST_CHECKSUM_CALCULATION", "when_required")
         return fs.S3FileSystem(
             endpoint_override=endpoint.netloc or None,
             scheme=endpoint.scheme or None,

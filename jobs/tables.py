@@ -94,7 +94,7 @@ def stage_frame(frame: DataFrame, root: Root, name: str, run_id: str, scope: Sco
 def stage_arrow(rows: pa.Table, root: Root, name: str, run_id: str, scope: Scope | None = None) -> Staged:
     """Write rows that lie on the driver as files of a table."""
     table = TABLES[name]
-    rows = rows.select(table.schema.names).cast(table.schema)
+    rows = delta.conform(rows, table)
     if table.partition_by:
         rows = rows.sort_by([(column, "ascending") for column in table.partition_by])
     batches = rows.combine_chunks().to_batches()
@@ -135,7 +135,7 @@ def replace_rows(root: Root, name: str, run_id: str, build: Callable[[pa.Table],
 
 
 def _sorted(rows: pa.Table, table: Table) -> pa.Table:
-    return rows.select(table.schema.names).cast(table.schema).combine_chunks().sort_by([(column, "ascending") for column in table.key])
+    return delta.conform(rows, table).combine_chunks().sort_by([(column, "ascending") for column in table.key])
 
 
 def append_row(root: Root, name: str, row: dict[str, Any]) -> None:

@@ -1,0 +1,55 @@
+"""sql/checks against staged rows before a commit, and against the published tables."""
+
+from __future__ import annotations
+
+import duckdb
+import pyarrow.dataset as ds
+
+from jobs import delta
+from jobs.delta import Staged
+from jobs.config import Config
+from jobs.query import CheckFailure, open_warehouse, run_checks
+from jobs.resources import resource_folder
+from jobs.schemas import Table
+from jobs.session import Report
+from jobs.storage import Root
+from model.errors import ReviewriskError
+
+
+def check_staged(root: Root, table: Table, staged: Staged) -> None:
+    """Raise where the staged rows of a table break a check of sql/checks/staged, or do not add up to the rows that the tasks wrote."""
+    if not staged.files:
+        return
+    base = root.path_on_filesystem(delta.table_uri(root, table.name))
+    partitioning = ds.partitioning(table.schema.empty_table().select(table.partition_by).schema, flavor="hive") if table.partition_by else None
+    rows = ds.dataset(
+        [f"{base}/{file.path}" for file in staged.files],
+        table.schema,
+        "parquet",
+        root.filesystem(),
+        partitioning,
+        partition_base_dir=base,
+    )
+    with duckdb.connect() as connection:
+        connection.register(table.name, rows)
+        counted = connection.table(table.name).count("*").fetchone()
+        if counted is None or counted[0] != staged.rows:
+            raise ReviewriskError(f"{table.name}: the tasks wrote {staged.rows} rows and the staged files hold {counted and counted[0]}; nothing was published.")
+        files = sorted((resource_folder("sql") / "checks" / "staged").glob(f"{table.name}__*.sql"))
+        failures = run_checks(connection, files)
+    if failures:
+        raise ReviewriskError(f"{table.name}: the rows to be published break these checks, so nothing was published:\n{_shown(failures)}")
+
+
+def run_published_checks(config: Config, report: Report) -> None:
+    """Run every check on the published tables; raise where one gives a row back."""
+    files = sorted((resource_folder("sql") / "checks").rglob("*.sql"))
+    with open_warehouse(config.root, config.warehouse) as connection:
+        failures = run_checks(connection, files)
+    if failures:
+        raise ReviewriskError(f"{len(failures)} of {len(files)} checks found rows in the tables of {config.root.uri}:\n{_shown(failures)}")
+    report(f"  {len(files)} checks, no row found")
+
+
+def _shown(failures: list[CheckFailure]) -> str:
+    return "\n".join(f"  {failure.name} ({failure.rows:,} rows): {failure.meaning}" for failure in failures)

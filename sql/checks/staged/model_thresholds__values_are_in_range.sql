@@ -1,0 +1,17 @@
+-- A row is a threshold, or a figure at it, outside 0 to 1.
+select
+    model_version,
+    threshold_name,
+    threshold,
+    precision,
+    recall,
+    f1,
+    flagged_share
+from model_thresholds
+where
+    threshold not between 0 and 1
+    or precision not between 0 and 1
+    or recall not between 0 and 1
+    or f1 not between 0 and 1
+    or flagged_share not between 0 and 1
+    or threshold_name = ''

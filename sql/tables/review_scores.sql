@@ -1,0 +1,20 @@
+-- Key: model_version, review_id (unique; see sql/checks). Generated from jobs/schemas.py: change it there.
+create table if not exists review_scores (
+    model_version string not null comment 'The model; see models.',
+    review_id string not null comment 'The review; see reviews.',
+    review_month date not null comment 'First day of the month of review_date; a partition.',
+    text_hash string not null comment 'sha256 of the stored headline and body: tells whether the text changed.',
+    logit double comment 'Log-odds of dissatisfaction before calibration; null where error is set.',
+    raw_probability double comment 'Sigmoid of logit; null where error is set.',
+    probability double comment 'Calibrated probability of 1-2 stars, given not 3; null where error is set.',
+    token_count int comment 'Tokens before truncation, [CLS] and [SEP] included.',
+    is_truncated boolean comment 'The text was longer than the model reads.',
+    engine string not null comment 'What computed it, such as torch.',
+    precision string not null comment 'Arithmetic of the encoder: float32 or bfloat16.',
+    error string comment 'Why the row could not be scored; null where it was.',
+    scored_at timestamp not null comment 'When the row was scored.',
+    run_id string not null comment 'The run that wrote the row; see job_runs.'
+)
+using delta
+partitioned by (model_version, review_month)
+comment 'What a model says of a review. One row per model_version and review_id; 3-star and empty reviews included.';

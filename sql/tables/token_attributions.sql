@@ -1,0 +1,22 @@
+-- Key: model_version, review_id, attribution_rank (unique; see sql/checks). Generated from jobs/schemas.py: change it there.
+create table if not exists token_attributions (
+    model_version string not null comment 'The model; see models.',
+    review_id string not null comment 'The review; see reviews.',
+    review_month date not null comment 'First day of the month of review_date; a partition.',
+    text_hash string not null comment 'sha256 of the stored headline and body: tells whether the text changed.',
+    attribution_rank int not null comment '1 is the greatest absolute attribution.',
+    word string not null comment 'The word as it stands in the text.',
+    field string not null comment 'headline or body.',
+    char_start int not null comment 'First character of the word in the stored field, from 0.',
+    char_end int not null comment 'One past the word\'s last character.',
+    attribution double not null comment 'Share of the logit: above 0 towards dissatisfied, below 0 towards satisfied.',
+    method string not null comment 'integrated_gradients.',
+    nodes int not null comment 'Gauss-Legendre nodes used.',
+    convergence_delta double not null comment 'Sum of all attributions minus the change in logit.',
+    is_converged boolean not null comment '|convergence_delta| is below the limit; false: the cap of nodes was reached.',
+    explained_at timestamp not null comment 'When the row was computed.',
+    run_id string not null comment 'The run that wrote the row; see job_runs.'
+)
+using delta
+partitioned by (model_version, review_month)
+comment 'The words that moved a flagged review\'s logit most. One row per model_version, review_id and attribution_rank.';

@@ -1,0 +1,40 @@
+"""One Spark session for all tests, and a root of its own for each."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobs.config import Config, load_config
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    from jobs.session import build_session
+
+    config = load_config(Path(__file__).parents[1] / "conf" / "test.yml")
+    session = build_session(config.spark)
+    yield session
+    session.stop()
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
+    """conf/test.yml around a root of the test's own."""
+    monkeypatch.setenv("REVIEWRISK_ROOT", str(tmp_path / "root"))
+    return load_config(Path(__file__).parents[1] / "conf" / "test.yml")
+
+
+def real_data(name: str) -> Path:
+    """A file of real reviews; the test is skipped where the folder is not there."""
+    path = SHARED_DATA / name
+    if not path.exists():
+        pytest.skip(f"real reviews are not at hand: {name} is looked for in the folder shared/data beside the checkout")
+    return path
