@@ -91,7 +91,7 @@ class AttributionSettings(Settings):
     nodes: tuple[int, ...] = Field((16, 32, 64, 128), description="Gauss-Legendre nodes, escalated until the delta is small.")
     max_delta: float = Field(0.05, gt=0, description="|sum of attributions - change in logit| below which a review counts as converged.")
     top_words: int = Field(10, ge=1)
-    tokens_per_batch: int = Field(4096, ge=512, description="Padded tokens (rows x nodes x length) per forward and backward pass.")
+    tokens_per_batch: int = Field(2048, ge=512, description="Padded tokens (rows x nodes x length) per forward and backward pass.")
 
     @model_validator(mode="after")
     def _nodes_rise(self) -> AttributionSettings:

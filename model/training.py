@@ -1,0 +1,269 @@
+"""The fine-tuning run: class-weighted cross-entropy with AdamW, early stopping, and going on after a kill."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from peft import PeftModel
+from torch import Tensor
+
+from model.checkpoints import TrainingState, load_state, save_state
+from model.classifier import margin
+from model.data import Batch, TokenisedReviews, batches, class_weights, evaluation_order, training_order
+from model.errors import ReviewriskError
+from model.evaluation import metrics
+from model.files import canonical_json
+from model.hardware import resolve_device, resolve_precision
+from model.settings import ModelSettings, TrainingSettings
+
+Report = Callable[[str], None]
+
+MAX_GRADIENT_NORM = 1.0
+_SECONDS_BETWEEN_LINES = 10.0
+_POINTS_PER_EPOCH = 20
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What the run came to; the model itself holds the best epoch's weights. One history entry per epoch: epoch, train_loss,
+    train_losses (means of 20 stretches of the epoch), validation_loss, f1 (at 0.5), auc, average_precision, ece, brier."""
+
+    history: list[dict[str, Any]]
+    best_epoch: int
+    device: str
+    precision: str
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One training run's fixed parts."""
+
+    adapted: PeftModel
+    optimizer: torch.optim.AdamW
+    settings: TrainingSettings
+    bins: int
+    device: torch.device
+    precision: torch.dtype
+    pad_id: int
+    weights: NDArray[np.float32]
+    report: Report
+
+    @property
+    def trained(self) -> dict[str, Tensor]:
+        return {name: parameter for name, parameter in self.adapted.named_parameters() if parameter.requires_grad}
+
+    def logits(self, batch: Batch) -> Tensor:
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == torch.bfloat16):
+            output: Tensor = self.adapted(
+                input_ids=batch.input_ids.to(self.device, non_blocking=True), attention_mask=batch.attention_mask.to(self.device, non_blocking=True)
+            )
+        return output.float()
+
+
+def train(
+    adapted: PeftModel,
+    training: TokenisedReviews,
+    validation: TokenisedReviews,
+    settings: ModelSettings,
+    pad_id: int,
+    checkpoints: Path,
+    report: Report,
+) -> TrainingResult:
+    """Train the adapter and head in place and leave the epoch with the best validation average precision in them.
+
+    The state at each epoch's end goes under `checkpoints`, which must be this run's own (see `run_fingerprint`): a run that
+    was killed goes on after the last finished epoch, with the same result. Raises ReviewriskError where the loss is not finite.
+    """
+    run = _start(adapted, training, settings, pad_id, report)
+    state = load_state(checkpoints) or TrainingState()
+    _restore(run, state)
+    if state.epoch:
+        report(f"Training goes on after epoch {state.epoch}, which an earlier run finished.")
+    report(_TABLE_HEAD)
+    for entry in state.history:
+        report(_table_line(entry))
+    while state.epoch < run.settings.epochs and state.epoch - state.best_epoch < run.settings.patience:
+        _one_epoch(run, state, training, validation)
+        save_state(checkpoints, state)
+        report(_table_line(state.history[-1]))
+    _copy_into(run.trained, state.best_weights)
+    adapted.eval()
+    report(f"Epoch {state.best_epoch} has the best validation average precision; its weights are kept.")
+    return TrainingResult(state.history, state.best_epoch, str(run.device), str(run.precision).removeprefix("torch."))
+
+
+def run_fingerprint(settings: ModelSettings, backbone_revision: str, training: TokenisedReviews, validation: TokenisedReviews) -> str:
+    """16 hexadecimal digits that differ wherever another result could follow: the name of the run's checkpoint folder."""
+    described = settings.model_dump(mode="json", exclude={"training": {"threads"}})
+    device = resolve_device(settings.training.device)
+    hardware = [device.type, str(resolve_precision(settings.training.precision, device))]
+    identity = [described, backbone_revision, training.fingerprint(), validation.fingerprint(), hardware, torch.__version__]
+    return hashlib.sha256(canonical_json(identity).encode()).hexdigest()[:16]
+
+
+def learning_rate(step: int, steps: int, warmup_share: float, peak: float) -> float:
+    """The rate of step 0 … steps - 1: rises linearly over the warm-up's steps, then falls linearly to 0 at `steps`."""
+    warmup = math.ceil(warmup_share * steps)
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    return peak * (steps - step) / max(1, steps - warmup)
+
+
+def weighted_losses(logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+    """(sum of weight · cross-entropy, sum of weights); their quotient is the class-weighted mean."""
+    weights = batch.weights.to(logits.device)
+    losses = F.cross_entropy(logits, batch.labels.to(logits.device), reduction="none")
+    return (losses * weights).sum(), weights.sum()
+
+
+def _start(adapted: PeftModel, training: TokenisedReviews, settings: ModelSettings, pad_id: int, report: Report) -> _Run:
+    device = resolve_device(settings.training.device)
+    adapted.to(device)
+    trained = [parameter for parameter in adapted.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [parameter for parameter in trained if parameter.ndim > 1], "weight_decay": settings.training.weight_decay},
+        {"params": [parameter for parameter in trained if parameter.ndim <= 1], "weight_decay": 0.0},  # biases
+    ]
+    return _Run(
+        adapted=adapted,
+        optimizer=torch.optim.AdamW(groups, lr=settings.training.learning_rate),
+        settings=settings.training,
+        bins=settings.calibration.bins,
+        device=device,
+        precision=resolve_precision(settings.training.precision, device),
+        pad_id=pad_id,
+        weights=class_weights(training.labels, settings.training.class_weighting),
+        report=report,
+    )
+
+
+def _one_epoch(run: _Run, state: TrainingState, training: TokenisedReviews, validation: TokenisedReviews) -> None:
+    """Train for one epoch, measure, and move the state on."""
+    epoch = state.epoch + 1
+    train_losses, train_loss = _train_epoch(run, training, epoch)
+    entry = {"epoch": epoch, "train_loss": train_loss, "train_losses": train_losses, **_validate(run, validation)}
+    state.epoch, state.history = epoch, [*state.history, entry]
+    state.weights = {name: tensor.detach().clone() for name, tensor in run.trained.items()}
+    state.moments = _moments(run)
+    best = state.history[state.best_epoch - 1]["average_precision"] if state.best_epoch else -math.inf
+    if entry["average_precision"] > best:
+        state.best_epoch, state.best_weights = epoch, state.weights
+
+
+def _train_epoch(run: _Run, training: TokenisedReviews, epoch: int) -> tuple[list[float], float]:
+    """The class-weighted mean losses of the epoch's stretches, and of the whole epoch."""
+    torch.manual_seed(int(np.random.SeedSequence([run.settings.seed, epoch]).generate_state(1)[0]))
+    order = training_order(training.lengths, run.settings.batch_size, run.settings.seed, epoch)
+    steps, stretch_ends = len(order), _stretch_ends(len(order))
+    progress = _Progress(run.report, epoch, run.settings.epochs, steps)
+    sums, stretches = torch.zeros(2, device=run.device), []
+    run.adapted.train()
+    for step, batch in enumerate(batches(training, order, run.settings.batch_size, run.pad_id, run.weights), start=1):
+        sums += _train_step(run, batch, (epoch - 1) * steps + step - 1, run.settings.epochs * steps)
+        if step in stretch_ends:
+            stretches.append(_finite(sums, epoch, step))
+            sums = torch.zeros(2, device=run.device)
+        progress.line(step, len(batch.positions), stretches)
+    losses, weights = np.array(stretches).T
+    return [float(loss) for loss in losses / weights], float(losses.sum() / weights.sum())
+
+
+def _train_step(run: _Run, batch: Batch, step: int, steps: int) -> Tensor:
+    """One update; (sum of weighted losses, sum of weights), on the device."""
+    rate = learning_rate(step, steps, run.settings.warmup_share, run.settings.learning_rate)
+    for group in run.optimizer.param_groups:
+        group["lr"] = rate
+    loss, weight = weighted_losses(run.logits(batch), batch)
+    (loss / weight).backward()  # type: ignore[no-untyped-call]
+    torch.nn.utils.clip_grad_norm_(list(run.trained.values()), MAX_GRADIENT_NORM)
+    run.optimizer.step()
+    run.optimizer.zero_grad(set_to_none=True)
+    return torch.stack([loss.detach(), weight])
+
+
+@torch.inference_mode()
+def _validate(run: _Run, validation: TokenisedReviews) -> dict[str, Any]:
+    """validation_loss and the figures of the raw probability, threshold 0.5."""
+    run.adapted.eval()
+    order = evaluation_order(validation.lengths, run.settings.batch_size)
+    probability, sums = np.empty(len(validation)), torch.zeros(2, device=run.device)
+    for batch in batches(validation, order, run.settings.batch_size, run.pad_id, run.weights):
+        logits = run.logits(batch)
+        sums += torch.stack(weighted_losses(logits, batch))
+        probability[batch.positions] = torch.sigmoid(margin(logits).double())[: len(batch.positions)].cpu().numpy()
+    loss, weight = _finite(sums, None, None)
+    figures = metrics(probability, validation.labels, 0.5, run.bins)
+    return {"validation_loss": loss / weight, **{name: figures[name] for name in ("f1", "auc", "average_precision", "ece", "brier")}}
+
+
+def _finite(sums: Tensor, epoch: int | None, step: int | None) -> tuple[float, float]:
+    loss, weight = (float(value) for value in sums)
+    if not math.isfinite(loss):
+        where = f"in epoch {epoch}, step {step}" if epoch else "on validation"
+        raise ReviewriskError(f"The loss is {loss} {where}: lower training.learning_rate, or set training.precision to float32.")
+    return loss, weight
+
+
+def _stretch_ends(steps: int) -> set[int]:
+    points = min(_POINTS_PER_EPOCH, steps)
+    return {math.ceil(steps * (point + 1) / points) for point in range(points)}
+
+
+def _moments(run: _Run) -> dict[str, Tensor]:
+    state = run.optimizer.state
+    return {f"{which}/{name}": value.detach().clone() for name, tensor in run.trained.items() for which, value in state[tensor].items()}
+
+
+def _restore(run: _Run, state: TrainingState) -> None:
+    """Put a saved state's weights and moments into the model and the optimizer; a new state changes nothing."""
+    if not state.epoch:
+        return
+    _copy_into(run.trained, state.weights)
+    for name, tensor in run.trained.items():
+        moments = {which: state.moments[f"{which}/{name}"] for which in ("step", "exp_avg", "exp_avg_sq")}
+        # AdamW keeps its step counter on the CPU.
+        run.optimizer.state[tensor] = {which: value if which == "step" else value.to(run.device) for which, value in moments.items()}
+
+
+def _copy_into(parameters: dict[str, Tensor], saved: dict[str, Tensor]) -> None:
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(saved[name])
+
+
+_COLUMNS = ("train_loss", "validation_loss", "f1", "auc", "average_precision", "ece", "brier")
+_TABLE_HEAD = "epoch " + " ".join(f"{name:>{max(7, len(name))}}" for name in _COLUMNS)
+
+
+def _table_line(entry: dict[str, Any]) -> str:
+    return f"{entry['epoch']:>5} " + " ".join(f"{entry[name]:>{max(7, len(name))}.4f}" for name in _COLUMNS)
+
+
+class _Progress:
+    """A line about every ten seconds: a bar, the steps, rows per second, the latest stretch's loss and the time left in the epoch."""
+
+    def __init__(self, report: Report, epoch: int, epochs: int, steps: int) -> None:
+        self._report, self._title, self._steps = report, f"epoch {epoch}/{epochs}", steps
+        self._started = self._last = time.monotonic()
+        self._rows = 0
+
+    def line(self, step: int, rows: int, stretches: list[tuple[float, float]]) -> None:
+        self._rows += rows
+        now = time.monotonic()
+        if now - self._last < _SECONDS_BETWEEN_LINES or step == self._steps:
+            return
+        self._last, elapsed = now, now - self._started
+        bar = "#" * (20 * step // self._steps)
+        loss = f", loss {stretches[-1][0] / stretches[-1][1]:.4f}" if stretches else ""
+        left = elapsed / step * (self._steps - step)
+        self._report(f"{self._title} [{bar:-<20}] step {step:,} of {self._steps:,}, {self._rows / elapsed:.0f} rows/s{loss}, {left / 60:.1f} min left")
