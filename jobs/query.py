@@ -11,6 +11,7 @@ import math
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,14 +47,6 @@ def warehouse_file(root: Root, warehouse: Path | None) -> Path | None:
     return root.local_path / "warehouse" / "reviewrisk.duckdb" if root.is_local else None
 
 
-def published_tables(root: Root) -> list[str]:
-    """Names of the root's tables; an error where it has none."""
-    names = [name for name in TABLES if delta.exists(root, name)]
-    if not names:
-        raise ReviewriskError(f"{root.uri} holds no tables yet: run `reviewrisk ingest` first, or check the root.")
-    return names
-
-
 def open_warehouse(root: Root | str, warehouse: Path | None = None) -> duckdb.DuckDBPyConnection:
     """A connection that sees every Delta table, at its newest version, and every mart and report under their plain names.
 
@@ -61,11 +54,11 @@ def open_warehouse(root: Root | str, warehouse: Path | None = None) -> duckdb.Du
     Marts are missing where `reviewrisk report` has not run yet. Tables are read by delta-rs, so a local and an s3 root work alike.
     """
     place = parse_root(root, StorageSettings()) if isinstance(root, str) else root
-    names = published_tables(place)
+    tables = delta.published_tables(place)
     connection = duckdb.connect(config={"python_enable_replacements": False})
     connection.execute("set TimeZone = 'UTC'")
-    for name in names:
-        connection.register(name, delta.open_table(place, name).to_pyarrow_dataset())
+    for name, table in tables.items():
+        connection.register(name, table.to_pyarrow_dataset())
     file = warehouse_file(place, warehouse)
     if file is not None and file.exists():
         _attach_marts(connection, file)

@@ -7,7 +7,7 @@ create table if not exists review_scores (
     logit double comment 'Log-odds of dissatisfaction before calibration; null where error is set.',
     raw_probability double comment 'Sigmoid of logit; null where error is set.',
     probability double comment 'Calibrated probability of 1-2 stars, given not 3; null where error is set.',
-    token_count int comment 'Tokens before truncation, [CLS] and [SEP] included.',
+    token_count int comment 'Tokens before truncation, [CLS] and [SEP] included; counting stops at 8,192.',
     is_truncated boolean comment 'The text was longer than the model reads.',
     engine string not null comment 'What computed it, such as torch.',
     precision string not null comment 'Arithmetic of the encoder: float32 or bfloat16.',

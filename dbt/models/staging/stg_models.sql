@@ -1,0 +1,36 @@
+with source as (
+
+    select * from {{ source('lake', 'models') }}
+
+),
+
+renamed as (
+
+    select
+        model_version,
+        status,
+        status = 'champion' as is_champion,
+        trained_at,
+        promoted_at,
+        score_since,
+        backbone,
+        backbone_revision,
+        lora_rank,
+        calibration,
+        data_version,
+        train_rows,
+        validation_rows,
+        test_rows,
+        test_auc,
+        test_average_precision,
+        test_f1,
+        test_ece,
+        test_brier,
+        test_log_loss,
+        baseline_auc,
+        baseline_f1
+    from source
+
+)
+
+select * from renamed

@@ -1,0 +1,156 @@
+"""dbt/: a plain `dbt build` works, its figures are those counted by hand, and every model is described, keyed and used."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+from jobs.query import open_warehouse
+from jobs.resources import resource_folder
+from jobs.schemas import TABLES
+from tests.warehouse_rows import CHAMPION, built_root, run_dbt
+
+JUNE = datetime.date(2015, 6, 1)
+
+
+@pytest.fixture(scope="module")
+def warehouse() -> Iterator[duckdb.DuckDBPyConnection]:
+    with open_warehouse(str(built_root())) as connection:
+        yield connection
+
+
+@pytest.fixture(scope="module")
+def manifest() -> dict[str, Any]:
+    """What dbt knows of the project after the build."""
+    content: dict[str, Any] = json.loads((built_root().parent / "target" / "manifest.json").read_text(encoding="utf-8"))
+    return content
+
+
+def rows(connection: duckdb.DuckDBPyConnection, sql: str) -> list[tuple[Any, ...]]:
+    return connection.execute(sql).fetchall()
+
+
+def test_a_plain_build_needs_the_root_alone_and_writes_no_extension() -> None:
+    root = built_root()
+    assert (root / "warehouse" / "reviewrisk.duckdb").exists()
+    assert list((root.parent / "home").iterdir()) == []
+
+
+def test_a_mistyped_root_is_named_and_not_made(tmp_path: Path) -> None:
+    done = run_dbt("build", tmp_path / "typo")
+    assert done.returncode != 0
+    assert f"REVIEWRISK_ROOT is {tmp_path / 'typo'}, which is no local folder with tables" in done.stdout
+    assert not (tmp_path / "typo").exists()
+
+
+def test_each_review_counts_once_beside_two_models_and_three_thresholds(warehouse: duckdb.DuckDBPyConnection) -> None:
+    counted = rows(warehouse, "select count(*), count(distinct review_id), count(probability), any_value(model_version) from fct_review_scores")
+    assert counted == [(90, 90, 89, CHAMPION)]
+    assert rows(warehouse, "select sum(review_count), sum(scored_count), sum(labelled_count) from rpt_dissatisfaction_monthly") == [(90, 89, 85)]
+    assert rows(warehouse, "select sum(labelled_scored_count) from rpt_calibration") == [(85,)]
+    assert rows(warehouse, "select distinct threshold_name, threshold from fct_review_scores") == [("f1_max", 0.5)]
+    assert rows(warehouse, "select count(*), count(*) filter (where is_champion) from dim_models") == [(2, 1)]
+
+
+def test_a_month_has_the_figures_counted_by_hand(warehouse: duckdb.DuckDBPyConnection) -> None:
+    """June: 6 sofa (3 bad), 10 lamp (1 bad), 1 desk (bad), and a 3-star review without a category."""
+    found = warehouse.execute("select * from rpt_dissatisfaction_monthly where review_month = ? order by category_key", [JUNE]).fetchall()
+    predicted = (4 * 0.9 + 0.4 + 0.6 + 11 * 0.1) / 17
+    assert found[0][:10] == (JUNE, "furniture", 17, 17, 5, 17, 5, 17, 5, 4)
+    assert found[0][10:] == pytest.approx((5 / 17, predicted, 5 / 17))
+    assert found[1:] == [(JUNE, "unknown", 1, 0, 0, 1, 1, 0, 0, 0, None, None, None)]
+
+
+def test_products_are_ranked_with_wilson_limits_and_a_minimum(warehouse: duckdb.DuckDBPyConnection) -> None:
+    """15 of 30 and 5 of 50; the desk's 5 reviews are too few. A limit l solves (rate - l)^2 = z^2 l (1 - l) / n, which defines it."""
+    columns = "dissatisfaction_rank, product_id, labelled_count, dissatisfied_count"
+    assert sorted(rows(warehouse, f"select {columns} from rpt_dissatisfaction_by_product")) == [(1, "SOFA", 30, 15), (2, "LAMP", 50, 5)]
+    limits = "dissatisfied_rate_lower, dissatisfied_rate, dissatisfied_rate_upper, labelled_count"
+    for lower, rate, upper, count in rows(warehouse, f"select {limits} from rpt_dissatisfaction_by_product"):
+        assert lower < rate < upper
+        for limit in (lower, upper):
+            assert (rate - limit) ** 2 == pytest.approx(1.959963984540054**2 * limit * (1 - limit) / count)
+
+
+def test_words_come_from_reviews_flagged_at_the_default_threshold(warehouse: duckdb.DuckDBPyConnection) -> None:
+    """7 reviews a month are explained at 0.3, 6 of them flagged at 0.5, one of these of 3 stars; August's 3-star review has no score."""
+    found = rows(warehouse, "select category_key, word_rank, word, review_count, recent_review_count, total_attribution from rpt_top_dissatisfaction_words")
+    assert sorted(found) == [
+        ("furniture", 1, "broken", 25, 15, 50.0),
+        ("furniture", 2, "late", 25, 15, 12.5),
+        ("unknown", 1, "broken", 4, 2, 8.0),
+        ("unknown", 2, "late", 4, 2, 2.0),
+    ]
+
+
+def test_calibration_bins_hold_labelled_reviews_alone(warehouse: duckdb.DuckDBPyConnection) -> None:
+    found = rows(warehouse, "select probability_bin, labelled_scored_count, dissatisfied_count from rpt_calibration where split = 'test'")
+    assert sorted(found) == [(2, 22, 0), (5, 2, 2), (7, 2, 0), (10, 8, 8)]
+
+
+def test_dates_are_dates_and_rates_doubles(warehouse: duckdb.DuckDBPyConnection) -> None:
+    types = dict(rows(warehouse, "select column_name, column_type from (describe rpt_dissatisfaction_monthly)"))
+    assert types["review_month"] == "DATE"
+    assert {types[name] for name in ("dissatisfied_rate", "predicted_rate", "flagged_rate")} == {"DOUBLE"}
+
+
+def test_the_sources_are_the_tables_of_the_schemas(manifest: dict[str, Any]) -> None:
+    assert {source["name"] for source in manifest["sources"].values()} == set(TABLES)
+
+
+def test_every_model_and_column_is_described_with_its_grain(manifest: dict[str, Any]) -> None:
+    models = [node for node in manifest["nodes"].values() if node["resource_type"] == "model"]
+    assert len(models) == 14
+    for node in models:
+        assert "One row per" in node["description"], node["name"]
+        assert [column for column, value in node["columns"].items() if not value["description"]] == [], node["name"]
+        if node["config"]["materialized"] == "table":
+            assert node["config"]["contract"]["enforced"], node["name"]
+        else:  # a contract checks the columns of tables; those of views are checked here
+            assert list(node["columns"]) == view_columns(node["name"]), node["name"]
+
+
+def view_columns(name: str) -> list[str]:
+    with duckdb.connect(str(built_root() / "warehouse" / "reviewrisk.duckdb"), read_only=True) as connection:
+        listed = connection.execute("select column_name from duckdb_columns() where table_name = ? order by column_index", [name])
+        return [column for (column,) in listed.fetchall()]
+
+
+def test_every_model_has_its_key_tested(manifest: dict[str, Any]) -> None:
+    tests = [node for node in manifest["nodes"].values() if node["resource_type"] == "test" and "test_metadata" in node]
+    keyed = {node["attached_node"] for node in tests if node["test_metadata"]["name"] in ("unique", "unique_combination")}
+    filled = {node["attached_node"] for node in tests if node["test_metadata"]["name"] == "not_null"}
+    models = {name for name, node in manifest["nodes"].items() if node["resource_type"] == "model"}
+    assert models - keyed == set()
+    assert models - filled == set()
+
+
+def test_every_report_is_used_and_its_arithmetic_unit_tested(manifest: dict[str, Any]) -> None:
+    reports = {name for name, node in manifest["nodes"].items() if node.get("name", "").startswith("rpt_") and node["resource_type"] == "model"}
+    used = {name for exposure in manifest["exposures"].values() for name in exposure["depends_on"]["nodes"]}
+    tested = {f"model.reviewrisk.{test['model']}" for test in manifest["unit_tests"].values()}
+    assert len(reports) == 4
+    assert reports - used == set()
+    assert reports - tested == set()
+
+
+def test_the_project_holds_no_python() -> None:
+    """dbt-core extends its package path with a folder of this name, so a module in it could be taken for a part of dbt."""
+    assert list(resource_folder("dbt").rglob("*.py")) == []
+
+
+def test_stale_sources_are_warned_of() -> None:
+    """The corpus was written in 2015."""
+    root = built_root()
+    done = run_dbt("source freshness", root)
+    results = json.loads((root.parent / "target" / "sources.json").read_text(encoding="utf-8"))["results"]
+    assert done.returncode == 0, done.stdout
+    assert {result["unique_id"].split(".")[-1]: result["status"] for result in results} == dict.fromkeys(
+        ("reviews", "sources", "models", "review_scores", "token_attributions", "job_runs"), "warn"
+    )

@@ -1,0 +1,219 @@
+"""sql/: the DDL is what the schemas say, the checks find what they are for and nothing else, the worked questions have answers."""
+
+from __future__ import annotations
+
+import datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+from jobs.ddl import write_ddl
+from jobs.query import open_warehouse, run_checks
+from jobs.resources import resource_folder
+from jobs.schemas import TABLES
+from tests.warehouse_rows import (
+    CHAMPION,
+    Row,
+    arrow_rows,
+    attribution,
+    built_root,
+    corpus,
+    job_run,
+    model,
+    rejected,
+    review,
+    score,
+    source,
+    split,
+    threshold,
+)
+
+SQL = resource_folder("sql")
+STAGED = SQL / "checks" / "staged"
+BASE: dict[str, Row] = {
+    "reviews": review("R1"),
+    "rejected_reviews": rejected(),
+    "sources": source(),
+    "splits": split("test"),
+    "models": model(),
+    "model_thresholds": threshold(),
+    "review_scores": score("R1"),
+    "token_attributions": attribution("R1"),
+    "job_runs": job_run(),
+}
+MAY = datetime.date(2015, 5, 1)
+DAY_BEFORE = datetime.datetime(2015, 8, 31, tzinfo=datetime.UTC)
+NAN = float("nan")
+
+# One row for each way in which a value can be wrong: the check that must find it, the base row's change.
+FAULTS: list[tuple[str, Row]] = [
+    ("reviews__month_is_that_of_the_date", {"review_month": MAY}),
+    ("reviews__values_are_in_range", {"star_rating": 0}),
+    ("reviews__values_are_in_range", {"star_rating": 6}),
+    ("reviews__values_are_in_range", {"split": "holdout"}),
+    ("reviews__values_are_in_range", {"helpful_votes": -1}),
+    ("reviews__values_are_in_range", {"source_line": 1}),
+    ("rejected_reviews__values_are_in_range", {"reason": "badly"}),
+    ("rejected_reviews__values_are_in_range", {"ingest_id": "0" * 16}),
+    ("rejected_reviews__values_are_in_range", {"source_line": 0}),
+    ("sources__lines_add_up", {"rows_read": 92}),
+    ("sources__lines_add_up", {"rows_superseded": -1, "rows_accepted": 91}),
+    ("sources__values_are_in_range", {"last_review_date": datetime.date(2015, 3, 31)}),
+    ("splits__values_are_in_range", {"last_date": MAY}),
+    ("splits__values_are_in_range", {"split": "holdout"}),
+    ("splits__values_are_in_range", {"origin": "guessed"}),
+    ("models__values_are_in_range", {"status": "best"}),
+    ("models__values_are_in_range", {"test_auc": 1.01}),
+    ("models__values_are_in_range", {"test_ece": NAN}),
+    ("models__values_are_in_range", {"trainable_parameters": 0}),
+    ("models__champion_has_its_day_of_promotion", {"promoted_at": None}),
+    ("model_thresholds__values_are_in_range", {"threshold": 1.5}),
+    ("model_thresholds__values_are_in_range", {"precision": -0.1}),
+    ("model_thresholds__one_default_per_model", {"is_default": False}),
+    ("review_scores__values_are_in_range", {"probability": 1.000001}),
+    ("review_scores__values_are_in_range", {"probability": NAN}),
+    ("review_scores__values_are_in_range", {"precision": "float16"}),
+    ("review_scores__values_are_in_range", {"review_month": datetime.date(2015, 6, 10)}),
+    ("review_scores__error_or_probability", {"error": "no text"}),
+    ("review_scores__error_or_probability", {"probability": None}),
+    ("review_scores__error_or_probability", {"probability": None, "raw_probability": None, "logit": None}),
+    ("token_attributions__values_are_in_range", {"char_end": 0}),
+    ("token_attributions__values_are_in_range", {"field": "title"}),
+    ("token_attributions__values_are_in_range", {"attribution": NAN}),
+    ("token_attributions__values_are_in_range", {"review_month": datetime.date(2015, 6, 10)}),
+    ("token_attributions__ranks_are_those_of_the_greatest", {"attribution_rank": 2}),
+    ("job_runs__values_are_in_range", {"status": "killed"}),
+    ("job_runs__values_are_in_range", {"finished_at": DAY_BEFORE}),
+    ("job_runs__values_are_in_range", {"status": "failed"}),
+    ("job_runs__values_are_in_range", {"details": "{rows: 1"}),
+]
+
+
+def broken(table: str, rows: list[Row]) -> dict[str, int]:
+    """The staged checks that rows of a table break, with the number of rows that each shows."""
+    with duckdb.connect() as connection:
+        connection.register(table, arrow_rows(table, rows))
+        return {failure.name: failure.rows for failure in run_checks(connection, STAGED.glob(f"{table}__*.sql"))}
+
+
+def test_the_ddl_files_are_those_that_the_schemas_give(tmp_path: Path) -> None:
+    written = {path.name: path.read_text(encoding="utf-8") for path in write_ddl(tmp_path)}
+    assert {path.name: path.read_text(encoding="utf-8") for path in (SQL / "tables").glob("*.sql")} == written
+
+
+def test_a_ddl_file_has_types_needs_comments_and_partitions(tmp_path: Path) -> None:
+    write_ddl(tmp_path)
+    text = (tmp_path / "token_attributions.sql").read_text(encoding="utf-8")
+    assert "    attribution_rank int not null comment '1 is the greatest absolute attribution.',\n" in text
+    assert "    char_end int not null comment 'One past the word\\'s last character.',\n" in text
+    assert "\nusing delta\npartitioned by (model_version, review_month)\n" in text
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_a_row_with_nothing_wrong_and_no_row_at_all_pass(table: str) -> None:
+    assert broken(table, [BASE[table]]) == {}
+    assert broken(table, []) == {}
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_a_key_that_comes_twice_is_found(table: str) -> None:
+    assert broken(table, [BASE[table], BASE[table]])[f"{table}__key_is_unique"] == 1
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_each_required_column_without_a_value_is_found(table: str) -> None:
+    required = [column.name for column in TABLES[table].schema if not column.nullable]
+    found = {name: broken(table, [BASE[table] | {name: None}]).get(f"{table}__required_values_are_there") for name in required}
+    assert found == dict.fromkeys(required, 1)
+
+
+@pytest.mark.parametrize(("check", "changes"), FAULTS, ids=[f"{check}: {changes}" for check, changes in FAULTS])
+def test_a_wrong_value_is_found_by_its_check_alone(check: str, changes: Row) -> None:
+    table = check.split("__")[0]
+    assert broken(table, [BASE[table] | changes]) == {check: 1}
+
+
+def test_every_staged_check_has_a_row_here_that_it_finds() -> None:
+    general = {f"{table}__{what}" for table in TABLES for what in ("key_is_unique", "required_values_are_there")}
+    assert {path.stem for path in STAGED.glob("*.sql")} == general | {check for check, _ in FAULTS}
+
+
+def test_a_failure_says_what_its_rows_mean_and_shows_the_first() -> None:
+    with duckdb.connect() as connection:
+        connection.register("reviews", arrow_rows("reviews", [review(f"R{place}", star_rating=9) for place in range(12)]))
+        [failure] = run_checks(connection, [STAGED / "reviews__values_are_in_range.sql"])
+    assert (failure.rows, len(failure.sample)) == (12, 5)
+    assert failure.meaning == "A row is a review whose stars, split, votes or place in its source are impossible."
+    assert failure.sample[0]["star_rating"] == 9
+
+
+def broken_corpus(**changes: list[Row]) -> set[str]:
+    """All checks that the corpus breaks when rows are added to some of its tables."""
+    with duckdb.connect() as connection:
+        for table, rows in corpus().items():
+            connection.register(table, arrow_rows(table, rows + changes.get(table, [])))
+        return {failure.name for failure in run_checks(connection, SQL / "checks")}
+
+
+def test_the_corpus_of_these_tests_breaks_no_check() -> None:
+    assert broken_corpus() == set()
+
+
+LATE = datetime.date(2015, 8, 31)
+ADDITIONS: dict[str, dict[str, Any]] = {
+    "scores_without_review": {"review_scores": [score("R9999")]},
+    "scores_without_model": {"review_scores": [score("R0400", model_version="minilm-cccccccccccc")]},
+    "attributions_without_score": {"token_attributions": [attribution("R9999")]},
+    "more_than_one_champion": {"models": [model("minilm-cccccccccccc")], "model_thresholds": [threshold("minilm-cccccccccccc")]},
+    "models_without_one_default_threshold": {"models": [model("minilm-cccccccccccc", status="candidate")]},
+    "reviews_outside_their_split": {"reviews": [review("R9999", review_date=LATE, split="train")]},
+    "rejected_lines_are_all_kept": {"rejected_reviews": [rejected(source_line=18)]},
+    "sources_share_an_order": {"sources": [source(source_checksum="b" * 64, rows_rejected=0, rows_accepted=91)]},
+    "splits_overlap": {"splits": [{"split": "later", "first_date": LATE, "last_date": None, "origin": "given", "run_id": "run-ingest"}]},
+}
+
+
+@pytest.mark.parametrize("check", ADDITIONS)
+def test_what_contradicts_another_table_is_found(check: str) -> None:
+    assert broken_corpus(**ADDITIONS[check]) - {"splits__values_are_in_range"} == {check}
+
+
+def test_two_default_thresholds_are_found_before_and_after_the_commit() -> None:
+    found = broken_corpus(model_thresholds=[threshold(CHAMPION, "cost_min", is_default=True)])
+    assert found == {"model_thresholds__one_default_per_model", "models_without_one_default_threshold"}
+
+
+def test_every_published_check_has_rows_here_that_it_finds() -> None:
+    assert {path.stem for path in (SQL / "checks" / "published").glob("*.sql")} == set(ADDITIONS)
+
+
+@pytest.fixture(scope="module")
+def answers() -> dict[str, list[tuple[Any, ...]]]:
+    """The answer of every question in sql/adhoc over the built corpus, by the question's number."""
+    with open_warehouse(str(built_root())) as connection:
+        return {path.stem[:2]: connection.execute(path.read_text(encoding="utf-8")).fetchall() for path in sorted((SQL / "adhoc").glob("*.sql"))}
+
+
+def test_the_eight_questions_are_answered(answers: dict[str, list[tuple[Any, ...]]]) -> None:
+    assert list(answers) == ["01", "02", "03", "04", "05", "06", "07", "08"]
+    assert answers["01"] == [("furniture.tsv", "bad_star_rating", 1, 1 / 91, 17)]
+    assert [(stars, count) for stars, count, *_ in answers["02"]] == [(1, 8), (2, 2), (3, 2), (4, 18), (5, 6)]
+    assert {row[0] for row in answers["03"]} == {"R0600", "R0615", "R0700", "R0715", "R0800", "R0815"}
+    assert answers["04"][0] == (datetime.date(2015, 6, 1), "recall_90", 0.3, False, 7, 5 / 6, 1.0)
+    assert [row[0] for row in answers["05"]] == ["LAMP", "SOFA"]
+    assert answers["06"][0] == (1, "SOFA", "Grey sofa", 1, "broken", 10)
+    assert {row[0]: round(row[2], 6) for row in answers["07"]} == dict.fromkeys(("train", "validation", "test", "live"), round(2.7 / 17, 6))
+    assert answers["08"] == [("minilm-bbbbbbbbbbbb", 51, 3, 0, 33, 0)]
+
+
+def test_every_question_begins_with_the_question_and_how_to_read_its_answer() -> None:
+    for path in (SQL / "adhoc").glob("*.sql"):
+        first, second, *_ = path.read_text(encoding="utf-8").splitlines()
+        assert first.startswith("-- ") and first.endswith("?") and second.startswith("-- A row is "), path.name
+
+
+def test_the_published_tables_of_a_root_pass_through_the_warehouse() -> None:
+    with open_warehouse(str(built_root())) as connection:
+        assert run_checks(connection, SQL / "checks") == []
