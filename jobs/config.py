@@ -155,6 +155,14 @@ class Config(Settings):
         root = self.root
         return root.local_path / "work" if root.is_local else Path(tempfile.gettempdir()) / "reviewrisk"
 
+    def with_split_ends(self, train_end: datetime.datetime | None, validation_end: datetime.datetime | None, test_end: datetime.datetime | None) -> Config:
+        """This config with given split boundaries; itself where none of the three is given."""
+        ends = {"train_end": train_end, "validation_end": validation_end, "test_end": test_end}
+        if not any(ends.values()):
+            return self
+        days = {name: end.date() for name, end in ends.items() if end}
+        return _validated({**self.model_dump(), "splits": {**self.splits.model_dump(), "mode": "given", **days}}, "given on the command line")
+
     @property
     def warehouse(self) -> Path | None:
         """The DuckDB file given in the config, if one is."""

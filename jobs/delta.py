@@ -10,6 +10,7 @@ import json
 import time
 import uuid
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ from deltalake import CommitProperties, DeltaTable
 from deltalake.exceptions import CommitFailedError
 from deltalake.transaction import AddAction
 
-from jobs.schemas import Table
+from jobs.schemas import TABLES, Table
 from jobs.storage import Root
 from model.errors import ReviewriskError
 
@@ -82,8 +83,15 @@ def open_table(root: Root, name: str, version: int | None = None) -> DeltaTable:
         raise ReviewriskError(f"{root.uri} holds no table {name} yet: run `reviewrisk ingest` first, or check the root.") from None
 
 
-def exists(root: Root, name: str) -> bool:
-    return bool(DeltaTable.is_deltatable(table_uri(root, name), storage_options=root.storage_options()))
+def published_tables(root: Root) -> dict[str, DeltaTable]:
+    """The root's tables at their newest version, by name; an error where it has none."""
+    found: dict[str, DeltaTable] = {}
+    for name in TABLES:
+        with suppress(ReviewriskError):  # a root of an older release may lack a table
+            found[name] = open_table(root, name)
+    if not found:
+        raise ReviewriskError(f"{root.uri} holds no tables yet: run `reviewrisk ingest` first, or check the root.")
+    return found
 
 
 def files_in_scope(handle: DeltaTable, scope: Scope) -> list[str]:

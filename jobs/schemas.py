@@ -223,7 +223,7 @@ REVIEW_SCORES = Table(
             _column("logit", pa.float64(), "Log-odds of dissatisfaction before calibration; null where error is set."),
             _column("raw_probability", pa.float64(), "Sigmoid of logit; null where error is set."),
             _column("probability", pa.float64(), "Calibrated probability of 1-2 stars, given not 3; null where error is set."),
-            _column("token_count", pa.int32(), "Tokens before truncation, [CLS] and [SEP] included."),
+            _column("token_count", pa.int32(), "Tokens before truncation, [CLS] and [SEP] included; counting stops at 8,192."),
             _column("is_truncated", pa.bool_(), "The text was longer than the model reads."),
             _required("engine", pa.string(), "What computed it, such as torch."),
             _required("precision", pa.string(), "Arithmetic of the encoder: float32 or bfloat16."),

@@ -158,13 +158,14 @@ def export_parquet(root: Root, target: str, names: Sequence[str] | None = None) 
     from pathlib import Path
 
     counts: dict[str, int] = {}
-    for name in names or [name for name in TABLES if delta.exists(root, name)]:
-        if name not in TABLES:
-            raise ReviewriskError(f"There is no table {name}; there are: {', '.join(TABLES)}.")
+    published = delta.published_tables(root)
+    for name in names or published:
+        if name not in published:
+            raise ReviewriskError(f"There is no table {name}; there are: {', '.join(published)}.")
         folder = Path(target) / name
         if folder.exists() and any(folder.iterdir()):
             raise ReviewriskError(f"{folder} is not empty: give a folder that holds no earlier export.")
-        handle = delta.open_table(root, name)
+        handle = published[name]
         partitioning = ds.partitioning(pa.schema([TABLES[name].schema.field(column) for column in TABLES[name].partition_by]), flavor="hive")
         ds.write_dataset(handle.to_pyarrow_dataset(), folder, format="parquet", partitioning=partitioning, max_partitions=10_000)
         counts[name] = handle.count()
@@ -174,7 +175,7 @@ def export_parquet(root: Root, target: str, names: Sequence[str] | None = None) 
 def vacuum(root: Root, retention_hours: int, names: Sequence[str] | None = None) -> dict[str, int]:
     """Delete files that no version of the last hours names, orphans of killed runs included; files deleted per table."""
     return {
-        name: len(delta.open_table(root, name).vacuum(retention_hours, dry_run=False, enforce_retention_duration=False, full=True))
-        for name in names or TABLES
-        if delta.exists(root, name)
+        name: len(handle.vacuum(retention_hours, dry_run=False, enforce_retention_duration=False, full=True))
+        for name, handle in delta.published_tables(root).items()
+        if names is None or name in names
     }

@@ -1,0 +1,65 @@
+"""The import rules of docs/architecture.md, read off the code itself."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+STAGES = {"sample", "ingest", "train", "score", "explain", "report", "single"}
+HEAVY = {"torch", "transformers", "peft", "safetensors", "tokenizers"}
+
+
+def imported(path: Path) -> set[str]:
+    """Every module that a file names in an import, at the top or inside a function."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def files(package: str) -> list[Path]:
+    return sorted((ROOT / package).glob("*.py"))
+
+
+@pytest.mark.parametrize("path", files("model"), ids=lambda path: path.stem)
+def test_model_knows_neither_spark_nor_click_nor_jobs(path: Path) -> None:
+    assert not {name.split(".")[0] for name in imported(path)} & {"pyspark", "click", "jobs", "deltalake", "dbt"}
+
+
+@pytest.mark.parametrize("path", files("jobs"), ids=lambda path: path.stem)
+def test_jobs_leave_torch_to_model_and_click_to_cli(path: Path) -> None:
+    roots = {name.split(".")[0] for name in imported(path)}
+    assert not roots & HEAVY
+    assert "click" not in roots or path.stem == "cli"
+
+
+@pytest.mark.parametrize("stage", sorted(STAGES))
+def test_stages_never_import_each_other(stage: str) -> None:
+    assert not imported(ROOT / "jobs" / f"{stage}.py") & {f"jobs.{other}" for other in STAGES - {stage}}
+
+
+@pytest.mark.parametrize("path", files("jobs"), ids=lambda path: path.stem)
+def test_only_tables_and_what_lies_under_it_touches_delta(path: Path) -> None:
+    if "deltalake" in {name.split(".")[0] for name in imported(path)}:
+        assert path.stem in {"delta", "tables"}
+
+
+def test_no_python_under_dbt_and_no_standard_library_names() -> None:
+    assert not list((ROOT / "dbt").rglob("*.py"))
+    assert not {path.stem for package in ("jobs", "model") for path in files(package)} & sys.stdlib_module_names
+
+
+def test_help_needs_neither_torch_nor_spark_nor_java() -> None:
+    script = (
+        "import sys, click.testing; from jobs.cli import main; r = click.testing.CliRunner().invoke(main, ['--help']); assert r.exit_code == 0, r.output;"
+        "bad = {'torch', 'transformers', 'pyspark', 'dbt'} & set(sys.modules); assert not bad, bad"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT, env={"PATH": "/nonexistent"})
