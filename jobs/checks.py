@@ -6,8 +6,8 @@ import duckdb
 import pyarrow.dataset as ds
 
 from jobs import delta
-from jobs.delta import Staged
 from jobs.config import Config
+from jobs.delta import Staged
 from jobs.query import CheckFailure, open_warehouse, run_checks
 from jobs.resources import resource_folder
 from jobs.schemas import Table
@@ -34,7 +34,9 @@ def check_staged(root: Root, table: Table, staged: Staged) -> None:
         connection.register(table.name, rows)
         counted = connection.table(table.name).count("*").fetchone()
         if counted is None or counted[0] != staged.rows:
-            raise ReviewriskError(f"{table.name}: the tasks wrote {staged.rows} rows and the staged files hold {counted and counted[0]}; nothing was published.")
+            raise ReviewriskError(
+                f"{table.name}: the tasks wrote {staged.rows} rows and the staged files hold {counted and counted[0]}; nothing was published."
+            )
         files = sorted((resource_folder("sql") / "checks" / "staged").glob(f"{table.name}__*.sql"))
         failures = run_checks(connection, files)
     if failures:

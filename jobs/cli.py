@@ -34,7 +34,10 @@ class _Group(click.Group):
 
 def _conf(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option(
-        "--conf", "conf", type=click.Path(path_type=Path), help="Config file; a bare name such as `demo` means the one that comes with reviewrisk. May be left out where REVIEWRISK_ROOT names a root."
+        "--conf",
+        "conf",
+        type=click.Path(path_type=Path),
+        help="Config file; a bare name such as `demo` means the one that comes with reviewrisk. May be left out where REVIEWRISK_ROOT names a root.",
     )(command)
 
 
@@ -236,7 +239,9 @@ def _shown(result: SingleResult) -> str:
     """A result for a person: score, decision, and the text with its weightiest words coloured."""
     if result.score is None:
         return click.style(f"not scored: {result.error}", fg="red")
-    decision = click.style("flagged as critically dissatisfied", fg="red", bold=True) if result.is_flagged else click.style("not flagged", fg="green", bold=True)
+    decision = (
+        click.style("flagged as critically dissatisfied", fg="red", bold=True) if result.is_flagged else click.style("not flagged", fg="green", bold=True)
+    )
     lines = [f"probability of 1-2 stars (given not 3): {result.score:.3f}", f"decision at {result.threshold_name} = {result.threshold:.3f}: {decision}"]
     for field, text in (("headline", result.headline), ("body", result.body)):
         if text:
@@ -296,7 +301,13 @@ def tables_export(conf: Path | None, target: str, names: tuple[str, ...]) -> Non
 
 @tables_group.command("vacuum")
 @_conf
-@click.option("--retention-hours", default=168, show_default=True, type=click.IntRange(min=1), help="Files younger than this stay, so that running jobs and readers keep theirs.")
+@click.option(
+    "--retention-hours",
+    default=168,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="Files younger than this stay, so that running jobs and readers keep theirs.",
+)
 def tables_vacuum(conf: Path | None, retention_hours: int) -> None:
     """Delete files that no recent version of a table names."""
     from jobs.tables import vacuum

@@ -31,8 +31,8 @@ class StorageSettings(Settings):
     endpoint_url: str | None = None
     region: str | None = None
     access_key_id_env: str = "AWS_ACCESS_KEY_ID"
-    secret_access_key_env: str = "AWS_SECRET_ACCESS_KEY"
-    session_token_env: str = "AWS_SESSION_TOKEN"
+    secret_access_key_env: str = "AWS_SECRET_ACCESS_KEY"  # noqa: S105 (a name, not a secret)
+    session_token_env: str = "AWS_SESSION_TOKEN"  # noqa: S105
 
 
 class SparkSettings(Settings):

@@ -62,7 +62,7 @@ def run_explain(spark: SparkSession, config: Config, report: Report) -> ExplainS
         started = time.monotonic()
         if total:
             work.name = ship(spark, serving_folder(config, row))
-        for months in chunks({month: 0 for month in stale} | todo, settings.rows_per_commit):
+        for months in chunks(dict.fromkeys(stale, 0) | todo, settings.rows_per_commit):
             rows = sum(todo.get(month, 0) for month in months)
             with progress(spark, f"explain {months[-1]:%Y-%m} to {months[0]:%Y-%m} ({rows:,} reviews)", report):
                 tables.publish(root, "token_attributions", run.run_id, work.stager(months, rows))
@@ -138,7 +138,9 @@ class _Work:
             missing = texts.join(self._chosen.where(F.col("review_month").isin(months)), on=list(IDENTITY), how="left_semi")
             tasks = max(1, -(-rows // self._config.explain.rows_per_task))
             udf = explaining_udf(self.name, self._config.score, self._config.explain, task_threads(self._spark), self.capped, self.failed)
-            explained = missing.repartition(tasks).select(udf(F.struct(*IDENTITY, "review_headline", "review_body")).alias("explanation")).select("explanation.*")
+            explained = (
+                missing.repartition(tasks).select(udf(F.struct(*IDENTITY, "review_headline", "review_body")).alias("explanation")).select("explanation.*")
+            )
             new = explained.select("*", F.explode("words").alias("entry")).select(
                 *IDENTITY,
                 "entry.*",

@@ -221,7 +221,9 @@ def _refuse_bad_files(counts: dict[str, list[dict[str, Any]]], sources: list[Sou
         bad = sum(row["lines"] for row in rejected)
         if read and bad / read > limit:
             shown = [f"    {row['reason']}: {row['lines']:,}, first in line {row['first_line']:,}: {(row['detail'] or '')[:60]!r}" for row in rejected[:5]]
-            refused.append(f"{source.name} is refused: {bad:,} of {read:,} lines ({bad / read:.1%}) are no valid reviews; the limit is {limit:.1%}.\n" + "\n".join(shown))
+            refused.append(
+                f"{source.name} is refused: {bad:,} of {read:,} lines ({bad / read:.1%}) are no valid reviews; the limit is {limit:.1%}.\n" + "\n".join(shown)
+            )
     if refused:
         hint = (
             "Expected is the Amazon US Customer Reviews TSV: tab-separated, no quoting, dates as 2015-08-31. Mend the file, or raise "
@@ -241,7 +243,9 @@ def _publish_rejected(spark: SparkSession, config: Config, rejected: DataFrame, 
     """Replace these files' partitions of `rejected_reviews`, so that a run repeated after a kill doubles nothing."""
     from pyspark.sql import functions as F
 
-    names = spark.createDataFrame([(source.checksum, source.name, source.ingest_id) for source in sources], "source_checksum string, source_file string, ingest_id string")
+    names = spark.createDataFrame(
+        [(source.checksum, source.name, source.ingest_id) for source in sources], "source_checksum string, source_file string, ingest_id string"
+    )
     rows = rejected.join(F.broadcast(names), on="source_checksum", how="inner").select(
         "ingest_id",
         "source_checksum",
@@ -259,7 +263,9 @@ def _publish_rejected(spark: SparkSession, config: Config, rejected: DataFrame, 
         tables.publish(config.root, "rejected_reviews", run.run_id, lambda _: staged)
 
 
-def _source_rows(sources: list[SourceFile], first_order: int, counts: dict[str, list[dict[str, Any]]], outcomes: dict[tuple[str, str], int], run: JobRun) -> pa.Table:
+def _source_rows(
+    sources: list[SourceFile], first_order: int, counts: dict[str, list[dict[str, Any]]], outcomes: dict[tuple[str, str], int], run: JobRun
+) -> pa.Table:
     """The rows of the table `sources` for this ingest."""
     rows = []
     for place, source in enumerate(sources):

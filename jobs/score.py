@@ -115,7 +115,13 @@ class _Work:
             missing = reviews.join(kept.select(*IDENTITY), on=list(IDENTITY), how="left_anti")
             tasks = max(1, -(-rows // settings.rows_per_task))
             scored = missing.repartition(tasks).select(self._scorer()(F.struct(*IDENTITY, "review_headline", "review_body")).alias("score"))
-            constants = {"model_version": version, "engine": "torch", "precision": settings.precision, "scored_at": self._run.started_at, "run_id": self._run.run_id}
+            constants = {
+                "model_version": version,
+                "engine": "torch",
+                "precision": settings.precision,
+                "scored_at": self._run.started_at,
+                "run_id": self._run.run_id,
+            }
             new = scored.select("score.*", *(F.lit(value).alias(name) for name, value in constants.items()))
             return tables.stage_frame(kept.unionByName(new), self._config.root, "review_scores", self._run.run_id, scope)
 

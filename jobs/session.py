@@ -67,7 +67,8 @@ def progress(spark: SparkSession, label: str, report: Report, every_seconds: flo
     def watch() -> None:
         while not stop.wait(every_seconds):
             done, total = _tasks(spark)
-            report(f"  {label}: {done:,} of {total:,} tasks of this step done, {time.monotonic() - started:,.0f} s")
+            step = f"{done:,} of {total:,} tasks of this step done" if total else "working"
+            report(f"  {label}: {step}, {time.monotonic() - started:,.0f} s")
 
     thread = threading.Thread(target=watch, daemon=True, name=f"progress-{label}")
     thread.start()

@@ -59,7 +59,7 @@ def _expand(argument: str) -> list[Path]:
     elif path.is_file():
         found = [path]
     else:
-        found = sorted(Path(name) for name in glob.glob(str(path), recursive=True) if Path(name).is_file())
+        found = sorted(Path(name) for name in glob.glob(str(path), recursive=True) if Path(name).is_file())  # noqa: PTH207 (a pattern may be absolute)
         if not found:
             raise ReviewriskError(f"There is no file {argument}, and as a glob it matches none.")
     wrong = [child for child in found if not child.name.endswith(ENDINGS)]

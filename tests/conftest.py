@@ -38,3 +38,21 @@ def real_data(name: str) -> Path:
     if not path.exists():
         pytest.skip(f"real reviews are not at hand: {name} is looked for in the folder shared/data beside the checkout")
     return path
+
+
+@pytest.fixture(scope="session")
+def built(spark: Any, tmp_path_factory: pytest.TempPathFactory) -> Config:
+    """A root with a corpus and a champion. Tests that write take `trained`, a copy of it."""
+    from tests.trained_root import build
+
+    folder = tmp_path_factory.mktemp("built")
+    base = load_config(Path(__file__).parents[1] / "conf" / "test.yml")
+    return build(spark, base.model_copy(update={"paths": base.paths.model_copy(update={"root": str(folder / "root")})}), folder)
+
+
+@pytest.fixture
+def trained(built: Config, tmp_path: Path) -> Config:
+    """A copy of the built root for one test."""
+    from tests.trained_root import copied
+
+    return copied(built, tmp_path / "root")

@@ -41,7 +41,12 @@ def test_the_reference_is_the_article_and_not_run() -> None:
     assert (lora.rank, lora.effective_alpha, lora.dropout, lora.targets) == (8, 16, 0.1, ("attention",))
     assert (training.batch_size, training.epochs, training.learning_rate, config.model.backbone.max_length) == (16, 5, 2e-4, 256)
     assert [str(day) for day in (splits.train_end, splits.validation_end, splits.test_end)] == ["2014-12-31", "2015-04-30", "2015-08-31"]
-    assert config.reference is not None and (config.reference.status, config.reference.auc, config.reference.f1, config.reference.ece) == ("not run", 0.996, 0.943, 0.0105)
+    assert config.reference is not None and (config.reference.status, config.reference.auc, config.reference.f1, config.reference.ece) == (
+        "not run",
+        0.996,
+        0.943,
+        0.0105,
+    )
 
 
 def test_hub_names_carry_a_commit() -> None:

@@ -217,7 +217,7 @@ def test_lines_of_a_file_cut_into_blocks_keep_their_numbers(spark: Any, config: 
         found = {row["source_line"]: row["value"] for row in numbered.collect()}
     finally:
         spark.conf.unset("spark.sql.files.maxPartitionBytes")
-    assert found == {number: text for number, text in enumerate([HEADER, *lines], start=1)}
+    assert found == dict(enumerate([HEADER, *lines], start=1))
 
 
 def test_the_real_corpus_splits_as_known(spark: Any, config: Config) -> None:

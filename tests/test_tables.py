@@ -54,10 +54,8 @@ def s3_endpoint() -> Iterator[str]:
 
 @pytest.fixture(params=["local", "s3"])
 def root(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Root:
-    if request.param == "local":
-        made = parse_root(str(tmp_path / "root"), StorageSettings())
-    else:
-        made = s3_root(request.getfixturevalue("s3_endpoint"), monkeypatch)
+    is_local = request.param == "local"
+    made = parse_root(str(tmp_path / "root"), StorageSettings()) if is_local else s3_root(request.getfixturevalue("s3_endpoint"), monkeypatch)
     tables.create_tables(made)
     return made
 
