@@ -20,7 +20,7 @@ setup: .venv/ready   ## everything installed in .venv, from constraints.txt
 
 demo: .venv/ready   ## raw reviews to dissatisfaction report; SOURCE=path.tsv.gz for your own
 	@mkdir -p build
-	$(if $(SOURCE),REVIEWRISK_ROOT=$${REVIEWRISK_ROOT:-build/own-demo} )$(BIN)/reviewrisk demo --conf $(CONF) $(if $(SOURCE),"$(SOURCE)")
+	$(if $(SOURCE),REVIEWRISK_ROOT="$${REVIEWRISK_ROOT:-build/demo-$(notdir $(SOURCE))}" )$(BIN)/reviewrisk demo --conf $(CONF) $(if $(SOURCE),"$(SOURCE)")
 
 test: .venv/ready   ## all tests, with coverage
 	$(BIN)/python -m pytest -m "not long" --cov --cov-report=term
@@ -33,6 +33,9 @@ check: .venv/ready   ## ruff, mypy, sqlfluff, generated files
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/sqlfluff lint --processes 1 sql dbt
+
+bench: .venv/ready   ## what docs/benchmarks.md is made from
+	$(BIN)/python benchmarks/score_batching.py
 
 format: .venv/ready   ## ruff's own formatting
 	$(BIN)/ruff check --fix .

@@ -8,12 +8,20 @@ from typing import Any
 import pyarrow as pa
 
 from jobs import tables
+from jobs.query import open_warehouse
 from jobs.runs import JobRun
 from jobs.schemas import MODELS
 from jobs.session import Report
 from jobs.storage import Root
 from model.errors import ReviewriskError
 from model.settings import PromotionSettings
+
+_TO_SCORE = """
+    select count(*)
+    from reviews
+    anti join (select * from review_scores where model_version = $version) as scores using (review_id, review_month, text_hash)
+    where review_date >= $since
+"""
 
 
 def champion(root: Root) -> dict[str, Any]:
@@ -106,10 +114,6 @@ def _check_figures(row: dict[str, Any], settings: PromotionSettings) -> None:
 
 def _rows_to_score(root: Root, version: str, since: datetime.date | None) -> int:
     """Reviews that the model has no current score for."""
-    import pyarrow.compute as pc
-
-    where = pc.field("review_date") >= pa.scalar(since) if since else None
-    keys = ["review_id", "review_month", "text_hash"]
-    reviews = tables.read_arrow(root, "reviews", keys, where)
-    scored = tables.read_arrow(root, "review_scores", keys, pc.field("model_version") == version)
-    return int(reviews.join(scored, keys=keys, join_type="left anti").num_rows)
+    with open_warehouse(root) as connection:
+        found = connection.execute(_TO_SCORE, {"version": version, "since": since or datetime.date.min}).fetchone()
+    return int(found[0]) if found else 0
