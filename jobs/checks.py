@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tempfile
+
 import duckdb
 import pyarrow.dataset as ds
 
@@ -30,7 +32,7 @@ def check_staged(root: Root, table: Table, staged: Staged) -> None:
         partitioning,
         partition_base_dir=base,
     )
-    with duckdb.connect() as connection:
+    with duckdb.connect(config={"temp_directory": tempfile.gettempdir()}) as connection:
         connection.register(table.name, rows)
         counted = connection.table(table.name).count("*").fetchone()
         if counted is None or counted[0] != staged.rows:

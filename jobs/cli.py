@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -42,11 +43,14 @@ def _conf(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _load(conf: Path | None) -> Config:
-    if conf is not None and not conf.exists() and conf.parent == Path() and conf.suffix in ("", ".yml"):
+    if conf is not None and not conf.is_file() and conf.parent == Path() and conf.suffix in ("", ".yml"):
         from jobs.resources import resource_folder
 
         conf = resource_folder("conf") / f"{conf.stem}.yml"
-    return load_config(conf)
+    config = load_config(conf)
+    if conf is not None and "REVIEWRISK_ROOT" in os.environ:
+        click.echo(f"root: {config.root.uri} (from REVIEWRISK_ROOT)", err=True)
+    return config
 
 
 def _session(config: Config) -> SparkSession:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import difflib
+import hashlib
 import os
 import tempfile
 from pathlib import Path
@@ -153,7 +154,9 @@ class Config(Settings):
         if self.paths.scratch:
             return Path(self.paths.scratch).expanduser().resolve()
         root = self.root
-        return root.local_path / "work" if root.is_local else Path(tempfile.gettempdir()) / "reviewrisk"
+        if root.is_local:
+            return root.local_path / "work"
+        return Path(tempfile.gettempdir()) / f"reviewrisk-{hashlib.sha256(root.uri.encode()).hexdigest()[:12]}"
 
     def with_split_ends(self, train_end: datetime.datetime | None, validation_end: datetime.datetime | None, test_end: datetime.datetime | None) -> Config:
         """This config with given split boundaries; itself where none of the three is given."""

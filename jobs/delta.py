@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 # Partition column -> the values being read or replaced. An empty scope is the whole table.
 Scope = Mapping[str, Collection[Any]]
 ROWS_PER_FILE = 2_000_000
+ROWS_PER_GROUP = 128_000
+BYTES_PER_GROUP = 64 * 2**20
 FILES_SCHEMA = pa.schema([("path", pa.string()), ("bytes", pa.int64()), ("rows", pa.int64()), ("partition", pa.string())])
 
 
@@ -145,6 +147,7 @@ class _FileWriter:
     def __init__(self, filesystem: FileSystem, root: Root, name: str, partition: dict[str, str], schema: pa.Schema, run_id: str) -> None:
         self.partition = partition
         self.rows = 0
+        self._waiting: list[pa.Table] = []
         folder = "/".join(f"{column}={value}" for column, value in partition.items())
         self._path = "/".join(filter(None, (folder, f"{run_id}-{uuid.uuid4().hex[:12]}.parquet")))
         self._schema = schema
@@ -155,10 +158,19 @@ class _FileWriter:
         self._writer = pq.ParquetWriter(self._address, schema, filesystem=filesystem, compression="zstd")
 
     def write(self, rows: pa.Table) -> None:
-        self._writer.write_table(rows.select(self._schema.names))
+        self._waiting.append(rows.select(self._schema.names))
         self.rows += len(rows)
+        if sum(map(len, self._waiting)) >= ROWS_PER_GROUP or sum(part.nbytes for part in self._waiting) >= BYTES_PER_GROUP:
+            self._flush()
+
+    def _flush(self) -> None:
+        """Write what waits as one row group: small Arrow batches must not become small row groups."""
+        if self._waiting:
+            self._writer.write_table(pa.concat_tables(self._waiting))
+            self._waiting = []
 
     def close(self) -> StagedFile:
+        self._flush()
         self._writer.close()
         return StagedFile(self._path, self._filesystem.get_file_info(self._address).size, self.rows, self.partition)
 

@@ -13,7 +13,7 @@ import pandas as pd
 from jobs import tables
 from jobs.config import Config, ExplainSettings, ScoreSettings
 from jobs.delta import Scope, Staged
-from jobs.registry import champion, thresholds
+from jobs.registry import champion, lowest_active_threshold
 from jobs.runs import JobRun
 from jobs.serving import chunks, serving_folder, ship, task_threads, worker_scorer
 from jobs.session import Report, progress
@@ -80,10 +80,10 @@ def _pending(spark: SparkSession, config: Config, version: str) -> DataFrame:
     """Identity of the reviews that an active threshold flags and that have no current explanation."""
     from pyspark.sql import functions as F
 
-    lowest = min(row["threshold"] for row in thresholds(config.root, version) if row["is_active"])
+    lowest = lowest_active_threshold(config.root, version)["threshold"]
     scores = tables.read_frame(spark, config.root, "review_scores", {"model_version": [version]})
     flagged = scores.where((F.col("probability") >= lowest) & (F.col("token_count") > SPECIAL_TOKENS)).select(*IDENTITY)
-    explained = tables.read_frame(spark, config.root, "token_attributions", {"model_version": [version]}).select(*IDENTITY).distinct()
+    explained = tables.read_frame(spark, config.root, "token_attributions", {"model_version": [version]}, columns=IDENTITY).distinct()
     return flagged.join(explained, on=list(IDENTITY), how="left_anti")
 
 
@@ -97,7 +97,7 @@ def _bounded(spark: SparkSession, pending: DataFrame, config: Config, version: s
         months = [row["review_month"] for row in scores.select("review_month").distinct().orderBy(F.desc("review_month")).limit(settings.months).collect()]
         pending = pending.where(F.col("review_month").isin(months))
     if settings.max_rows is not None:
-        dates = tables.read_frame(spark, config.root, "reviews").select("review_id", "review_date")
+        dates = tables.read_frame(spark, config.root, "reviews", columns=["review_id", "review_date"])
         newest = pending.join(dates, on="review_id", how="inner").orderBy(F.desc("review_date"), "review_id")
         pending = newest.limit(settings.max_rows).select(*IDENTITY)
     return pending
@@ -106,8 +106,8 @@ def _bounded(spark: SparkSession, pending: DataFrame, config: Config, version: s
 def _months_with_stale_rows(spark: SparkSession, config: Config, version: str) -> list[datetime.date]:
     """Months with explanations of texts that have changed or moved since."""
     scope = {"model_version": [version]}
-    explained = tables.read_frame(spark, config.root, "token_attributions", scope).select(*IDENTITY).distinct()
-    scores = tables.read_frame(spark, config.root, "review_scores", scope).select(*IDENTITY)
+    explained = tables.read_frame(spark, config.root, "token_attributions", scope, columns=IDENTITY).distinct()
+    scores = tables.read_frame(spark, config.root, "review_scores", scope, columns=IDENTITY)
     stale = explained.join(scores, on=list(IDENTITY), how="left_anti")
     return [row["review_month"] for row in stale.select("review_month").distinct().collect()]
 
@@ -135,7 +135,9 @@ class _Work:
             if not rows:
                 return tables.stage_frame(kept, root, "token_attributions", self._run.run_id, scope)
             texts = tables.read_frame(self._spark, root, "reviews", {"review_month": months}).select(*IDENTITY, "review_headline", "review_body")
-            missing = texts.join(self._chosen.where(F.col("review_month").isin(months)), on=list(IDENTITY), how="left_semi")
+            wanted = self._chosen.where(F.col("review_month").isin(months))
+            wanted = wanted.join(kept.select(*IDENTITY).distinct(), on=list(IDENTITY), how="left_anti")
+            missing = texts.join(wanted, on=list(IDENTITY), how="left_semi")
             tasks = max(1, -(-rows // self._config.explain.rows_per_task))
             udf = explaining_udf(self.name, self._config.score, self._config.explain, task_threads(self._spark), self.capped, self.failed)
             explained = (

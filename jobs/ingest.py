@@ -16,8 +16,9 @@ from jobs.parsing import classify
 from jobs.runs import JobRun
 from jobs.schemas import RAW_COLUMNS, SOURCES
 from jobs.session import Report, progress
-from jobs.sources import SourceFile, find_sources, header_problem, number_lines
+from jobs.sources import NumberedLines, SourceFile, find_sources, header_problem, number_lines
 from jobs.splits import Boundaries
+from jobs.storage import Root
 from model.errors import ReviewriskError
 
 if TYPE_CHECKING:
@@ -49,9 +50,9 @@ def run_ingest(spark: SparkSession, config: Config, arguments: Sequence[str], re
     lines) or where a new corpus would have an empty or one-class split.
     """
     root = config.root
-    found = find_sources(arguments)
     tables.create_tables(root)
-    with JobRun(root, "ingest") as run:
+    with JobRun(root, "ingest") as run, progress(spark, "ingest", report):
+        found = find_sources(arguments)
         known = tables.read_arrow(root, "sources", ["source_checksum", "source_order"])
         old = set(known["source_checksum"].to_pylist())
         fresh = [source for source in found if source.checksum not in old]
@@ -60,32 +61,40 @@ def run_ingest(spark: SparkSession, config: Config, arguments: Sequence[str], re
                 report(f"  {source.name}: this content was ingested before, skipped")
         summary = IngestSummary(skipped_files=len(found) - len(fresh))
         if fresh:
-            first_order = max(known["source_order"].to_pylist(), default=0) + 1
-            with progress(spark, "ingest", report):
-                summary = _ingest(spark, config, fresh, first_order, run, report)
+            first_order = _last_order(spark, root, known) + 1
+            summary = _ingest(spark, config, fresh, first_order, run, report)
         run.finish(rows_read=summary.read, rows_written=summary.new + summary.corrected, rows_failed=summary.rejected, details=asdict(summary))
         for line in splits.format_summary(splits.summarise(tables.read_frame(spark, root, "reviews"))):
             report(line)
     return summary
 
 
+def _last_order(spark: SparkSession, root: Root, known: pa.Table) -> int:
+    """The greatest source order in use: of published sources, or of reviews whose ingest died before its source was published."""
+    from pyspark.sql import functions as F
+
+    stored = tables.read_frame(spark, root, "reviews", columns=["source_order"]).agg(F.max("source_order").alias("last")).first()
+    return max([*map(int, known["source_order"].to_pylist()), int((stored["last"] if stored else None) or 0)])
+
+
 def _ingest(spark: SparkSession, config: Config, sources: list[SourceFile], first_order: int, run: JobRun, report: Report) -> IngestSummary:
     """Commit rejected lines, reviews and, last of all, the sources: their rows say that the rest is there."""
-    lines, headers = _read(spark, sources, first_order)
+    lines = _read(spark, sources, first_order)
     for source in sources:
-        problem = header_problem(headers.get(source.checksum))
+        problem = header_problem(lines.headers.get(source.checksum))
         if problem:
             raise ReviewriskError(f"{source.name} is refused: {problem}. Nothing was published.")
-    parsed = classify(lines.where("source_line > 1"), datetime.datetime.now(datetime.UTC).date()).persist()
+    parsed = classify(lines.frame.where("source_line > 1"), datetime.datetime.now(datetime.UTC).date()).persist()
     try:
         counts = _count_by_reason(parsed)
+        _check_all_lines_read(counts, sources, lines)
         _refuse_bad_files(counts, sources, config.ingest.max_rejected_share)
         _check_not_empty(counts, config)
         merge = _Merge(spark, config, newest_versions(parsed.where("reason is null")), run)
         tables.publish(config.root, "reviews", run.run_id, merge.stage, guard_whole_table=True)
         _publish_rejected(spark, config, parsed.where("reason is not null"), sources, run)
         rows = _source_rows(sources, first_order, counts, merge.outcomes, run)
-        tables.replace_rows(config.root, "sources", run.run_id, lambda before: pa.concat_tables([before, rows]))
+        tables.replace_rows(config.root, "sources", run.run_id, lambda before: _with_sources(before, rows, first_order))
         summary = _summary(rows, merge.outcomes)
     finally:
         parsed.unpersist()
@@ -93,7 +102,7 @@ def _ingest(spark: SparkSession, config: Config, sources: list[SourceFile], firs
     return summary
 
 
-def _read(spark: SparkSession, sources: list[SourceFile], first_order: int) -> tuple[DataFrame, dict[str, str]]:
+def _read(spark: SparkSession, sources: list[SourceFile], first_order: int) -> NumberedLines:
     """`number_lines`, with Spark's failure on a damaged file turned into a sentence."""
     from py4j.protocol import Py4JJavaError
     from pyspark.errors import PySparkException
@@ -211,6 +220,17 @@ def _count_by_reason(parsed: DataFrame) -> dict[str, list[dict[str, Any]]]:
     return counts
 
 
+def _check_all_lines_read(counts: dict[str, list[dict[str, Any]]], sources: list[SourceFile], lines: NumberedLines) -> None:
+    """Raise where the pass that parses saw other lines than the pass that counted: nothing may be lost in silence."""
+    for source in sources:
+        parsed = sum(row["lines"] for row in counts.get(source.checksum, []))
+        if parsed != lines.counts[source.checksum] - 1:
+            raise ReviewriskError(
+                f"{source.name}: {lines.counts[source.checksum] - 1:,} lines were counted and {parsed:,} read; did the file change, or do options in "
+                "spark.options (spark.sql.files.*) differ between the passes? Nothing was published."
+            )
+
+
 def _refuse_bad_files(counts: dict[str, list[dict[str, Any]]], sources: list[SourceFile], limit: float) -> None:
     """Raise where a file has too great a share of rejected lines; the message shows the commonest reasons."""
     refused = []
@@ -259,8 +279,14 @@ def _publish_rejected(spark: SparkSession, config: Config, rejected: DataFrame, 
     )
     scope = {"ingest_id": [source.ingest_id for source in sources]}
     staged = tables.stage_frame(rows, config.root, "rejected_reviews", run.run_id, scope)
-    if staged.rows:
+    if staged.rows or tables.has_files(config.root, "rejected_reviews", scope):
         tables.publish(config.root, "rejected_reviews", run.run_id, lambda _: staged)
+
+
+def _with_sources(before: pa.Table, rows: pa.Table, first_order: int) -> pa.Table:
+    if max(before["source_order"].to_pylist(), default=0) >= first_order:
+        raise ReviewriskError("Another ingest published its files while this one ran: run this one again (its reviews are stored and will be recognised).")
+    return pa.concat_tables([before, rows])
 
 
 def _source_rows(

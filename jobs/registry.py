@@ -38,6 +38,23 @@ def thresholds(root: Root, model_version: str) -> list[dict[str, Any]]:
     return [row for row in rows if row["model_version"] == model_version]
 
 
+def default_threshold(root: Root, model_version: str) -> dict[str, Any]:
+    """The one threshold that decides; an error where the model has none."""
+    return _one_of([row for row in thresholds(root, model_version) if row["is_default"]], model_version, "default")
+
+
+def lowest_active_threshold(root: Root, model_version: str) -> dict[str, Any]:
+    """The active threshold that flags most."""
+    active = [row for row in thresholds(root, model_version) if row["is_active"]]
+    return _one_of(sorted(active, key=lambda row: float(row["threshold"])), model_version, "active")
+
+
+def _one_of(rows: list[dict[str, Any]], model_version: str, kind: str) -> dict[str, Any]:
+    if not rows:
+        raise ReviewriskError(f"{model_version} has no {kind} threshold in model_thresholds: train again, or promote another model.")
+    return rows[0]
+
+
 def list_models(root: Root) -> list[str]:
     """The registered models, newest first, as lines of text."""
     rows = sorted(_models(root), key=lambda row: row["trained_at"], reverse=True)

@@ -60,4 +60,8 @@ class JobRun:
             "error": message,
             **self._figures,
         }
-        tables.append_row(self._root, "job_runs", row)
+        try:
+            tables.append_row(self._root, "job_runs", row)
+        except Exception:
+            if error is None:  # what failed is to be seen, not that it could not be noted
+                raise

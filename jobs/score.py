@@ -50,11 +50,13 @@ def run_score(spark: SparkSession, config: Config, report: Report) -> ScoreSumma
     version = str(row["model_version"])
     with JobRun(root, "score") as run:
         with progress(spark, "score", report):
-            todo, skipped = _rows_to_score(spark, config, version, row["score_since"])
+            todo, stale, skipped = _rows_to_score(spark, config, version, row["score_since"])
         work = _Work(spark, config, row, run)
         total = sum(todo.values())
         report(f"  {version}: {total:,} reviews to score, {skipped:,} have a current score")
         started = time.monotonic()
+        if stale:  # first and in one commit: a review that moved must at no time have two scores
+            tables.publish(root, "review_scores", run.run_id, work.stager(stale, 0))
         if todo:
             work.ship()
         for months in chunks(todo, config.score.rows_per_commit):
@@ -71,20 +73,19 @@ def run_score(spark: SparkSession, config: Config, report: Report) -> ScoreSumma
     return summary
 
 
-def _rows_to_score(spark: SparkSession, config: Config, version: str, since: datetime.date | None) -> tuple[dict[datetime.date, int], int]:
-    """By month: reviews without a current score (0 where a month only holds scores to be removed). And how many have one."""
-    reviews = _reviews(spark, config, since).select(*IDENTITY)
-    scores = tables.read_frame(spark, config.root, "review_scores", {"model_version": [version]}).select(*IDENTITY)
-    todo = reviews.join(scores, on=list(IDENTITY), how="left_anti").groupBy("review_month").count().collect()
+def _rows_to_score(spark: SparkSession, config: Config, version: str, since: datetime.date | None) -> tuple[dict[datetime.date, int], list[datetime.date], int]:
+    """Reviews without a current score by month, months with scores of texts that have changed or moved, and reviews with a current score."""
+    reviews = tables.read_frame(spark, config.root, "reviews", columns=(*IDENTITY, "review_date"))
+    scores = tables.read_frame(spark, config.root, "review_scores", {"model_version": [version]}, columns=IDENTITY)
+    todo = _newer(reviews, since).join(scores, on=list(IDENTITY), how="left_anti").groupBy("review_month").count().collect()
     stale = scores.join(reviews, on=list(IDENTITY), how="left_anti").select("review_month").distinct().collect()
-    rows = {row["review_month"]: 0 for row in stale} | {row["review_month"]: row["count"] for row in todo}
-    return rows, reviews.count() - sum(rows.values())
+    current = scores.join(reviews, on=list(IDENTITY), how="left_semi").count()
+    return {row["review_month"]: row["count"] for row in todo}, [row["review_month"] for row in stale], current
 
 
-def _reviews(spark: SparkSession, config: Config, since: datetime.date | None, months: list[datetime.date] | None = None) -> DataFrame:
+def _newer(reviews: DataFrame, since: datetime.date | None) -> DataFrame:
     from pyspark.sql import functions as F
 
-    reviews = tables.read_frame(spark, config.root, "reviews", {"review_month": months} if months else None)
     return reviews if since is None else reviews.where(F.col("review_date") >= F.lit(since))
 
 
@@ -109,10 +110,12 @@ class _Work:
         settings = self._config.score
 
         def stage(table_version: int) -> Staged:
-            reviews = _reviews(self._spark, self._config, self._row["score_since"], months)
+            reviews = tables.read_frame(self._spark, self._config.root, "reviews", {"review_month": months})
             stored = tables.read_frame(self._spark, self._config.root, "review_scores", scope, table_version)
             kept = stored.join(reviews.select(*IDENTITY), on=list(IDENTITY), how="left_semi")
-            missing = reviews.join(kept.select(*IDENTITY), on=list(IDENTITY), how="left_anti")
+            if not rows:
+                return tables.stage_frame(kept, self._config.root, "review_scores", self._run.run_id, scope)
+            missing = _newer(reviews, self._row["score_since"]).join(kept.select(*IDENTITY), on=list(IDENTITY), how="left_anti")
             tasks = max(1, -(-rows // settings.rows_per_task))
             scored = missing.repartition(tasks).select(self._scorer()(F.struct(*IDENTITY, "review_headline", "review_body")).alias("score"))
             constants = {

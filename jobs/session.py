@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 Report = Callable[[str], None]
+FILE_PARTITIONS = 64
 
 
 def build_session(settings: SparkSettings) -> SparkSession:
@@ -28,10 +29,12 @@ def build_session(settings: SparkSettings) -> SparkSession:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     try:
-        from pyspark.conf import SparkConf
+        from pyspark import SparkConf, SparkContext
         from pyspark.sql import SparkSession
     except ImportError:
         raise ReviewriskError("This step needs Spark: pip install 'reviewrisk[spark]'.") from None
+    if "PYSPARK_GATEWAY_PORT" in os.environ:
+        SparkContext._ensure_initialized()  # only now does SparkConf hold what spark-submit was given
     conf = SparkConf()
     for key, value in _options(settings).items():
         conf.setIfMissing(key, value)
@@ -51,6 +54,8 @@ def _options(settings: SparkSettings) -> dict[str, str]:
         "spark.ui.showConsoleProgress": "false",
         "spark.sql.session.timeZone": "UTC",
         "spark.sql.shuffle.partitions": str(settings.shuffle_partitions),
+        # How files are cut into blocks must not depend on how many executors have arrived: see sources.number_lines.
+        "spark.sql.files.minPartitionNum": str(FILE_PARTITIONS),
         "spark.sql.execution.arrow.maxRecordsPerBatch": str(settings.records_per_batch),
         "spark.sql.execution.arrow.maxBytesPerBatch": settings.bytes_per_batch,
         "spark.executorEnv.TOKENIZERS_PARALLELISM": "false",

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jobs.config import Config
-from jobs.registry import champion, thresholds
+from jobs.registry import champion, default_threshold
 from jobs.serving import serving_folder
 from model.errors import ReviewriskError
 
@@ -41,7 +41,7 @@ class SingleResult:
 def run_single(config: Config, texts: Iterator[tuple[str | None, str | None]], with_words: bool) -> Iterator[SingleResult]:
     """Score (headline, body) pairs with the champion at its default threshold; results in the order of the texts."""
     row = champion(config.root)
-    default = next(row for row in thresholds(config.root, row["model_version"]) if row["is_default"])
+    default = default_threshold(config.root, row["model_version"])
     folder = serving_folder(config, row)
     from model.attribution import explain
     from model.scorer import Scorer

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import glob
 import hashlib
-import re
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from jobs.schemas import RAW_COLUMNS
+from jobs.storage import literal_path
 from model.errors import ReviewriskError
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def _expand(argument: str) -> list[Path]:
         raise ReviewriskError(f"{argument}: sources are local files, folders or globs; copy the file to a disk that every Spark worker sees.")
     path = Path(argument).expanduser()
     if path.is_dir():
-        found = sorted(child for child in path.iterdir() if child.is_file() and child.name.endswith(ENDINGS))
+        found = sorted(child for child in path.iterdir() if child.is_file() and child.name.endswith(ENDINGS) and not child.name.startswith(("_", ".")))
         if not found:
             raise ReviewriskError(f"The folder {argument} holds no file ending in {', '.join(ENDINGS[:4])}.")
     elif path.is_file():
@@ -62,6 +62,9 @@ def _expand(argument: str) -> list[Path]:
         found = sorted(Path(name) for name in glob.glob(str(path), recursive=True) if Path(name).is_file())  # noqa: PTH207 (a pattern may be absolute)
         if not found:
             raise ReviewriskError(f"There is no file {argument}, and as a glob it matches none.")
+    hidden = [child for child in found if child.name.startswith(("_", "."))]
+    if hidden:
+        raise ReviewriskError(f"{hidden[0]} is not read: Spark takes files whose names begin with _ or . for unfinished ones. Rename it.")
     wrong = [child for child in found if not child.name.endswith(ENDINGS)]
     if wrong:
         raise ReviewriskError(f"{wrong[0]} is not a source: a name must end in {', '.join(ENDINGS[:4])}.")
@@ -74,18 +77,28 @@ def _describe(path: Path) -> SourceFile:
     return SourceFile(path, digest.hexdigest(), path.stat().st_size)
 
 
-def number_lines(spark: SparkSession, sources: Iterable[SourceFile], first_order: int) -> tuple[DataFrame, dict[str, str]]:
-    """(source_checksum, source_order, source_line, value) for every line, and each file's first line by checksum.
+@dataclass(frozen=True)
+class NumberedLines:
+    """(source_checksum, source_order, source_line, value) for every line; and by checksum each file's first line and its line count."""
+
+    frame: DataFrame
+    headers: dict[str, str]
+    counts: dict[str, int]
+
+
+def number_lines(spark: SparkSession, sources: Iterable[SourceFile], first_order: int) -> NumberedLines:
+    """Every line of the files with its number, the header being line 1.
 
     Spark reads a file in blocks. A first, cheap pass counts the lines of each block; the number of a line is then the lines of
-    the blocks before it plus its place in its own. Both passes see the same blocks, since these depend on file sizes alone.
+    the blocks before it plus its place in its own. Both passes see the same blocks, as the session fixes
+    spark.sql.files.minPartitionNum; whoever counts the lines of `frame` must find `counts`.
     """
     from pyspark.sql import functions as F
 
     listed = list(sources)
     lines = (
         spark.read.option("lineSep", "\n")
-        .text([_without_glob(source.path) for source in listed])
+        .text([literal_path(str(source.path)) for source in listed])
         .select(
             "value",
             F.col("_metadata.file_path").alias("file_path"),
@@ -100,14 +113,14 @@ def number_lines(spark: SparkSession, sources: Iterable[SourceFile], first_order
         .collect()
     )
     by_path = {str(source.path): (place, source) for place, source in enumerate(listed)}
-    before: dict[str, int] = {}
+    counts: dict[str, int] = {}
     headers: dict[str, str] = {}
     rows = []
     for block in blocks:
         place, source = by_path[unquote(urlsplit(block.file_path).path)]
         headers.setdefault(source.checksum, block.first_line)
-        rows.append((block.file_path, block.block, block.first, before.get(source.checksum, 0) + 1, source.checksum, first_order + place))
-        before[source.checksum] = before.get(source.checksum, 0) + block.lines
+        rows.append((block.file_path, block.block, block.first, counts.get(source.checksum, 0) + 1, source.checksum, first_order + place))
+        counts[source.checksum] = counts.get(source.checksum, 0) + block.lines
     schema = "file_path string, block long, first long, base long, source_checksum string, source_order long"
     numbered = lines.join(F.broadcast(spark.createDataFrame(rows, schema)), on=["file_path", "block"], how="inner").select(
         "source_checksum",
@@ -115,12 +128,7 @@ def number_lines(spark: SparkSession, sources: Iterable[SourceFile], first_order
         (F.col("base") + F.col("position") - F.col("first")).alias("source_line"),
         "value",
     )
-    return numbered, headers
-
-
-def _without_glob(path: Path) -> str:
-    """The path as Spark reads it: characters that it would take for a pattern are escaped."""
-    return re.sub(r"([\\\[\]{}*?,])", r"\\\1", str(path))
+    return NumberedLines(numbered, headers, counts)
 
 
 def header_problem(line: str | None) -> str | None:

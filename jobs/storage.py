@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,10 +95,11 @@ class Root:
         if self.is_local:
             return Path(source)
         target = scratch.joinpath(*parts)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(dir=target.parent, prefix=".copy-"))
+        fs.copy_files(self.path_on_filesystem(source), str(draft), source_filesystem=self.filesystem())
         shutil.rmtree(target, ignore_errors=True)
-        target.mkdir(parents=True)
-        fs.copy_files(self.path_on_filesystem(source), str(target), source_filesystem=self.filesystem())
-        return target
+        return draft.rename(target)
 
     def _secrets(self, environment: Mapping[str, str], key_id: str, secret: str, token: str) -> dict[str, str]:
         names = {key_id: self.storage.access_key_id_env, secret: self.storage.secret_access_key_env, token: self.storage.session_token_env}
@@ -105,6 +108,11 @@ class Root:
         if found and missing:
             raise ReviewriskError(f"{self.uri} needs the environment variable {missing[0]}, which is not set.")
         return found
+
+
+def literal_path(path: str) -> str:
+    """A local path as Spark is to read it: characters that it would take for a pattern are escaped."""
+    return re.sub(r"([\\\[\]{}*?,])", r"\\\1", path)
 
 
 def parse_root(text: str, storage: StorageSettings) -> Root:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import datetime
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from deltalake import write_deltalake
 
@@ -16,7 +14,7 @@ from jobs import delta
 from jobs.checks import check_staged
 from jobs.delta import Scope, Staged, StagedFile
 from jobs.schemas import TABLES, Table
-from jobs.storage import Root
+from jobs.storage import Root, literal_path
 from model.errors import ReviewriskError
 
 if TYPE_CHECKING:
@@ -44,29 +42,45 @@ def read_arrow(root: Root, name: str, columns: Sequence[str] | None = None, wher
     return rows.cast(pa.schema([TABLES[name].schema.field(column) for column in names]))
 
 
-def read_frame(spark: SparkSession, root: Root, name: str, scope: Scope | None = None, version: int | None = None) -> DataFrame:
-    """A table's rows in Spark: all, or those of some partitions, at one version (the newest where none is given)."""
+def read_frame(
+    spark: SparkSession, root: Root, name: str, scope: Scope | None = None, version: int | None = None, columns: Sequence[str] | None = None
+) -> DataFrame:
+    """A table's rows in Spark: all, or those of some partitions, at one version (the newest where none is given); all or some columns."""
     table = TABLES[name]
+    names = list(columns or table.schema.names)
     schema = spark_schema(table)
     uri = delta.table_uri(root, name)
     paths = delta.files_in_scope(delta.open_table(root, name, version), scope or {})
     if not paths:
-        return spark.createDataFrame([], schema)
+        return spark.createDataFrame([], schema).select(names)
     if root.is_local:
         reader = spark.read.schema(schema).option("basePath", uri)
-        return reader.parquet(*(f"{uri}/{path}" for path in paths)).select(table.schema.names)
+        return reader.parquet(*(literal_path(f"{uri}/{path}") for path in paths)).select(names)
     addresses = spark.createDataFrame([(path,) for path in paths], "path string").repartition(len(paths))
 
     def read_files(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         filesystem = root.filesystem()
         partitioning = ds.partitioning(pa.schema([table.schema.field(column) for column in table.partition_by]), flavor="hive")
         base = root.path_on_filesystem(uri)
+        wanted = pa.schema([table.schema.field(column) for column in names])
         for batch in batches:
             for path in batch.column("path").to_pylist():
                 dataset = ds.dataset([f"{base}/{path}"], table.schema, "parquet", filesystem, partitioning, partition_base_dir=base)
-                yield from dataset.to_table(columns=table.schema.names).cast(table.schema).to_batches()
+                for rows in dataset.to_batches(columns=names):
+                    yield from pa.Table.from_batches([rows]).cast(wanted).to_batches()
 
-    return addresses.mapInArrow(read_files, schema)
+    return addresses.mapInArrow(read_files, _subset(schema, names))
+
+
+def _subset(schema: StructType, names: Sequence[str]) -> StructType:
+    from pyspark.sql.types import StructType
+
+    return StructType([schema[name] for name in names])
+
+
+def has_files(root: Root, name: str, scope: Scope) -> bool:
+    """Whether the table's newest version has any rows in the scope."""
+    return bool(delta.files_in_scope(delta.open_table(root, name), scope))
 
 
 def spark_schema(table: Table) -> StructType:
@@ -139,15 +153,10 @@ def _sorted(rows: pa.Table, table: Table) -> pa.Table:
 
 
 def append_row(root: Root, name: str, row: dict[str, Any]) -> None:
-    """Add one row to a table that only grows."""
+    """Add one row to a table that only grows; an error where the table is not there."""
+    delta.open_table(root, name)
     rows = pa.Table.from_pylist([row], schema=TABLES[name].schema)
     write_deltalake(delta.table_uri(root, name), rows, mode="append", storage_options=root.storage_options())
-
-
-def months_before(rows: pa.Table, column: str, count: int) -> list[datetime.date]:
-    """The newest `count` distinct months of a column, newest first."""
-    months = sorted((month for month in pc.unique(rows[column]).to_pylist() if month is not None), reverse=True)
-    return months[:count]
 
 
 def export_parquet(root: Root, target: str, names: Sequence[str] | None = None) -> dict[str, int]:

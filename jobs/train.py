@@ -49,10 +49,12 @@ def _register(root: Root, fitted: FittedModel, config: Config, run: JobRun) -> N
     tables.publish(root, "model_thresholds", run.run_id, lambda _: tables.stage_arrow(staged_rows, root, "model_thresholds", run.run_id, scope))
     row = _model_row(fitted, config, run)
 
-    def registered(before: pa.Table) -> pa.Table | None:
-        if fitted.model_version in before["model_version"].to_pylist():
-            return None
-        return pa.concat_tables([before, pa.Table.from_pylist([row], schema=MODELS.schema)])
+    def registered(before: pa.Table) -> pa.Table:
+        rows = before.to_pylist()
+        same = [known for known in rows if known["model_version"] == fitted.model_version]
+        for known in same:  # trained again with the same result: the bundle may have been written anew
+            known.update({name: row[name] for name in ("bundle_path", "bundle_checksum")})
+        return pa.Table.from_pylist(rows if same else [*rows, row], schema=MODELS.schema)
 
     tables.replace_rows(root, "models", run.run_id, registered)
 

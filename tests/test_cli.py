@@ -66,6 +66,14 @@ def test_an_error_is_one_sentence_and_exit_code_1(tmp_path: Path, monkeypatch: p
     assert run("ingest", "--conf", tmp_path / "none.yml", "x.tsv").exit_code == 1
 
 
+def test_a_mistyped_root_is_not_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REVIEWRISK_ROOT", str(tmp_path / "typo"))
+    for command in (["train"], ["models", "promote"], ["score"], ["report"], ["sql", "select 1"]):
+        result = run(*command)
+        assert result.exit_code == 1 and "Traceback" not in result.output, command
+    assert not (tmp_path / "typo").exists()
+
+
 def test_a_night_goes_from_a_new_file_to_the_report(conf: Path, trained: Config, tmp_path: Path, spark: Any) -> None:
     night = [
         line(review_id=f"night-{i}", product_id="P9", review_date=f"2015-09-{i + 1:02d}", review_body="broke broken waste", star_rating="1") for i in range(20)

@@ -142,6 +142,34 @@ def test_a_run_that_died_before_its_last_commit_is_finished_by_the_next(spark: A
     assert sorted(statuses) == ["failed", "succeeded"]
 
 
+def test_a_correction_wins_over_rows_of_an_ingest_that_died(spark: Any, config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The dead run's rows have a source order that no source row shows; the next file's order must still be a later one."""
+    chosen = with_splits(config)
+    ingest(spark, chosen, write_source(tmp_path / "a.tsv", corpus()))
+    real = tables.replace_rows
+    monkeypatch.setattr(tables, "replace_rows", lambda root, name, *rest: real(root, name, *rest) if name != "sources" else 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        ingest(spark, chosen, write_source(tmp_path / "died.tsv", [*[line(review_id=f"x{i}") for i in range(5)], line(review_id="X", review_body="old")]))
+    monkeypatch.setattr(tables, "replace_rows", real)
+    ingest(spark, chosen, write_source(tmp_path / "next.tsv", [line(review_id="X", review_body="corrected on the same day")]))
+    assert [row for row in rows(config, "reviews", "review_id", "review_body") if row[0] == "X"] == [("X", "corrected on the same day")]
+
+
+def test_lines_that_one_pass_lost_are_an_error(spark: Any, config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from jobs import ingest as stage
+
+    real = stage.number_lines
+
+    def lossy(*arguments: Any) -> Any:
+        numbered = real(*arguments)
+        return type(numbered)(numbered.frame.where("source_line <> 5"), numbered.headers, numbered.counts)
+
+    monkeypatch.setattr(stage, "number_lines", lossy)
+    with pytest.raises(ReviewriskError, match="12 lines were counted and 11 read"):
+        ingest(spark, with_splits(config), write_source(tmp_path / "a.tsv", corpus()))
+    assert rows(config, "reviews", "review_id") == []
+
+
 def test_dates_that_fall_on_one_side_are_an_error_with_the_true_range(spark: Any, config: Config, tmp_path: Path) -> None:
     source = write_source(tmp_path / "a.tsv", [line(review_id=f"r{i}", review_date="2010-05-01", star_rating=str(1 + 4 * (i % 2))) for i in range(6)])
     with pytest.raises(ReviewriskError, match=r"validation would be empty; test would be empty.* from 2010-05-01 to 2010-05-01.*2014-12-31"):
@@ -212,9 +240,10 @@ def test_lines_of_a_file_cut_into_blocks_keep_their_numbers(spark: Any, config: 
     source = write_source(tmp_path / "a.tsv", lines)
     spark.conf.set("spark.sql.files.maxPartitionBytes", "20000")
     try:
-        numbered, _ = number_lines(spark, find_sources([str(source)]), 1)
-        assert numbered.rdd.getNumPartitions() > 5
-        found = {row["source_line"]: row["value"] for row in numbered.collect()}
+        numbered = number_lines(spark, find_sources([str(source)]), 1)
+        assert numbered.frame.rdd.getNumPartitions() > 5
+        found = {row["source_line"]: row["value"] for row in numbered.frame.collect()}
+        assert set(numbered.counts.values()) == {len(lines) + 1}
     finally:
         spark.conf.unset("spark.sql.files.maxPartitionBytes")
     assert found == dict(enumerate([HEADER, *lines], start=1))

@@ -94,6 +94,32 @@ def test_since_limits_what_a_new_champion_scores(spark: Any, trained: Config) ->
     assert f"{len(newer):,} reviews of 2015-06-01 and later" in printed[0]
 
 
+def test_promoting_with_since_keeps_the_scores_there_are(spark: Any, trained: Config) -> None:
+    _, before = score(spark, trained)
+    run_promote(trained.root, trained.promotion, champion(trained.root)["model_version"], datetime.date(2015, 6, 1), lambda _: None)
+    summary, after = score(spark, trained)
+    assert after == before and summary.scored == 0
+
+
+def test_the_old_row_of_a_moved_review_goes_before_the_new_one_comes(spark: Any, trained: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = trained.model_copy(update={"score": trained.score.model_copy(update={"rows_per_commit": 1})})
+    score(spark, small)
+    moved = line(review_id="test-1", review_date="2015-09-03", review_body="moved to a newer month")
+    run_ingest(spark, small, [str(write_source(tmp_path / "night.tsv", [moved]))], lambda _: None)
+    real = tables.publish
+    seen: list[int] = []
+
+    def publish(root: Any, name: str, *rest: Any, **options: Any) -> Any:
+        done = real(root, name, *rest, **options)
+        if name == "review_scores":
+            seen.append(tables.read_arrow(root, name)["review_id"].to_pylist().count("test-1"))
+        return done
+
+    monkeypatch.setattr(tables, "publish", publish)
+    score(spark, small)
+    assert seen == [0, 1]
+
+
 def test_a_changed_bundle_is_not_scored_with(spark: Any, trained: Config) -> None:
     bundle = trained.root.local_path / champion(trained.root)["bundle_path"]
     (bundle / "calibrator.json").write_text('{"method": "none"}')
