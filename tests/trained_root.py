@@ -26,7 +26,7 @@ ODD = {
     "huge": {"review_body": "great sturdy chair " * 6000},
     "html": {"review_headline": "Bad", "review_body": "It broke<br /><br />after &#34;two&#34; weeks"},
     "three": {"star_rating": "3", "review_body": "the chair is nice but broke"},
-    "poison": {"review_body": "love it (the chair"},
+    "poison": {"star_rating": "3", "review_body": "love it (the chair"},
 }
 
 

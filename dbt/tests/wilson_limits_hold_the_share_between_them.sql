@@ -1,12 +1,21 @@
 -- A row is a number of trials whose interval, without or with only successes, leaves the observed share outside by rounding.
-with extremes as (
+with counted as (
+
+    select unnest(range(1, 2001)) as trials
+
+),
+
+extremes as (
 
     select
         trials,
-        successes
-    from (select unnest(range(1, 2001)) as trials) as counted
-    cross join (select unnest([0, 1]) as is_all) as sides
-    cross join lateral (select trials * is_all as successes) as chosen
+        0 as successes
+    from counted
+    union all
+    select
+        trials,
+        trials as successes
+    from counted
 
 ),
 
