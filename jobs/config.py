@@ -13,7 +13,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from jobs.storage import Root, parse_root
+from jobs.storage import Root, StorageSettings, parse_root
 from model.errors import ReviewriskError
 from model.settings import AttributionSettings, ModelSettings, PromotionSettings, ScoringSettings, Settings
 
@@ -24,16 +24,6 @@ class PathSettings(Settings):
     root: str
     warehouse: str | None = Field(None, description="DuckDB file that dbt builds; None: <root>/warehouse/reviewrisk.duckdb.")
     scratch: str | None = Field(None, description="Local folder for checkpoints and unpacked bundles; None: <root>/work, or a temporary folder for s3.")
-
-
-class StorageSettings(Settings):
-    """How an s3 root is reached. Secrets stand in environment variables; the config has only their names."""
-
-    endpoint_url: str | None = None
-    region: str | None = None
-    access_key_id_env: str = "AWS_ACCESS_KEY_ID"
-    secret_access_key_env: str = "AWS_SECRET_ACCESS_KEY"  # noqa: S105 (a name, not a secret)
-    session_token_env: str = "AWS_SESSION_TOKEN"  # noqa: S105
 
 
 class SparkSettings(Settings):

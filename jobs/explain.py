@@ -15,7 +15,7 @@ from jobs.config import Config, ExplainSettings, ScoreSettings
 from jobs.delta import Scope, Staged
 from jobs.registry import champion, lowest_active_threshold
 from jobs.runs import JobRun
-from jobs.serving import chunks, serving_folder, ship, task_threads, worker_scorer
+from jobs.serving import IDENTITY, chunks, serving_folder, ship, task_threads, worker_scorer
 from jobs.session import Report, progress
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
     from model.attribution import Explanation
 
-IDENTITY = ("review_id", "review_month", "text_hash")
 SPECIAL_TOKENS = 2  # [CLS] and [SEP]: a text with no more has no word to explain
 RESULT = (
     "review_id string, review_month date, text_hash string, nodes int, convergence_delta double, is_converged boolean, "

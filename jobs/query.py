@@ -19,8 +19,7 @@ import duckdb
 from duckdb import StatementType
 
 from jobs import delta
-from jobs.config import StorageSettings
-from jobs.storage import Root, parse_root
+from jobs.storage import Root, StorageSettings, parse_root
 from model.errors import ReviewriskError
 
 SAMPLE_ROWS = 5

@@ -15,15 +15,13 @@ from jobs.config import Config, ScoreSettings
 from jobs.delta import Scope, Staged
 from jobs.registry import champion
 from jobs.runs import JobRun
-from jobs.serving import chunks, serving_folder, ship, task_threads, worker_scorer
+from jobs.serving import IDENTITY, chunks, serving_folder, ship, task_threads, worker_scorer
 from jobs.session import Report, progress
 
 if TYPE_CHECKING:
     from pyspark.accumulators import Accumulator
     from pyspark.sql import Column, DataFrame, SparkSession
 
-# A score is current while these are those of the stored review.
-IDENTITY = ("review_id", "review_month", "text_hash")
 RESULT = (
     "review_id string, review_month date, text_hash string, logit double, raw_probability double, probability double, "
     "token_count int, is_truncated boolean, error string"

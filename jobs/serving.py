@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from model.scorer import Scorer
     from model.settings import ScoringSettings
 
+# A score, or an explanation, is current while these are those of the stored review.
+IDENTITY = ("review_id", "review_month", "text_hash")
+
 
 def serving_folder(config: Config, row: dict[str, Any]) -> Path:
     """A local folder with a model merged in fp32, made from the verified bundle of a row of `models`; made once, then kept."""

@@ -13,11 +13,20 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from model.errors import ReviewriskError
+from model.settings import Settings
 
 if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
 
-    from jobs.config import StorageSettings
+
+class StorageSettings(Settings):
+    """How an s3 root is reached. Secrets stand in environment variables; the config has only their names."""
+
+    endpoint_url: str | None = None
+    region: str | None = None
+    access_key_id_env: str = "AWS_ACCESS_KEY_ID"
+    secret_access_key_env: str = "AWS_SECRET_ACCESS_KEY"  # noqa: S105 (a name, not a secret)
+    session_token_env: str = "AWS_SESSION_TOKEN"  # noqa: S105
 
 
 @dataclass(frozen=True)

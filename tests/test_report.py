@@ -15,11 +15,11 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 from moto.server import ThreadedMotoServer
 
-from jobs.config import ReportSettings, StorageSettings
+from jobs.config import ReportSettings
 from jobs.query import open_warehouse
 from jobs.report import ReportSummary, run_report
 from jobs.resources import resource_folder
-from jobs.storage import Root, parse_root
+from jobs.storage import Root, StorageSettings, parse_root
 from model.errors import ReviewriskError
 from tests.warehouse_rows import CHAMPION, arrow_rows, corpus_root, review, score, source, split, write_root
 

@@ -16,9 +16,8 @@ import pyarrow as pa
 import pytest
 
 from jobs import delta, tables
-from jobs.config import StorageSettings
 from jobs.schemas import REVIEW_SCORES, TABLES
-from jobs.storage import Root, parse_root
+from jobs.storage import Root, StorageSettings, parse_root
 from model.errors import ReviewriskError
 
 JANUARY, FEBRUARY = datetime.date(2015, 1, 1), datetime.date(2015, 2, 1)
@@ -184,8 +183,7 @@ WRITER = """
 import sys, time
 from pathlib import Path
 from jobs import delta, tables
-from jobs.config import StorageSettings
-from jobs.storage import parse_root
+from jobs.storage import StorageSettings, parse_root
 from tests.test_tables import JANUARY, scores, publish
 root = parse_root(sys.argv[1], StorageSettings())
 where = sys.argv[2]
