@@ -1,6 +1,6 @@
 """How much the scorer's batching is worth: reviews per second against plain batches of the same model in the same run, on one thread.
 
-    python benchmarks/score_batching.py [--rows 1500] [--source reviews.tsv.gz]
+    python benchmarks/score_batching.py [--rows 160] [--source reviews.tsv.gz]
 
 Peers: batches of 32 in order of arrival padded to 256 tokens, and the same padded to the batch's longest text. Every round runs all
 of them in turn, so that a machine that speeds up or slows down does so for all; the ratio is the median over the rounds.
@@ -56,7 +56,7 @@ def plain(scorer: Scorer, texts: Sequence[str], fixed: bool) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--rows", type=int, default=1500)
+    parser.add_argument("--rows", type=int, default=160)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--source", type=Path)
     options = parser.parse_args()
