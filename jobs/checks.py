@@ -13,9 +13,9 @@ from jobs.delta import Staged
 from jobs.query import CheckFailure, open_warehouse, run_checks
 from jobs.resources import resource_folder
 from jobs.schemas import Table
-from jobs.session import Report
 from jobs.storage import Root
 from model.errors import ReviewriskError
+from model.progress import Report
 
 
 def check_staged(root: Root, table: Table, staged: Staged) -> None:

@@ -16,7 +16,8 @@ from jobs.delta import Scope, Staged
 from jobs.registry import champion, lowest_active_threshold
 from jobs.runs import JobRun
 from jobs.serving import IDENTITY, chunks, serving_folder, ship, task_threads, worker_scorer
-from jobs.session import Report, progress
+from jobs.session import spark_progress
+from model.progress import Report
 
 if TYPE_CHECKING:
     from pyspark.accumulators import Accumulator
@@ -27,8 +28,11 @@ if TYPE_CHECKING:
 SPECIAL_TOKENS = 2  # [CLS] and [SEP]: a text with no more has no word to explain
 RESULT = (
     "review_id string, review_month date, text_hash string, nodes int, convergence_delta double, is_converged boolean, "
-    "words array<struct<attribution_rank int, word string, field string, char_start int, char_end int, attribution double>>"
+    "error string, words array<struct<attribution_rank int, word string, field string, char_start int, char_end int, attribution double>>"
 )
+
+# What stands in for the words of a review that has none, so that it is known and not tried in every run.
+NO_WORDS = {"attribution_rank": 0, "word": None, "field": None, "char_start": None, "char_end": None, "attribution": None}
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,7 @@ def run_explain(spark: SparkSession, config: Config, report: Report) -> ExplainS
     row = champion(root)
     version = str(row["model_version"])
     with JobRun(root, "explain") as run:
-        with progress(spark, "explain", report):
+        with spark_progress(spark, "explain", report):
             pending = _pending(spark, config, version).persist()
             flagged = pending.count()
             chosen = _bounded(spark, pending, config, version).persist()
@@ -63,7 +67,7 @@ def run_explain(spark: SparkSession, config: Config, report: Report) -> ExplainS
             work.name = ship(spark, serving_folder(config, row))
         for months in chunks(dict.fromkeys(stale, 0) | todo, settings.rows_per_commit):
             rows = sum(todo.get(month, 0) for month in months)
-            with progress(spark, f"explain {months[-1]:%Y-%m} to {months[0]:%Y-%m} ({rows:,} reviews)", report):
+            with spark_progress(spark, f"explain {months[-1]:%Y-%m} to {months[0]:%Y-%m} ({rows:,} reviews)", report):
                 tables.publish(root, "token_attributions", run.run_id, work.stager(months, rows))
         summary = ExplainSummary(version, total - work.failed.value, work.capped.value, work.failed.value, flagged - total, time.monotonic() - started)
         run.finish(model_version=version, rows_read=flagged, rows_written=summary.explained, rows_failed=summary.failed, details=asdict(summary))
@@ -148,6 +152,7 @@ class _Work:
                 "nodes",
                 "convergence_delta",
                 "is_converged",
+                "error",
                 F.lit(self._version).alias("model_version"),
                 F.lit("integrated_gradients").alias("method"),
                 F.lit(self._run.started_at).alias("explained_at"),
@@ -161,7 +166,7 @@ class _Work:
 def explaining_udf(
     name: str, scoring: ScoreSettings, settings: ExplainSettings, threads: int, capped: Accumulator[int], failed: Accumulator[int]
 ) -> Callable[[Column], Column]:
-    """An iterator pandas UDF: struct(identity, review_headline, review_body) to one struct (RESULT). A failing review has no words."""
+    """An iterator pandas UDF: struct(identity, review_headline, review_body) to one struct (RESULT). A failing review has the row of rank 0."""
     from pyspark.sql.pandas.functions import pandas_udf
 
     def explain_batches(batches: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
@@ -171,30 +176,41 @@ def explaining_udf(
         for rows in batches:
             headlines, bodies = rows["review_headline"].tolist(), rows["review_body"].tolist()
             try:
-                explanations: list[Explanation | None] = list(explain(scorer, headlines, bodies, settings))
+                explanations: list[Explanation | str] = list(explain(scorer, headlines, bodies, settings))
             except Exception:  # one bad row must not cost its batch: each is tried alone
                 explanations = [_explain_alone(scorer, headline, body, settings) for headline, body in zip(headlines, bodies, strict=True)]
-            failed.add(sum(explanation is None for explanation in explanations))
-            capped.add(sum(explanation is not None and not explanation.is_converged for explanation in explanations))
+            failed.add(sum(isinstance(explanation, str) for explanation in explanations))
+            capped.add(sum(not isinstance(explanation, str) and not explanation.is_converged for explanation in explanations))
             yield _as_frame(rows, explanations)
 
     udf: Callable[[Column], Column] = pandas_udf(explain_batches, RESULT).asNondeterministic()  # type: ignore[call-overload]
     return udf
 
 
-def _explain_alone(scorer: Any, headline: str | None, body: str | None, settings: ExplainSettings) -> Explanation | None:
+def _explain_alone(scorer: Any, headline: str | None, body: str | None, settings: ExplainSettings) -> Explanation | str:
+    """The explanation, or what the computing failed with."""
     from model.attribution import explain
 
     try:
         return explain(scorer, [headline], [body], settings)[0]
-    except Exception:  # counted as failed, and tried again in the next run
-        return None
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"[:500]
 
 
-def _as_frame(rows: pd.DataFrame, explanations: list[Explanation | None]) -> pd.DataFrame:
-    result = rows[list(IDENTITY)].copy()
-    result["nodes"] = [explanation.nodes if explanation else 0 for explanation in explanations]
-    result["convergence_delta"] = [explanation.convergence_delta if explanation else 0.0 for explanation in explanations]
-    result["is_converged"] = [bool(explanation and explanation.is_converged) for explanation in explanations]
-    words = [[asdict(word) for word in explanation.words] if explanation else [] for explanation in explanations]
-    return result.assign(words=pd.Series(words, index=result.index, dtype=object))
+def _as_frame(rows: pd.DataFrame, explanations: list[Explanation | str]) -> pd.DataFrame:
+    done = [None if isinstance(explanation, str) else explanation for explanation in explanations]
+    words = [[asdict(word) for word in explanation.words] if explanation and explanation.words else [dict(NO_WORDS)] for explanation in done]
+    computed = {
+        "nodes": pd.Series([explanation.nodes if explanation else None for explanation in done], dtype="Int32"),
+        "convergence_delta": pd.Series([explanation.convergence_delta if explanation else None for explanation in done], dtype="Float64"),
+        "is_converged": pd.Series([bool(explanation and explanation.is_converged) for explanation in done]),
+        "error": pd.Series([_error(explanation) for explanation in explanations], dtype=object),
+        "words": pd.Series(words, dtype=object),
+    }
+    return pd.concat([rows[list(IDENTITY)].reset_index(drop=True), pd.DataFrame(computed)], axis=1)
+
+
+def _error(explanation: Explanation | str) -> str | None:
+    if isinstance(explanation, str):
+        return explanation
+    return None if explanation.words else "no word stands in what the model reads of the text"

@@ -15,11 +15,12 @@ from jobs.delta import Staged
 from jobs.parsing import classify
 from jobs.runs import JobRun
 from jobs.schemas import RAW_COLUMNS, SOURCES
-from jobs.session import Report, progress
+from jobs.session import spark_progress
 from jobs.sources import NumberedLines, SourceFile, find_sources, header_problem, number_lines
 from jobs.splits import Boundaries
 from jobs.storage import Root
 from model.errors import ReviewriskError
+from model.progress import Report
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -51,7 +52,7 @@ def run_ingest(spark: SparkSession, config: Config, arguments: Sequence[str], re
     """
     root = config.root
     tables.create_tables(root)
-    with JobRun(root, "ingest") as run, progress(spark, "ingest", report):
+    with JobRun(root, "ingest") as run, spark_progress(spark, "ingest", report):
         found = find_sources(arguments)
         known = tables.read_arrow(root, "sources", ["source_checksum", "source_order"])
         old = set(known["source_checksum"].to_pylist())

@@ -11,9 +11,9 @@ from jobs import tables
 from jobs.query import open_warehouse
 from jobs.runs import JobRun
 from jobs.schemas import MODELS
-from jobs.session import Report
 from jobs.storage import Root
 from model.errors import ReviewriskError
+from model.progress import Report, progress
 from model.settings import PromotionSettings
 
 _TO_SCORE = """
@@ -90,7 +90,8 @@ def run_promote(root: Root, settings: PromotionSettings, version: str | None, si
             return pa.Table.from_pylist(rows, schema=MODELS.schema)
 
         tables.replace_rows(root, "models", run.run_id, promoted)
-        rows_to_score = _rows_to_score(root, row["model_version"], since)
+        with progress("counting what it is to score", report):
+            rows_to_score = _rows_to_score(root, row["model_version"], since)
         run.finish(model_version=row["model_version"], rows_read=rows_to_score, details={"since": since})
     scope = f"of {since} and later" if since else "in all"
     report(f"  {row['model_version']} is the champion; {rows_to_score:,} reviews {scope} are still to be scored by it (`reviewrisk score`)")

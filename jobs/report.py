@@ -5,10 +5,12 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,9 +22,9 @@ from jobs.delta import published_tables
 from jobs.query import align, open_warehouse, warehouse_file
 from jobs.resources import resource_folder
 from jobs.runs import JobRun
-from jobs.session import Report
 from jobs.storage import Root
 from model.errors import ReviewriskError
+from model.progress import Report
 
 TITLE_LENGTH = 48
 CATEGORIES = 5
@@ -66,7 +68,8 @@ def run_report(root: Root, warehouse: Path | None, settings: ReportSettings, rep
     published_tables(root)
     with JobRun(root, "report") as run:
         work = (scratch or (root.local_path / "work" if root.is_local else Path(tempfile.gettempdir()) / "reviewrisk")) / "dbt"
-        _build_warehouse(_local_root(root, work, report), file, work, settings, report)
+        with _local_root(root, work / run.run_id, report) as local:
+            _build_warehouse(local, file, work, settings, report)
         with open_warehouse(root, file) as connection:
             summary = _read_summary(connection, settings)
         details = {"reviews": summary.reviews, "labelled": summary.labelled, "precision": summary.precision, "recall": summary.recall}
@@ -76,12 +79,18 @@ def run_report(root: Root, warehouse: Path | None, settings: ReportSettings, rep
     return summary
 
 
-def _local_root(root: Root, work: Path, report: Report) -> Path:
-    """The root itself, or a folder with a copy of its tables. DuckDB reads Delta tables on s3 only with extensions from the network."""
+@contextmanager
+def _local_root(root: Root, copy: Path, report: Report) -> Iterator[Path]:
+    """The root itself, or, for s3, a folder with a copy of its tables while the block runs: DuckDB reads Delta tables there only with
+    extensions from the network."""
     if root.is_local:
-        return root.local_path
-    report(f"  copying the tables of {root.uri} to {work}")
-    return root.local_copy(work, "tables").parent
+        yield root.local_path
+        return
+    report(f"  copying the tables of {root.uri} to {copy}")
+    try:
+        yield root.local_copy(copy / "tables", "tables").parent
+    finally:
+        shutil.rmtree(copy, ignore_errors=True)
 
 
 def _build_warehouse(root: Path, file: Path, work: Path, settings: ReportSettings, report: Report) -> None:

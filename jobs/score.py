@@ -16,7 +16,8 @@ from jobs.delta import Scope, Staged
 from jobs.registry import champion
 from jobs.runs import JobRun
 from jobs.serving import IDENTITY, chunks, serving_folder, ship, task_threads, worker_scorer
-from jobs.session import Report, progress
+from jobs.session import spark_progress
+from model.progress import Report
 
 if TYPE_CHECKING:
     from pyspark.accumulators import Accumulator
@@ -47,7 +48,7 @@ def run_score(spark: SparkSession, config: Config, report: Report) -> ScoreSumma
     row = champion(root)
     version = str(row["model_version"])
     with JobRun(root, "score") as run:
-        with progress(spark, "score", report):
+        with spark_progress(spark, "score", report):
             todo, stale, skipped = _rows_to_score(spark, config, version, row["score_since"])
         work = _Work(spark, config, row, run)
         total = sum(todo.values())
@@ -59,7 +60,7 @@ def run_score(spark: SparkSession, config: Config, report: Report) -> ScoreSumma
             work.ship()
         for months in chunks(todo, config.score.rows_per_commit):
             rows = sum(todo[month] for month in months)
-            with progress(spark, f"score {months[-1]:%Y-%m} to {months[0]:%Y-%m} ({rows:,} reviews)", report):
+            with spark_progress(spark, f"score {months[-1]:%Y-%m} to {months[0]:%Y-%m} ({rows:,} reviews)", report):
                 tables.publish(root, "review_scores", run.run_id, work.stager(months, rows))
         summary = work.summary(total, skipped, time.monotonic() - started)
         run.finish(model_version=version, rows_read=total + skipped, rows_written=total, rows_failed=summary.failed, details=asdict(summary))

@@ -30,7 +30,8 @@ def serving_folder(config: Config, row: dict[str, Any]) -> Path:
         from model.bundle import build_serving_folder
     except ImportError as error:
         raise ReviewriskError(f"Scoring needs its packages ({error.name} is missing): pip install 'reviewrisk[train]'.") from None
-    bundle = config.root.local_copy(config.scratch, *row["bundle_path"].split("/"))
+    copy = config.scratch / "bundles" / f"{row['model_version']}-{row['bundle_checksum'][:12]}"
+    bundle = config.root.local_copy(copy, *row["bundle_path"].split("/"))
     manifest = bundle / "manifest.json"
     if not manifest.exists() or hashlib.sha256(manifest.read_bytes()).hexdigest() != row["bundle_checksum"]:
         raise ReviewriskError(f"The bundle {bundle} is not the one that was registered (manifest.json is missing or changed): train and promote again.")

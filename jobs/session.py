@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 from jobs.config import SparkSettings
 from jobs.java import use_java
 from jobs.resources import resource_folder
 from model.errors import ReviewriskError
+from model.progress import Report, progress
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-Report = Callable[[str], None]
 FILE_PARTITIONS = 64
 
 
@@ -63,25 +60,14 @@ def _options(settings: SparkSettings) -> dict[str, str]:
     }
 
 
-@contextmanager
-def progress(spark: SparkSession, label: str, report: Report, every_seconds: float = 5.0) -> Iterator[None]:
+def spark_progress(spark: SparkSession, label: str, report: Report) -> AbstractContextManager[None]:
     """While the block runs, a line every few seconds says how many of the started stages' tasks are done."""
-    stop = threading.Event()
-    started = time.monotonic()
 
-    def watch() -> None:
-        while not stop.wait(every_seconds):
-            done, total = _tasks(spark)
-            step = f"{done:,} of {total:,} tasks of this step done" if total else "working"
-            report(f"  {label}: {step}, {time.monotonic() - started:,.0f} s")
+    def state() -> str:
+        done, total = _tasks(spark)
+        return f"{done:,} of {total:,} tasks of this step done" if total else "working"
 
-    thread = threading.Thread(target=watch, daemon=True, name=f"progress-{label}")
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
+    return progress(label, report, state)
 
 
 def _tasks(spark: SparkSession) -> tuple[int, int]:

@@ -96,19 +96,28 @@ class Root:
             return
         fs.copy_files(str(folder), self.path_on_filesystem(target), destination_filesystem=self.filesystem())
 
-    def local_copy(self, scratch: Path, *parts: str) -> Path:
-        """A local folder with the content of a folder below the root: the folder itself for a local root, else a copy under `scratch`."""
+    def local_copy(self, target: Path, *parts: str) -> Path:
+        """A local folder with the content of a folder below the root: the folder itself for a local root, else `target`.
+
+        A copy that stands at `target` is taken as it is, so its name must tell what is in it; several processes may make it at once.
+        """
         from pyarrow import fs
 
         source = self.join(*parts)
         if self.is_local:
             return Path(source)
-        target = scratch.joinpath(*parts)
+        if target.exists():
+            return target
         target.parent.mkdir(parents=True, exist_ok=True)
         draft = Path(tempfile.mkdtemp(dir=target.parent, prefix=".copy-"))
         fs.copy_files(self.path_on_filesystem(source), str(draft), source_filesystem=self.filesystem())
-        shutil.rmtree(target, ignore_errors=True)
-        return draft.rename(target)
+        try:
+            return draft.rename(target)
+        except OSError:  # another process was first
+            if not target.exists():
+                raise
+            shutil.rmtree(draft, ignore_errors=True)
+            return target
 
     def _secrets(self, environment: Mapping[str, str], key_id: str, secret: str, token: str) -> dict[str, str]:
         names = {key_id: self.storage.access_key_id_env, secret: self.storage.secret_access_key_env, token: self.storage.session_token_env}

@@ -11,9 +11,9 @@ from jobs import tables
 from jobs.config import Config
 from jobs.runs import JobRun
 from jobs.schemas import MODEL_THRESHOLDS, MODELS
-from jobs.session import Report
 from jobs.storage import Root
 from model.errors import ReviewriskError
+from model.progress import Report, progress
 
 if TYPE_CHECKING:
     from model.fit import FittedModel
@@ -29,7 +29,8 @@ def run_train(config: Config, report: Report) -> str:
         raise ReviewriskError(f"Training needs its packages ({error.name} is missing): pip install 'reviewrisk[train]'.") from None
     root = config.root
     with JobRun(root, "train") as run:
-        reviews = tables.read_arrow(root, "reviews", COLUMNS, pc.field("split").isin(["train", "validation", "test"]))
+        with progress("reading the reviews", report):
+            reviews = tables.read_arrow(root, "reviews", COLUMNS, pc.field("split").isin(["train", "validation", "test"]))
         if reviews.num_rows == 0:
             raise ReviewriskError(f"{root.uri} has no reviews to train on: run `reviewrisk ingest` first.")
         output = root.local_path / "models" if root.is_local else config.scratch / "models"

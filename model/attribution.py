@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from model.classifier import margin
+from model.errors import ReviewriskError
 from model.scorer import Scorer, pad_rows, readable_start
 from model.settings import AttributionSettings
 from model.text import FieldName, ModelText, compose
@@ -66,11 +67,14 @@ def explain(scorer: Scorer, headlines: Sequence[str | None], bodies: Sequence[st
     """One explanation per review, in the input's order, in float32 whatever precision the scorer has.
 
     A review is read as in scoring: the same text, the same tokens, the same truncation. Words past it are not listed, and an
-    empty review has none. Raises what the model raises: reviews that could not be scored are not to be explained.
+    empty review has none. Raises what the model raises, and ReviewriskError where a logit is not finite: reviews that could not
+    be scored are not to be explained.
     """
     composed = [compose(headline, body) for headline, body in zip(headlines, bodies, strict=True)]
     rows = [encoded.ids for encoded in scorer.encode([text.text for text in composed])]
     attributions = integrated_gradients(scorer.model, rows, scorer.pad_id, settings, scorer.device)
+    if not all(np.isfinite(found.convergence_delta) for found in attributions):
+        raise ReviewriskError("The logit of a review is not finite along the way from its baseline: it cannot be explained.")
     offsets = _offsets(scorer, [text.text for text in composed], rows)
     return [_explanation(*row, settings.top_words) for row in zip(composed, offsets, attributions, strict=True)]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -26,12 +25,11 @@ from model.files import file_sha256, temporary_folder_beside, write_json
 from model.hardware import cpu_threads
 from model.lora import ParameterCounts, attach_adapter, count_parameters
 from model.plots import loss_curves, reliability_diagram
+from model.progress import Report, progress
 from model.scorer import Scorer
 from model.settings import ModelSettings, ScoringSettings
 from model.thresholds import f1_max_threshold, threshold_figures
 from model.training import TrainingResult, run_fingerprint, train
-
-Report = Callable[[str], None]
 
 DEFAULT_THRESHOLD = "f1_max"
 _ROWS_AT_ONCE = 1024
@@ -83,11 +81,13 @@ def fit(reviews: pa.Table, settings: ModelSettings, output: Path, work: Path, re
     every ten seconds in the long parts. Raises ReviewriskError where the data, the settings or the machine do not allow it.
     """
     with cpu_threads(settings.training.threads):
-        data = prepare(reviews, settings.training)
+        with progress("preparing the rows", report):
+            data = prepare(reviews, settings.training)
         report("Rows: " + ", ".join(f"{name} {count:,}" for name, count in data.rows.items()))
-        backbone = load_backbone(settings.backbone)
-        classifier = make_classifier(backbone, settings.training.head_dropout, settings.training.seed)
-        adapted = attach_adapter(classifier, settings.lora, settings.training.seed)
+        with progress("loading the backbone", report):
+            backbone = load_backbone(settings.backbone)
+            classifier = make_classifier(backbone, settings.training.head_dropout, settings.training.seed)
+            adapted = attach_adapter(classifier, settings.lora, settings.training.seed)
         counts = count_parameters(adapted)
         report(f"Model: {counts}")
         result, checkpoints = _train(adapted, backbone, data, settings, work, report)
@@ -122,8 +122,9 @@ def decide(raw: Predictions, data: PreparedData, settings: ModelSettings) -> Dec
 
 def _train(adapted: PeftModel, backbone: Backbone, data: PreparedData, settings: ModelSettings, work: Path, report: Report) -> tuple[TrainingResult, Path]:
     """The training's result and the folder of its checkpoints, which outlive it until the bundle is written."""
-    training = tokenise(data.train, backbone.tokenizer, backbone.max_length)
-    stopping = tokenise(data.stopping, backbone.tokenizer, backbone.max_length)
+    with progress("tokenising", report):
+        training = tokenise(data.train, backbone.tokenizer, backbone.max_length)
+        stopping = tokenise(data.stopping, backbone.tokenizer, backbone.max_length)
     report(f"Tokens: {training.lengths.sum():,} in training, {training.lengths.mean():.0f} a review")
     checkpoints = work / "training" / run_fingerprint(settings, backbone.revision, training, stopping)
     pad_id = int(backbone.tokenizer.pad_token_id)
@@ -172,7 +173,8 @@ def _contents(
     report: Report,
 ) -> BundleContents:
     report("Fitting the baseline: TF-IDF + logistic regression")
-    tfidf = decide(_tfidf_predictions(data), data, settings)
+    with progress("fitting the baseline", report):
+        tfidf = decide(_tfidf_predictions(data), data, settings)
     figures = {"model": network.figures, "tfidf": tfidf.figures, "majority": _majority_figures(data, settings)}
     metrics = {
         "rows": data.rows,

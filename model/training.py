@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,9 +23,8 @@ from model.errors import ReviewriskError
 from model.evaluation import metrics
 from model.files import canonical_json
 from model.hardware import resolve_device, resolve_precision
+from model.progress import Report
 from model.settings import ModelSettings, TrainingSettings
-
-Report = Callable[[str], None]
 
 MAX_GRADIENT_NORM = 1.0
 _SECONDS_BETWEEN_LINES = 10.0

@@ -5,14 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
+from pyspark.sql.functions import struct
 
 from jobs import tables
 from jobs.config import Config
-from jobs.explain import run_explain
+from jobs.explain import explaining_udf, run_explain
 from jobs.ingest import run_ingest
 from jobs.registry import champion, thresholds
 from jobs.score import run_score
+from jobs.serving import serving_folder, ship
 from tests.raw_files import line, write_source
 from tests.trained_root import by_id, versions
 
@@ -82,6 +85,44 @@ def test_a_second_run_changes_no_table(spark: Any, scored: Config) -> None:
     before = versions(scored)
     summary, _, _ = explain(spark, everything)
     assert summary.explained == 0 and versions(scored) == before
+
+
+def flag_everything(config: Config) -> None:
+    """Adds an active threshold that every scored review reaches."""
+
+    def added(before: pa.Table) -> pa.Table:
+        rows = before.to_pylist()
+        return pa.Table.from_pylist([*rows, rows[0] | {"threshold_name": "all", "threshold": 0.0, "is_default": False}], schema=before.schema)
+
+    tables.replace_rows(config.root, "model_thresholds", "run-test", added)
+
+
+def test_a_review_without_words_is_noted_once_and_leaves_the_queue(spark: Any, trained: Config, tmp_path: Path) -> None:
+    """The one text's only word stands behind what the model reads: it must not be tried in every run, in front of all others."""
+    night = [line(review_id="dots", review_date="2015-08-31", review_headline="", review_body="!" * 400 + " broke")]
+    run_ingest(spark, trained, [str(write_source(tmp_path / "night.tsv", night))], lambda _: None)
+    run_score(spark, trained, lambda _: None)
+    flag_everything(trained)
+    newest = bounded(trained, max_rows=1)
+    _, rows, _ = explain(spark, newest)
+    [dots] = rows
+    assert (dots["review_id"], dots["attribution_rank"], dots["word"], dots["attribution"]) == ("dots", 0, None, None)
+    assert "no word" in dots["error"]
+    _, rows, _ = explain(spark, newest)
+    assert len({row["review_id"] for row in rows}) == 2
+
+
+def test_a_review_whose_computing_failed_says_with_what(spark: Any, scored: Config) -> None:
+    """The poison cannot be scored, so it is never flagged; the same task fails on it alone and explains its neighbours."""
+    name = ship(spark, serving_folder(scored, champion(scored.root)))
+    capped, failed = (spark.sparkContext.accumulator(0) for _ in range(2))
+    udf = explaining_udf(name, scored.score, scored.explain, 1, capped, failed)
+    rows = tables.read_frame(spark, scored.root, "reviews").where("review_id in ('poison', 'no-headline')")
+    columns = ("review_id", "review_month", "text_hash", "review_headline", "review_body")
+    found = {row.review_id: row for row in rows.select(udf(struct(*columns)).alias("it")).select("it.*").collect()}
+    assert found["no-headline"].error is None and found["no-headline"].words[0].attribution_rank == 1
+    assert found["poison"].words[0].attribution_rank == 0 and found["poison"].nodes is None and found["poison"].error
+    assert failed.value == 1
 
 
 def test_a_changed_text_is_explained_anew_and_its_old_words_go(spark: Any, scored: Config, tmp_path: Path) -> None:

@@ -83,6 +83,10 @@ FAULTS: list[tuple[str, Row]] = [
     ("token_attributions__values_are_in_range", {"field": "title"}),
     ("token_attributions__values_are_in_range", {"attribution": NAN}),
     ("token_attributions__values_are_in_range", {"review_month": datetime.date(2015, 6, 10)}),
+    ("token_attributions__values_are_in_range", {"attribution_rank": 0}),
+    ("token_attributions__values_are_in_range", {"error": "failed"}),
+    ("token_attributions__values_are_in_range", {"word": None}),
+    ("token_attributions__values_are_in_range", {"nodes": None}),
     ("token_attributions__ranks_are_those_of_the_greatest", {"attribution_rank": 2}),
     ("job_runs__values_are_in_range", {"status": "killed"}),
     ("job_runs__values_are_in_range", {"finished_at": DAY_BEFORE}),
@@ -106,7 +110,7 @@ def test_the_ddl_files_are_those_that_the_schemas_give(tmp_path: Path) -> None:
 def test_a_ddl_file_has_types_needs_comments_and_partitions(tmp_path: Path) -> None:
     write_ddl(tmp_path)
     text = (tmp_path / "token_attributions.sql").read_text(encoding="utf-8")
-    assert "    attribution_rank int not null comment '1 is the greatest absolute attribution.',\n" in text
+    assert "    attribution_rank int not null comment '1 is the greatest absolute attribution; 0 is the one row of a review without words.',\n" in text
     assert "    char_end int not null comment 'One past the word\\'s last character.',\n" in text
     assert "\nusing delta\npartitioned by (model_version, review_month)\n" in text
 
@@ -138,6 +142,13 @@ def test_a_wrong_value_is_found_by_its_check_alone(check: str, changes: Row) -> 
 def test_every_staged_check_has_a_row_here_that_it_finds() -> None:
     general = {f"{table}__{what}" for table in TABLES for what in ("key_is_unique", "required_values_are_there")}
     assert {path.stem for path in STAGED.glob("*.sql")} == general | {check for check, _ in FAULTS}
+
+
+def test_a_review_without_words_has_one_row_and_no_other() -> None:
+    nothing = {"attribution_rank": 0, "word": None, "field": None, "char_start": None, "char_end": None, "attribution": None}
+    alone = attribution("R1", **nothing, error="no word", nodes=None, convergence_delta=None, is_converged=False)
+    assert broken("token_attributions", [alone, attribution("R2")]) == {}
+    assert broken("token_attributions", [alone, attribution("R1")]) == {"token_attributions__ranks_are_those_of_the_greatest": 1}
 
 
 def test_a_failure_says_what_its_rows_mean_and_shows_the_first() -> None:

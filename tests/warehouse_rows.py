@@ -191,6 +191,7 @@ def attribution(review_id: str, attribution_rank: int = 1, **changes: Any) -> Ro
         "nodes": 16,
         "convergence_delta": 0.01,
         "is_converged": True,
+        "error": None,
         "explained_at": WRITTEN_AT,
         "run_id": "run-explain",
     }

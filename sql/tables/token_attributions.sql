@@ -4,19 +4,20 @@ create table if not exists token_attributions (
     review_id string not null comment 'The review; see reviews.',
     review_month date not null comment 'First day of the month of review_date; a partition.',
     text_hash string not null comment 'sha256 of the stored headline and body: tells whether the text changed.',
-    attribution_rank int not null comment '1 is the greatest absolute attribution.',
-    word string not null comment 'The word as it stands in the text.',
-    field string not null comment 'headline or body.',
-    char_start int not null comment 'First character of the word in the stored field, from 0.',
-    char_end int not null comment 'One past the word\'s last character.',
-    attribution double not null comment 'Share of the logit: above 0 towards dissatisfied, below 0 towards satisfied.',
+    attribution_rank int not null comment '1 is the greatest absolute attribution; 0 is the one row of a review without words.',
+    word string comment 'The word as it stands in the text; this and what follows on it is null at rank 0.',
+    field string comment 'headline or body.',
+    char_start int comment 'First character of the word in the stored field, from 0.',
+    char_end int comment 'One past the word\'s last character.',
+    attribution double comment 'Share of the logit: above 0 towards dissatisfied, below 0 towards satisfied.',
     method string not null comment 'integrated_gradients.',
-    nodes int not null comment 'Gauss-Legendre nodes used.',
-    convergence_delta double not null comment 'Sum of all attributions minus the change in logit.',
-    is_converged boolean not null comment '|convergence_delta| is below the limit; false: the cap of nodes was reached.',
+    nodes int comment 'Gauss-Legendre nodes used; null where the computing failed.',
+    convergence_delta double comment 'Sum of all attributions minus the change in logit; null where the computing failed.',
+    is_converged boolean not null comment '|convergence_delta| is below the limit; false: the cap of nodes was reached, or the computing failed.',
+    error string comment 'Why the review has no words (rank 0); null where it has. It is not tried again until its text changes.',
     explained_at timestamp not null comment 'When the row was computed.',
     run_id string not null comment 'The run that wrote the row; see job_runs.'
 )
 using delta
 partitioned by (model_version, review_month)
-comment 'The words that moved a flagged review\'s logit most. One row per model_version, review_id and attribution_rank.';
+comment 'The words that moved a flagged review\'s logit most. One row per model_version, review_id and attribution_rank (0: no words, see error).';

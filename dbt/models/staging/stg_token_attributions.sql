@@ -21,6 +21,7 @@ renamed as (
         is_converged,
         explained_at
     from source
+    where error is null
 
 )
 

@@ -10,10 +10,18 @@ select
     char_end,
     attribution,
     convergence_delta,
-    nodes
+    nodes,
+    error
 from token_attributions
 where
-    attribution_rank < 1
+    attribution_rank < 0
+    or (attribution_rank = 0) <> (error is not null)
+    or (attribution_rank = 0) <> (word is null)
+    or (attribution_rank = 0) <> (field is null)
+    or (attribution_rank = 0) <> (char_start is null)
+    or (attribution_rank = 0) <> (char_end is null)
+    or (attribution_rank = 0) <> (attribution is null)
+    or (error is null and (nodes is null or convergence_delta is null))
     or word = ''
     or field not in ('headline', 'body')
     or char_start < 0
