@@ -111,7 +111,7 @@ def test_a_ddl_file_has_types_needs_comments_and_partitions(tmp_path: Path) -> N
     write_ddl(tmp_path)
     text = (tmp_path / "token_attributions.sql").read_text(encoding="utf-8")
     assert "    attribution_rank int not null comment '1 is the greatest absolute attribution; 0 is the one row of a review without words.',\n" in text
-    assert "    char_end int not null comment 'One past the word\\'s last character.',\n" in text
+    assert "    char_end int comment 'One past the word\\'s last character.',\n" in text
     assert "\nusing delta\npartitioned by (model_version, review_month)\n" in text
 
 

@@ -186,7 +186,7 @@ def attribution(review_id: str, attribution_rank: int = 1, **changes: Any) -> Ro
         "field": "headline",
         "char_start": 0,
         "char_end": 6,
-        "attribution": 1.0 / attribution_rank,
+        "attribution": 1.0 / max(attribution_rank, 1),
         "method": "integrated_gradients",
         "nodes": 16,
         "convergence_delta": 0.01,
