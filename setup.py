@@ -20,6 +20,7 @@ DEVELOP = [
     "pytest>=8",
     "pytest-cov>=6",
     "ruff>=0.11",
+    "setuptools>=77",
     "sqlfluff>=4",
     "sqlfluff-templater-dbt>=4",
     "types-PyYAML",

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from deltalake import CommitProperties, DeltaTable
+from deltalake import CommitProperties, DeltaTable, Field
 from deltalake.exceptions import CommitFailedError
 from deltalake.transaction import AddAction
 
@@ -73,6 +73,30 @@ def create(root: Root, table: Table) -> None:
         description=table.description,
         storage_options=root.storage_options(),
     )
+
+
+def add_missing_columns(root: Root, table: Table) -> None:
+    """Give a table that an older release made the columns that have come since; their old values are null.
+
+    Does nothing where the table is not there or lacks nothing. Raises ReviewriskError where a lacking column may not be null.
+    """
+    handle = _find_table(root, table)
+    known = {field.name for field in handle.schema().fields} if handle else set()
+    missing = [field for field in table.schema if handle and field.name not in known]
+    required = [field.name for field in missing if not field.nullable]
+    if required:
+        raise ReviewriskError(
+            f"{root.uri}: {table.name} was made by an older release and has no {', '.join(required)}: build a new root from the sources (reviewrisk ingest)."
+        )
+    if handle and missing:
+        with suppress(CommitFailedError):  # another run adds them at this moment
+            handle.alter.add_columns([Field.from_arrow(field) for field in missing])
+
+
+def _find_table(root: Root, table: Table) -> DeltaTable | None:
+    with suppress(ReviewriskError):
+        return open_table(root, table.name)
+    return None
 
 
 def open_table(root: Root, name: str, version: int | None = None) -> DeltaTable:

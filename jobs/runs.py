@@ -44,6 +44,7 @@ class JobRun:
         }
 
     def __enter__(self) -> JobRun:
+        tables.add_missing_columns(self._root)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:

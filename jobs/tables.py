@@ -30,6 +30,12 @@ def create_tables(root: Root) -> None:
         delta.create(root, table)
 
 
+def add_missing_columns(root: Root) -> None:
+    """Give the tables of a root that an older release made the columns that have come since."""
+    for table in TABLES.values():
+        delta.add_missing_columns(root, table)
+
+
 def current_version(root: Root, name: str) -> int:
     return delta.open_table(root, name).version()
 

@@ -14,8 +14,10 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from deltalake import write_deltalake
 
 from jobs import delta, tables
+from jobs.runs import JobRun
 from jobs.schemas import REVIEW_SCORES, TABLES
 from jobs.storage import Root, StorageSettings, parse_root
 from model.errors import ReviewriskError
@@ -68,6 +70,40 @@ def s3_root(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Root:
     boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1", aws_access_key_id="key", aws_secret_access_key="secret").create_bucket(Bucket=bucket)
     settings = StorageSettings(endpoint_url=endpoint, region="us-east-1", access_key_id_env="TEST_KEY_ID", secret_access_key_env="TEST_SECRET")
     return parse_root(f"s3://{bucket}/some/prefix", settings)
+
+
+def made_by_an_older_release(root: Root, *lacking: str) -> None:
+    """Puts a table review_scores without some columns, with one row, in the place of the empty one."""
+    schema = pa.schema([column for column in REVIEW_SCORES.schema if column.name not in lacking])
+    rows = scores(("a", JANUARY, 0.1)).select(schema.names)
+    write_deltalake(
+        delta.table_uri(root, "review_scores"),
+        rows.cast(schema),
+        mode="overwrite",
+        schema_mode="overwrite",
+        partition_by=list(REVIEW_SCORES.partition_by),
+        storage_options=root.storage_options(),
+    )
+
+
+def test_a_table_of_an_older_release_gets_its_new_columns_and_keeps_its_rows(root: Root) -> None:
+    made_by_an_older_release(root, "error", "token_count")
+    before = tables.current_version(root, "review_scores")
+    with JobRun(root, "score"):
+        pass
+    assert [(row["review_id"], row["error"], row["token_count"]) for row in tables.read_arrow(root, "review_scores").to_pylist()] == [("a", None, None)]
+    publish(root, scores(("b", FEBRUARY, 0.2)), FEBRUARY)
+    assert stored(root) == [("a", 0.1), ("b", 0.2)]
+    assert tables.current_version(root, "review_scores") == before + 2
+    with JobRun(root, "score"):
+        pass
+    assert tables.current_version(root, "review_scores") == before + 2, "nothing is added twice"
+
+
+def test_a_table_of_an_older_release_that_lacks_a_needed_column_is_refused(root: Root) -> None:
+    made_by_an_older_release(root, "engine")
+    with pytest.raises(ReviewriskError, match="older release and has no engine: build a new root"), JobRun(root, "score"):
+        pass
 
 
 def test_a_scope_is_replaced_and_the_rest_stays(root: Root) -> None:
