@@ -5,7 +5,7 @@ create table if not exists token_attributions (
     review_month date not null comment 'First day of the month of review_date; a partition.',
     text_hash string not null comment 'sha256 of the stored headline and body: tells whether the text changed.',
     attribution_rank int not null comment '1 is the greatest absolute attribution; 0 is the one row of a review without words.',
-    word string comment 'The word as it stands in the text; this and what follows on it is null at rank 0.',
+    word string comment 'The word as it stands in the text; null at rank 0, as is all that tells of it.',
     field string comment 'headline or body.',
     char_start int comment 'First character of the word in the stored field, from 0.',
     char_end int comment 'One past the word\'s last character.',
@@ -13,8 +13,8 @@ create table if not exists token_attributions (
     method string not null comment 'integrated_gradients.',
     nodes int comment 'Gauss-Legendre nodes used; null where the computing failed.',
     convergence_delta double comment 'Sum of all attributions minus the change in logit; null where the computing failed.',
-    is_converged boolean not null comment '|convergence_delta| is below the limit; false: the cap of nodes was reached, or the computing failed.',
-    error string comment 'Why the review has no words (rank 0); null where it has. It is not tried again until its text changes.',
+    is_converged boolean not null comment '|convergence_delta| is below the limit; else the cap of nodes was reached, or the computing failed.',
+    error string comment 'Why the review has no words (rank 0); it is not tried again until its text changes.',
     explained_at timestamp not null comment 'When the row was computed.',
     run_id string not null comment 'The run that wrote the row; see job_runs.'
 )
