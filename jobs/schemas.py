@@ -236,7 +236,7 @@ REVIEW_SCORES = Table(
 
 TOKEN_ATTRIBUTIONS = Table(
     name="token_attributions",
-    description="The words that moved a flagged review's logit most. One row per model_version, review_id and attribution_rank (0: no words, see error).",
+    description="The words that moved a flagged review's logit most. One row per model_version, review_id and attribution_rank.",
     key=("model_version", "review_id", "attribution_rank"),
     partition_by=("model_version", "review_month"),
     schema=pa.schema(
@@ -254,7 +254,7 @@ TOKEN_ATTRIBUTIONS = Table(
             _required("method", pa.string(), "integrated_gradients."),
             _column("nodes", pa.int32(), "Gauss-Legendre nodes used; null where the computing failed."),
             _column("convergence_delta", pa.float64(), "Sum of all attributions minus the change in logit; null where the computing failed."),
-            _required("is_converged", pa.bool_(), "|convergence_delta| is below the limit; else the cap of nodes was reached, or the computing failed."),
+            _required("is_converged", pa.bool_(), "|convergence_delta| is below the limit; else the cap of nodes was reached or computing failed."),
             _column("error", pa.string(), "Why the review has no words (rank 0); it is not tried again until its text changes."),
             _required("explained_at", UTC, "When the row was computed."),
             RUN_ID,

@@ -13,11 +13,11 @@ create table if not exists token_attributions (
     method string not null comment 'integrated_gradients.',
     nodes int comment 'Gauss-Legendre nodes used; null where the computing failed.',
     convergence_delta double comment 'Sum of all attributions minus the change in logit; null where the computing failed.',
-    is_converged boolean not null comment '|convergence_delta| is below the limit; else the cap of nodes was reached, or the computing failed.',
+    is_converged boolean not null comment '|convergence_delta| is below the limit; else the cap of nodes was reached or computing failed.',
     error string comment 'Why the review has no words (rank 0); it is not tried again until its text changes.',
     explained_at timestamp not null comment 'When the row was computed.',
     run_id string not null comment 'The run that wrote the row; see job_runs.'
 )
 using delta
 partitioned by (model_version, review_month)
-comment 'The words that moved a flagged review\'s logit most. One row per model_version, review_id and attribution_rank (0: no words, see error).';
+comment 'The words that moved a flagged review\'s logit most. One row per model_version, review_id and attribution_rank.';
