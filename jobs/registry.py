@@ -2,34 +2,38 @@
 
 from __future__ import annotations
 
-import datetime
+import json
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from jobs import tables
-from jobs.query import open_warehouse
+from jobs.config import Config
 from jobs.runs import JobRun
 from jobs.schemas import MODELS
+from jobs.serving import local_bundle
 from jobs.storage import Root
 from model.errors import ReviewriskError
-from model.progress import Report, progress
-from model.settings import PromotionSettings
-
-_TO_SCORE = """
-    select count(*)
-    from reviews
-    anti join (select * from review_scores where model_version = $version) as scores using (review_id, review_month, text_hash)
-    where review_date >= $since
-"""
+from model.progress import Report
 
 
 def champion(root: Root) -> dict[str, Any]:
     """The champion's row of `models`; an error that says what to do where there is none."""
-    rows = [row for row in _models(root) if row["status"] == "champion"]
+    rows = [row for row in all_models(root) if row["status"] == "champion"]
     if not rows:
         raise ReviewriskError(f"{root.uri} has no champion yet: run `reviewrisk train` and then `reviewrisk models promote`.")
     return rows[0]
+
+
+def registered(root: Root, version: str) -> dict[str, Any]:
+    """The model's row of `models`; an error that names the versions there are where it is none of them."""
+    rows = all_models(root)
+    found = [row for row in rows if row["model_version"] == version]
+    if not found:
+        raise ReviewriskError(f"There is no model {version}; there are: {', '.join(row['model_version'] for row in rows) or 'none'}.")
+    return found[0]
 
 
 def thresholds(root: Root, model_version: str) -> list[dict[str, Any]]:
@@ -57,7 +61,7 @@ def _one_of(rows: list[dict[str, Any]], model_version: str, kind: str) -> dict[s
 
 def list_models(root: Root) -> list[str]:
     """The registered models, newest first, as lines of text."""
-    rows = sorted(_models(root), key=lambda row: row["trained_at"], reverse=True)
+    rows = sorted(all_models(root), key=lambda row: row["trained_at"], reverse=True)
     if not rows:
         return ["no model yet: run `reviewrisk train`"]
     width = max(len(row["model_version"]) for row in rows)
@@ -68,70 +72,103 @@ def list_models(root: Root) -> list[str]:
     return lines
 
 
-def run_promote(root: Root, settings: PromotionSettings, version: str | None, since: datetime.date | None, report: Report) -> str:
-    """Make a model (the newest candidate where none is named) the champion; says how many rows it will score.
+def run_retire(root: Root, version: str, report: Report) -> None:
+    """Give a model the status retired: it is no candidate any more, and its scores and bundle stay.
 
-    Raises ReviewriskError where the model's test figures miss the config's limits. With `since`, only reviews of that day and
-    later will be scored by it.
+    Raises ReviewriskError for the champion: a root that has scores must not be left without the model that they are of.
     """
-    with JobRun(root, "promote") as run:
-        row = _candidate(root, version)
-        _check_figures(row, settings)
-        now = datetime.datetime.now(datetime.UTC)
+    with JobRun(root, "retire") as run:
+        before = registered(root, version)["status"]
 
-        def promoted(before: pa.Table) -> pa.Table:
-            rows = before.to_pylist()
-            for other in rows:
-                if other["model_version"] == row["model_version"]:
-                    was_champion = other["status"] == "champion"
-                    other.update(status="champion", score_since=since, promoted_at=other["promoted_at"] if was_champion else now)
-                elif other["status"] == "champion":
-                    other["status"] = "retired"
+        def retired(models: pa.Table) -> pa.Table:
+            rows = models.to_pylist()
+            for row in rows:
+                if row["model_version"] == version:
+                    if row["status"] == "champion":
+                        raise ReviewriskError(f"{version} is the champion: promote another model first (`reviewrisk models promote`), which retires this one.")
+                    row["status"] = "retired"
             return pa.Table.from_pylist(rows, schema=MODELS.schema)
 
-        tables.replace_rows(root, "models", run.run_id, promoted)
-        with progress("counting what it is to score", report):
-            rows_to_score = _rows_to_score(root, row["model_version"], since)
-        run.finish(model_version=row["model_version"], rows_read=rows_to_score, details={"since": since})
-    scope = f"of {since} and later" if since else "in all"
-    report(f"  {row['model_version']} is the champion; {rows_to_score:,} reviews {scope} are still to be scored by it (`reviewrisk score`)")
-    return str(row["model_version"])
+        tables.replace_rows(root, "models", run.run_id, retired)
+        run.finish(model_version=version)
+    report(f"  {version} was retired before; nothing changed" if before == "retired" else f"  {version} is retired; its bundle and its scores stay")
 
 
-def _candidate(root: Root, version: str | None) -> dict[str, Any]:
-    rows = _models(root)
-    if version is None:
-        rows = sorted((row for row in rows if row["status"] == "candidate"), key=lambda row: row["trained_at"])
-        if not rows:
-            raise ReviewriskError("There is no candidate to promote: run `reviewrisk train`, or name a version (`reviewrisk models list`).")
-        return rows[-1]
-    found = [row for row in rows if row["model_version"] == version]
-    if not found:
-        raise ReviewriskError(f"There is no model {version}; there are: {', '.join(row['model_version'] for row in rows) or 'none'}.")
-    return found[0]
+def run_show(config: Config, version: str, report: Report) -> None:
+    """Report all that is known of a model: counts, figures on test, thresholds, its bundle and whether that is whole, promotions, settings."""
+    row = registered(config.root, version)
+    for line in [*_described(row), *_shown_thresholds(config.root, version), *_promotions(config.root, version)]:
+        report(line)
+    for line in _shown_bundle(config, row):
+        report(line)
 
 
-def _models(root: Root) -> list[dict[str, Any]]:
+def _described(row: dict[str, Any]) -> list[str]:
+    """The model's own row."""
+    figures = {"AUC": "auc", "average precision": "average_precision", "F1": "f1", "ECE": "ece", "Brier": "brier", "log-loss": "log_loss"}
+    return [
+        f"{row['model_version']}: {row['status']}, trained {row['trained_at']:%Y-%m-%d %H:%M} UTC",
+        f"  backbone     {row['backbone']}, revision {row['backbone_revision']}; {row['pooling']} pooling, at most {row['max_length']} tokens",
+        f"  adapter      rank {row['lora_rank']}, alpha {row['lora_alpha']:g}, on {row['lora_targets']}",
+        f"  parameters   {row['trainable_parameters']:,} trained of {row['total_parameters']:,}",
+        f"  rows         {row['train_rows']:,} training, {row['validation_rows']:,} validation, {row['test_rows']:,} test; data version {row['data_version']}",
+        "  on test      " + ", ".join(f"{title} {row[f'test_{name}']:.4f}" for title, name in figures.items()) + f"; calibration {row['calibration']}",
+        f"  TF-IDF there AUC {row['baseline_auc']:.4f}, F1 {row['baseline_f1']:.4f}{_gain(row)}",
+    ]
+
+
+def _gain(row: dict[str, Any]) -> str:
+    if row["f1_gain_low"] is None:
+        return ""
+    verdict = "is more than chance" if row["beats_baseline"] else "may be chance"
+    return f"; the gain in F1, {row['f1_gain']:+.4f} [{row['f1_gain_low']:+.4f}, {row['f1_gain_high']:+.4f}], {verdict}"
+
+
+def _shown_thresholds(root: Root, version: str) -> list[str]:
+    lines = []
+    for row in sorted(thresholds(root, version), key=lambda row: (not row["is_default"], row["threshold_name"])):
+        marks = ", ".join(name for name, is_set in (("default", row["is_default"]), ("active", row["is_active"])) if is_set)
+        figures = ", ".join(f"{name.replace('_', ' ')} {_percent(row[name])}" for name in ("precision", "recall", "f1", "flagged_share"))
+        lines.append(f"  threshold    {row['threshold_name']}{f' ({marks})' if marks else ''}: {row['threshold']:.4f}; on test {figures}")
+    return lines or ["  threshold    none"]
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{share:.1%}"
+
+
+def _promotions(root: Root, version: str) -> list[str]:
+    chosen = (pc.field("command") == "promote") & (pc.field("model_version") == version) & (pc.field("status") == "succeeded")
+    runs = tables.read_arrow(root, "job_runs", ("started_at", "details"), chosen).to_pylist()
+    lines = []
+    for run in sorted(runs, key=lambda run: run["started_at"]):
+        details = {name: value for name, value in json.loads(run["details"]).items() if value is not None}
+        lines.append(f"  promoted     {run['started_at']:%Y-%m-%d %H:%M} UTC" + "".join(f", {name} {value}" for name, value in details.items()))
+    return lines or ["  promoted     never"]
+
+
+def _shown_bundle(config: Config, row: dict[str, Any]) -> list[str]:
+    """Where the bundle lies, whether every file is what it was, and the settings it was made with."""
+    place = config.root.join(*row["bundle_path"].split("/"))
+    try:
+        bundle = local_bundle(config, row)
+        files = _verified_files(bundle)
+        settings = json.loads((bundle / "settings.json").read_text(encoding="utf-8"))
+    except ReviewriskError as error:
+        return [f"  bundle       {place}", f"  NOT WHOLE    {error}"]
+    lines = [f"  bundle       {place}: whole, {files} files as its manifest says"]
+    return lines + [f"  setting      {section}.{name}: {value}" for section, values in settings.items() for name, value in values.items()]
+
+
+def _verified_files(bundle: Path) -> int:
+    try:
+        from model.bundle import verify_bundle
+    except ImportError as error:
+        raise ReviewriskError(f"It was not looked into, as that needs packages ({error.name} is missing): pip install 'reviewrisk[train]'.") from None
+    return len(verify_bundle(bundle)["files"])
+
+
+def all_models(root: Root) -> list[dict[str, Any]]:
+    """The rows of `models`."""
     rows: list[dict[str, Any]] = tables.read_arrow(root, "models").to_pylist()
     return rows
-
-
-def _check_figures(row: dict[str, Any], settings: PromotionSettings) -> None:
-    misses = [
-        f"{name} {row[column]:.4f} is {relation} the config's {limit}"
-        for name, column, relation, limit, missed in (
-            ("AUC", "test_auc", "below", settings.minimum_auc, row["test_auc"] < settings.minimum_auc),
-            ("F1", "test_f1", "below", settings.minimum_f1, row["test_f1"] < settings.minimum_f1),
-            ("ECE", "test_ece", "above", settings.maximum_ece, row["test_ece"] > settings.maximum_ece),
-        )
-        if missed
-    ]
-    if misses:
-        raise ReviewriskError(f"{row['model_version']} is not promoted: on its test split {'; '.join(misses)} (section promotion).")
-
-
-def _rows_to_score(root: Root, version: str, since: datetime.date | None) -> int:
-    """Reviews that the model has no current score for."""
-    with open_warehouse(root) as connection:
-        found = connection.execute(_TO_SCORE, {"version": version, "since": since or datetime.date.min}).fetchone()
-    return int(found[0]) if found else 0

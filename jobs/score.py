@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 RESULT = (
     "review_id string, review_month date, text_hash string, logit double, raw_probability double, probability double, "
-    "token_count int, is_truncated boolean, error string"
+    "token_count int, is_truncated boolean, has_rating_phrase boolean, error string"
 )
 
 
@@ -157,7 +157,7 @@ def scoring_udf(
             padded.add(scores.padded_tokens)
             failed.add(sum(error is not None for error in scores.error))
             result = rows[list(IDENTITY)].copy()
-            for column in ("logit", "raw_probability", "probability", "token_count", "is_truncated"):
+            for column in ("logit", "raw_probability", "probability", "token_count", "is_truncated", "has_rating_phrase"):
                 result[column] = getattr(scores, column)
             result["error"] = scores.error
             yield result.astype({"logit": "Float64", "raw_probability": "Float64", "probability": "Float64"})

@@ -30,12 +30,17 @@ def serving_folder(config: Config, row: dict[str, Any]) -> Path:
         from model.bundle import build_serving_folder
     except ImportError as error:
         raise ReviewriskError(f"Scoring needs its packages ({error.name} is missing): pip install 'reviewrisk[train]'.") from None
+    return build_serving_folder(local_bundle(config, row), config.scratch / "serving" / row["model_version"], config.score.parity_tolerance)
+
+
+def local_bundle(config: Config, row: dict[str, Any]) -> Path:
+    """The bundle of a row of `models` as a local folder; an error where it is not the one that was registered."""
     copy = config.scratch / "bundles" / f"{row['model_version']}-{row['bundle_checksum'][:12]}"
     bundle = config.root.local_copy(copy, *row["bundle_path"].split("/"))
     manifest = bundle / "manifest.json"
     if not manifest.exists() or hashlib.sha256(manifest.read_bytes()).hexdigest() != row["bundle_checksum"]:
         raise ReviewriskError(f"The bundle {bundle} is not the one that was registered (manifest.json is missing or changed): train and promote again.")
-    return build_serving_folder(bundle, config.scratch / "serving" / row["model_version"], config.score.parity_tolerance)
+    return bundle
 
 
 def ship(spark: SparkSession, folder: Path) -> str:

@@ -70,7 +70,7 @@ def explain(scorer: Scorer, headlines: Sequence[str | None], bodies: Sequence[st
     empty review has none. Raises what the model raises, and ReviewriskError where a logit is not finite: reviews that could not
     be scored are not to be explained.
     """
-    composed = [compose(headline, body) for headline, body in zip(headlines, bodies, strict=True)]
+    composed = [compose(headline, body, scorer.headline_mode) for headline, body in zip(headlines, bodies, strict=True)]
     rows = [encoded.ids for encoded in scorer.encode([text.text for text in composed])]
     attributions = integrated_gradients(scorer.model, rows, scorer.pad_id, settings, scorer.device)
     if not all(np.isfinite(found.convergence_delta) for found in attributions):

@@ -20,6 +20,7 @@ from transformers.utils.hub import cached_file
 from model.classifier import Pooling, ReviewClassifier
 from model.errors import ReviewriskError
 from model.files import read_json
+from model.quantisation import Quantization, loading_options, prepared_for_training
 from model.settings import BackboneSettings
 
 BUNDLED_MINILM = "bundled:minilm"
@@ -37,21 +38,25 @@ class Backbone:
     max_length: int
 
 
-def load_backbone(settings: BackboneSettings) -> Backbone:
-    """The encoder in float32 and its tokenizer, by `bundled:minilm`, a folder or a hub name.
+def load_backbone(settings: BackboneSettings, quantization: Quantization = "none") -> Backbone:
+    """The encoder in float32 (or with its linear layers in 8 or 4 bits) and its tokenizer, by `bundled:minilm`, a folder or a hub name.
 
     `revision` is the hub's commit, or "sha256:" and 12 digits of the weights' checksum. Raises ReviewriskError where the
-    encoder cannot be had, its weights do not fit its configuration, or `max_length` is more than it can read.
+    encoder cannot be had, its weights do not fit its configuration, `max_length` is more than it can read, or this machine cannot
+    quantise.
     """
+    quantised = loading_options(quantization)
     source = _source(settings.name)
     try:
         revision = _folder_revision(source) if isinstance(source, Path) else _hub_commit(source, settings.revision)
         where: dict[str, Any] = {"local_files_only": True} if isinstance(source, Path) else {"revision": revision}
         config = AutoConfig.from_pretrained(source, trust_remote_code=False, **where)
         _check_length(settings, config)
-        encoder = _load_encoder(source, config, where)
+        encoder = _load_encoder(source, config, {**where, **quantised})
     except (OSError, ValueError) as error:
         raise _cannot_load(source, settings, error) from error
+    if quantised:
+        encoder = prepared_for_training(encoder)
     tokenizer = _load_tokenizer(source, where)
     return Backbone(encoder, tokenizer, settings.name, revision, resolve_pooling(settings), settings.max_length)
 
@@ -133,13 +138,12 @@ def _check_length(settings: BackboneSettings, config: Any) -> None:
         raise ReviewriskError(f"backbone.max_length is {settings.max_length}, but {settings.name} reads at most {limit} tokens: lower it.")
 
 
-def _load_encoder(source: Path | str, config: Any, where: dict[str, Any]) -> PreTrainedModel:
+def _load_encoder(source: Path | str, config: Any, options: dict[str, Any]) -> PreTrainedModel:
     """The bare encoder, without the pooling layer that some families carry and we would never use."""
-    encoder_class, options = _encoder_class(config)
+    encoder_class, without_pooler = _encoder_class(config)
+    options = {**options, **without_pooler}
     with _quiet_transformers():
-        loaded: Any = encoder_class.from_pretrained(
-            source, config=config, dtype=torch.float32, use_safetensors=True, output_loading_info=True, **where, **options
-        )
+        loaded: Any = encoder_class.from_pretrained(source, config=config, dtype=torch.float32, use_safetensors=True, output_loading_info=True, **options)
     encoder, report = loaded
     missing = sorted(report["missing_keys"])
     if missing:  # transformers fills them with random numbers

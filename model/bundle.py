@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import peft
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 import transformers
 from peft import PeftModel
@@ -24,7 +26,7 @@ from model.files import canonical_json, file_sha256, folder_sha256, put_folder, 
 from model.lora import load_adapter, merge_adapter, save_adapter
 from model.settings import BackboneSettings, ModelSettings
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 # What describes the model to people, or is made from the rest, is no part of its identity.
 _NOT_IN_VERSION = ("README.md", "manifest.json", "curves.png", "reliability.png")
 _REQUIRED = (
@@ -33,6 +35,7 @@ _REQUIRED = (
     "calibrator.json",
     "thresholds.json",
     "metrics.json",
+    "predictions.parquet",
     "settings.json",
     "tokenizer/tokenizer.json",
 )
@@ -50,7 +53,8 @@ Describe = Callable[[Path, dict[str, Any]], None]
 
 @dataclass(frozen=True)
 class BundleContents:
-    """What a bundle is made of. `thresholds`, `calibrator` and `metrics` go into their JSON files as they are.
+    """What a bundle is made of. `thresholds`, `calibrator` and `metrics` go into their JSON files as they are, `predictions` (see
+    `assessment.prediction_table`) into predictions.parquet.
 
     `describe(folder, manifest)` writes README.md, curves.png and reliability.png; the manifest has no checksums yet.
     """
@@ -61,6 +65,7 @@ class BundleContents:
     calibrator: dict[str, Any]
     thresholds: list[dict[str, Any]]
     metrics: dict[str, Any]
+    predictions: pa.Table
     data_version: str
     describe: Describe
 
@@ -126,23 +131,37 @@ def build_serving_folder(bundle: Path, target: Path, tolerance: float) -> Path:
     if _is_built_from(target, checksum):
         return target
     settings = ModelSettings.model_validate(read_json(bundle / "settings.json"))
-    backbone = _backbone_of(manifest)
+    backbone = bundle_backbone(manifest)
     classifier = make_classifier(backbone, settings.training.head_dropout, seed=0)
     adapted = load_adapter(classifier, bundle / "adapter")
     with temporary_folder_beside(target) as folder:
         shutil.copytree(bundle / "tokenizer", folder / "tokenizer")
         for name in ("calibrator.json", "thresholds.json"):
             shutil.copy2(bundle / name, folder / name)
-        identity = {"model_version": manifest["model_version"], "bundle_checksum": checksum}
+        identity = {"model_version": manifest["model_version"], "bundle_checksum": checksum, "headline_mode": settings.text.headline}
         write_serving_model(folder, adapted, backbone, tolerance, identity)
         _put_serving(folder, target, checksum)
     return target
 
 
+def bundle_backbone(manifest: dict[str, Any]) -> Backbone:
+    """The backbone that the bundle was trained on; an error where this machine's copy has other weights."""
+    described = dict(manifest["backbone"])
+    trained_on = described.pop("revision")
+    is_hub_commit = not trained_on.startswith("sha256:")
+    backbone = load_backbone(BackboneSettings(**described, revision=trained_on if is_hub_commit else None))
+    if backbone.revision != trained_on:
+        raise ReviewriskError(
+            f"The bundle {manifest['model_version']} was trained on backbone {backbone.name!r} with weights {trained_on}, but here that "
+            f"name stands for {backbone.revision}: put the same weights back, or train again."
+        )
+    return backbone
+
+
 def write_serving_model(folder: Path, adapted: PeftModel, backbone: Backbone, tolerance: float, identity: dict[str, Any]) -> None:
     """Merge the adapted model (which is used up), write config.json and model.safetensors, check parity, and write serving.json.
 
-    `folder` holds the tokenizer, calibrator and thresholds already. serving.json has the identity, pooling, max_length,
+    `folder` holds the tokenizer, calibrator and thresholds already. serving.json has the identity (model_version, headline_mode), pooling, max_length,
     head_dropout, parity_difference (greatest |logit difference| on the probes) and files {path: sha256}.
     """
     classifier: Any = adapted.get_base_model()
@@ -186,6 +205,7 @@ def _write_data(folder: Path, contents: BundleContents) -> None:
     write_json(folder / "calibrator.json", contents.calibrator)
     write_json(folder / "thresholds.json", contents.thresholds)
     write_json(folder / "metrics.json", contents.metrics)
+    pq.write_table(contents.predictions, folder / "predictions.parquet", compression="zstd")
     write_json(folder / "settings.json", contents.settings.model_dump(mode="json"))
 
 
@@ -212,20 +232,6 @@ def _model_version(manifest: dict[str, Any]) -> str:
     files = {name: checksum for name, checksum in manifest["files"].items() if name not in _NOT_IN_VERSION}
     identity = canonical_json([files, manifest["data_version"], manifest["backbone"]["revision"]])
     return f"{model_slug(manifest['backbone']['name'])}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
-
-
-def _backbone_of(manifest: dict[str, Any]) -> Backbone:
-    """The backbone that the bundle was trained on; an error where this machine's copy has other weights."""
-    described = dict(manifest["backbone"])
-    trained_on = described.pop("revision")
-    is_hub_commit = not trained_on.startswith("sha256:")
-    backbone = load_backbone(BackboneSettings(**described, revision=trained_on if is_hub_commit else None))
-    if backbone.revision != trained_on:
-        raise ReviewriskError(
-            f"The bundle {manifest['model_version']} was trained on backbone {backbone.name!r} with weights {trained_on}, but here that "
-            f"name stands for {backbone.revision}: put the same weights back, or train again."
-        )
-    return backbone
 
 
 def _is_built_from(target: Path, bundle_checksum: str) -> bool:

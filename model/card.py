@@ -11,21 +11,68 @@ MODEL_NAMES = {
     "tfidf": "TF-IDF + logistic regression",
     "majority": "majority class",
 }
+VIEW_NAMES = {
+    "as_is": "as is",
+    "without_headline": "without headline",
+    "ratings_masked": "rating phrases masked",
+    "no_default_headline": "rows without a default headline",
+    "without_train_texts": "rows whose text is not in train",
+    "unseen_products": "rows of products not in train",
+}
 _COLUMNS = {"auc": "AUC", "average_precision": "average precision", "f1": "F1", "ece": "ECE", "brier": "Brier", "log_loss": "log-loss"}
+_FIGURE_NAMES = {
+    **_COLUMNS,
+    "macro_f1": "macro-F1",
+    "precision": "precision",
+    "recall": "recall",
+    "ece": "ECE (equal width)",
+    "ece_equal_mass": "ECE (equal mass)",
+    "ece_debiased": "ECE, debiased",
+    "ece_noise_floor": "ECE of a perfect model of this size",
+    "brier_calibration": "Brier: calibration part",
+    "brier_refinement": "Brier: refinement part",
+}
 
 
-def comparison_table(figures: dict[str, dict[str, Any]]) -> list[str]:
-    """Lines of a Markdown table, one per model, from {model: metrics}; what is not defined is a dash."""
-    names = [MODEL_NAMES[model] for model in figures]
-    width = max(map(len, names))
-    lines = [
-        "| " + " | ".join([f"{'model':<{width}}", *(f"{title:>6}" for title in _COLUMNS.values())]) + " |",
-        "|" + "|".join(["-" * (width + 2), *("-" * (max(6, len(title)) + 1) + ":" for title in _COLUMNS.values())]) + "|",
-    ]
-    for name, values in zip(names, figures.values(), strict=True):
-        cells = [f"{'–' if values[key] is None else format(values[key], '.4f'):>{max(6, len(title))}}" for key, title in _COLUMNS.items()]
-        lines.append("| " + " | ".join([f"{name:<{width}}", *cells]) + " |")
-    return lines
+def comparison(test: dict[str, dict[str, Any]]) -> list[str]:
+    """Lines to print after a training run: the three models on test, and what the network gains over TF-IDF in each view of it."""
+    as_is = test["as_is"]
+    lines = [f"On test, {as_is['rows']:,} rows, {as_is['positives']:,} of them dissatisfied:"]
+    lines += table(["model", *_COLUMNS.values()], [[name, *(number(as_is[model][key]["value"]) for key in _COLUMNS)] for model, name in MODEL_NAMES.items()])
+    return [*lines, "F1 in each view of the test rows, with 95% intervals:", *view_table(test, "f1")]
+
+
+def view_table(test: dict[str, dict[str, Any]], figure: str) -> list[str]:
+    """Lines of a Markdown table: one figure of the network, of TF-IDF and their difference, one row per view."""
+    rows = []
+    for view, found in test.items():
+        cells = [interval(found[model][figure]) for model in ("model", "tfidf", "gain")]
+        rows.append([VIEW_NAMES[view], f"{found['rows']:,}", f"{found['positives']:,}", *cells])
+    return table(["test rows", "rows", "dissatisfied", MODEL_NAMES["model"], MODEL_NAMES["tfidf"], "difference"], rows)
+
+
+def table(head: list[str], rows: list[list[str]]) -> list[str]:
+    """Lines of a Markdown table, padded so that it reads as plain text too; all columns but the first are set to the right."""
+    widths = [max(len(line[place]) for line in [head, *rows]) for place in range(len(head))]
+
+    def joined(cells: list[str]) -> str:
+        return "| " + " | ".join(f"{cell:{'>' if place else '<'}{widths[place]}}" for place, cell in enumerate(cells)) + " |"
+
+    return [joined(head), "|" + "|".join("-" * (width + 1) + (":" if place else "-") for place, width in enumerate(widths)) + "|", *map(joined, rows)]
+
+
+def number(value: float | None) -> str:
+    """Four digits; a dash for what is not defined."""
+    return "–" if value is None else f"{value:.4f}"
+
+
+def interval(estimate: dict[str, float | None]) -> str:
+    """A figure with its interval, such as 0.912 [0.895, 0.928]."""
+    if estimate["value"] is None:
+        return "–"
+    if estimate["low"] is None:
+        return f"{estimate['value']:.3f}"
+    return f"{estimate['value']:.3f} [{estimate['low']:.3f}, {estimate['high']:.3f}]"
 
 
 def model_card(manifest: dict[str, Any], settings: ModelSettings, metrics: dict[str, Any], thresholds: list[dict[str, Any]]) -> str:
@@ -35,7 +82,9 @@ def model_card(manifest: dict[str, Any], settings: ModelSettings, metrics: dict[
         _data(manifest, metrics["rows"]),
         _recipe(manifest, settings, metrics),
         _results(metrics),
-        _decision(metrics, thresholds),
+        _slices(metrics),
+        _calibration(metrics),
+        _thresholds(metrics, thresholds),
         _limits(manifest),
     ]
     return "\n\n".join(parts) + "\n"
@@ -65,7 +114,9 @@ Splits follow the review's date; rows are reviews of 1, 2, 4 or 5 stars. Data ve
 | validation, middle part: fitting calibrators | {rows["validation_fitting"]:,} |
 | validation, last part: choosing calibrator and threshold | {rows["validation_choosing"]:,} |
 | test | {rows["test"]:,} |
-| … whose exact text stands in the training split as stored | {rows["test_in_train_split"]:,} |"""
+| … whose exact text stands in the training split as stored | {rows["test_in_train_split"]:,} |
+| … whose text nearly stands there | {rows["test_near_train_split"]:,} |
+| … of products without a review there | {rows["test_of_new_products"]:,} |"""
 
 
 def _recipe(manifest: dict[str, Any], settings: ModelSettings, metrics: dict[str, Any]) -> str:
@@ -85,41 +136,86 @@ def _recipe(manifest: dict[str, Any], settings: ModelSettings, metrics: dict[str
 
 
 def _results(metrics: dict[str, Any]) -> str:
-    rows = metrics["test"]["model"]
-    fewer = metrics["test_without_train_texts"]["model"]
+    test = metrics["test"]
+    as_is = test["as_is"]
+    figures = [[name, *(interval(as_is[model][key]) for model in MODEL_NAMES)] for key, name in _FIGURE_NAMES.items()]
     return "\n".join(
         [
-            f"## Results on test: {rows['rows']:,} rows, {rows['positives']:,} of them dissatisfied",
+            f"## Results on test: {as_is['rows']:,} rows, {as_is['positives']:,} of them dissatisfied",
             "",
-            *comparison_table(metrics["test"]),
+            "With 95% intervals of a bootstrap that draws whole products. All models had the same training and test rows. AUC and average precision",
+            "rank by the uncalibrated log-odds; the rest is of the calibrated probability at the default threshold.",
             "",
-            f"Without the test texts that stand in the training split: {fewer['rows']:,} rows, {fewer['positives']:,} of them dissatisfied",
+            *table(["figure", *MODEL_NAMES.values()], figures),
             "",
-            *comparison_table(metrics["test_without_train_texts"]),
+            "F1 in each view of the test rows; the difference is a paired bootstrap's:",
             "",
-            "All models had the same rows. AUC and average precision rank by the uncalibrated probability; the rest is of the calibrated one.",
-            "Since duplicates of test texts were dropped from training, no model was trained on a test text in either table; the second",
-            "leaves out the short standard texts (such as a default headline alone) that keep coming back and are easy.",
+            *view_table(test, "f1"),
+            "",
+            "AUC likewise:",
+            "",
+            *view_table(test, "auc"),
+            "",
+            _headline_worth(test),
         ]
     )
 
 
-def _decision(metrics: dict[str, Any], thresholds: list[dict[str, Any]]) -> str:
-    calibration = metrics["calibration"]["model"]
-    losses = calibration["choosing_log_loss"]
-    lines = [
-        "## Calibration and threshold",
-        "",
-        f"Calibrator: {calibration['method']}. Log-loss on the last part of validation: {losses['none']:.4f} without, {losses['isotonic']:.4f} with "
-        "isotonic regression fitted on the middle part (reliability.png shows test).",
-        "",
-        "| threshold | flagged at or above | precision | recall | F1 | flagged share |",
-        "|---|--:|--:|--:|--:|--:|",
+def _headline_worth(test: dict[str, dict[str, Any]]) -> str:
+    """What the headline is worth to the network, in words."""
+    kept, dropped, masked = (test[view]["model"]["f1"]["value"] for view in ("as_is", "without_headline", "ratings_masked"))
+    if None in (kept, dropped, masked):
+        return "What the headline is worth cannot be said: F1 is not defined on these rows."
+    return (
+        f"**What the headline is worth**: without it F1 is {dropped:.3f} instead of {kept:.3f}; with phrases that state the rating masked it is {masked:.3f}. "
+        "The network was trained with what `text.headline` says, so reading less than that is new to it."
+    )
+
+
+def _slices(metrics: dict[str, Any]) -> str:
+    found, worst = metrics["slices"]["by"], metrics["slices"]["worst"]
+    rows = [
+        [f"{dimension}: {row['slice']}", f"{row['rows']:,}", f"{row['positives']:,}", interval(row["f1"]), interval(row["auc"]), interval(row["ece_debiased"])]
+        for dimension, part in found.items()
+        for row in part
     ]
-    for row in thresholds:
-        cells = ["–" if row[name] is None else f"{row[name]:.4f}" for name in ("threshold", "precision", "recall", "f1", "flagged_share")]
-        lines.append(f"| {row['threshold_name']}{' (default)' if row['is_default'] else ''} | " + " | ".join(cells) + " |")
-    return "\n".join([*lines, "", "Chosen on the last part of validation; the figures are of test."])
+    named = f"Worst slice by F1: **{worst['dimension']}: {worst['slice']}**, {interval(worst['f1'])}." if worst else "No slice is large enough to be ranked."
+    return "\n".join(["## Slices of the test rows", "", named, "", *table(["slice", "rows", "dissatisfied", "F1", "AUC", "ECE, debiased"], rows)])
+
+
+def _calibration(metrics: dict[str, Any]) -> str:
+    found = metrics["calibration"]["model"]
+    columns = ("choosing_log_loss", "test_log_loss", "test_brier", "test_ece", "test_ece_debiased")
+    rows = [
+        [f"{rung}{' (chosen)' if rung == found['method'] else ''}", *(number(values[column]) for column in columns)] for rung, values in found["rungs"].items()
+    ]
+    return "\n".join(
+        [
+            "## Calibration",
+            "",
+            f"Calibrator: {found['method']}. Class weighting shifts the log-odds by {found['prior_shift']:+.3f}, which every rung but `none` takes back.",
+            "The rung is the one of least log-loss on the last part of validation when fitted on the middle part; then it is fitted on both",
+            "(reliability.png shows test).",
+            "",
+            *table(["rung", "log-loss, choosing", "log-loss, test", "Brier, test", "ECE, test", "ECE debiased, test"], rows),
+        ]
+    )
+
+
+def _thresholds(metrics: dict[str, Any], thresholds: list[dict[str, Any]]) -> str:
+    head = ["threshold", "flagged at or above", "precision", "recall", "flagged share", "for"]
+    rows = [
+        [f"{row['threshold_name']}{' (default)' if row['is_default'] else ''}", number(row["threshold"]), *_row_intervals(row), row["purpose"]]
+        for row in thresholds
+    ]
+    missing = [f"- `{name}` could not be set: {reason}." for name, reason in metrics["calibration"]["model"]["thresholds_not_set"].items()]
+    lines = ["## Thresholds", "", *table(head, rows), ""]
+    return "\n".join([*lines, *missing, *([""] if missing else []), "All are fitted on the two later parts of validation; the figures are of test."])
+
+
+def _row_intervals(row: dict[str, Any]) -> list[str]:
+    names = ("precision", "recall", "flagged_share")
+    return [interval({"value": row[name], "low": row[f"{name}_low"], "high": row[f"{name}_high"]}) for name in names]
 
 
 def _limits(manifest: dict[str, Any]) -> str:

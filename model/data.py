@@ -17,9 +17,22 @@ from transformers import PreTrainedTokenizerFast
 
 from model.backbone import encode
 from model.errors import ReviewriskError
-from model.settings import TrainingSettings
-from model.text import model_text
+from model.overlap import Overlap, text_overlap
+from model.settings import ModelSettings
+from model.text import HeadlineMode, model_text
 
+# What a training run reads of `reviews`.
+COLUMNS = (
+    "review_id",
+    "product_id",
+    "product_category",
+    "verified_purchase",
+    "review_headline",
+    "review_body",
+    "star_rating",
+    "review_date",
+    "split",
+)
 # Shares of the validation rows in order of time: early stopping, fitting calibrators, choosing calibrator and threshold.
 VALIDATION_SHARES = (0.5, 0.25, 0.25)
 # On CPU in bf16 every new input shape costs a compiled kernel that stays in memory, so lengths are few and batches equally tall.
@@ -29,9 +42,16 @@ _BATCHES_SORTED_TOGETHER = 50
 
 @dataclass(frozen=True)
 class LabelledReviews:
-    """Reviews with a label, in order of (review_date, review_id). labels: 1 is dissatisfied (1-2 stars), 0 satisfied (4-5)."""
+    """Reviews with a label, in order of (review_date, review_id). labels: 1 is dissatisfied (1-2 stars), 0 satisfied (4-5).
+
+    `texts` is what the model reads; `categories` are in lower case ("unknown" where the source has none); `is_verified` is False
+    where the source does not say.
+    """
 
     review_ids: list[str]
+    product_ids: list[str]
+    categories: list[str]
+    is_verified: NDArray[np.bool_]
     headlines: list[str | None]
     bodies: list[str | None]
     texts: list[str]
@@ -45,6 +65,9 @@ class LabelledReviews:
         """The reviews at these positions, in the positions' order."""
         return LabelledReviews(
             review_ids=[self.review_ids[row] for row in rows],
+            product_ids=[self.product_ids[row] for row in rows],
+            categories=[self.categories[row] for row in rows],
+            is_verified=self.is_verified[rows],
             headlines=[self.headlines[row] for row in rows],
             bodies=[self.bodies[row] for row in rows],
             texts=[self.texts[row] for row in rows],
@@ -57,8 +80,9 @@ class LabelledReviews:
 class PreparedData:
     """Everything a training run reads.
 
-    `test_in_train` marks the test rows whose text stands in the training split as stored, before duplicates were dropped from
-    it. `rows` has the row counts of the model card; `data_version` is a fingerprint of all labelled rows.
+    `test_overlap` marks the test rows whose text stands in the training split as stored, before duplicates were dropped from it;
+    `test_product_is_new` those whose product has no review there. `rows` has the row counts of the model card; `data_version` is a
+    fingerprint of all labelled rows.
     """
 
     train: LabelledReviews
@@ -66,26 +90,27 @@ class PreparedData:
     fitting: LabelledReviews
     choosing: LabelledReviews
     test: LabelledReviews
-    test_in_train: NDArray[np.bool_]
+    test_overlap: Overlap
+    test_product_is_new: NDArray[np.bool_]
     rows: dict[str, int]
     data_version: str
 
 
-def prepare(reviews: pa.Table, settings: TrainingSettings) -> PreparedData:
-    """Labelled splits of a table with review_id, review_headline, review_body, star_rating, review_date and split.
+def prepare(reviews: pa.Table, settings: ModelSettings) -> PreparedData:
+    """Labelled splits of a table with the columns of COLUMNS, their texts as `settings.text` says.
 
     Three stars have no label and are left out. Texts that also stand in validation or test are dropped from training.
     Raises ReviewriskError where a split, or one of the three parts of validation, has no row or a single class.
     """
-    stored = {split: labelled_reviews(reviews, split) for split in ("train", "validation", "test")}
+    stored = {split: labelled_reviews(reviews, split, settings.text.headline) for split in ("train", "validation", "test")}
     for split, part in stored.items():
         _check_both_classes(part, f"the {split} split")
     stopping, fitting, choosing = cut_by_time(stored["validation"])
     unique = drop_texts_of(stored["train"], [*stored["validation"].texts, *stored["test"].texts])
-    train = draw(unique, settings.max_rows, settings.seed)
+    train = draw(unique, settings.training.max_rows, settings.training.seed)
     _check_both_classes(train, "the training rows that are left without duplicates of validation and test texts")
-    seen = set(stored["train"].texts)
-    test_in_train = np.fromiter((text in seen for text in stored["test"].texts), dtype=np.bool_, count=len(stored["test"]))
+    overlap = text_overlap(stored["test"].texts, stored["train"].texts)
+    new_product = ~np.isin(stored["test"].product_ids, stored["train"].product_ids)
     rows = {
         "train_split": len(stored["train"]),
         "train_duplicates_dropped": len(stored["train"]) - len(unique),
@@ -95,12 +120,14 @@ def prepare(reviews: pa.Table, settings: TrainingSettings) -> PreparedData:
         "validation_fitting": len(fitting),
         "validation_choosing": len(choosing),
         "test": len(stored["test"]),
-        "test_in_train_split": int(test_in_train.sum()),
+        "test_in_train_split": int(overlap.exact.sum()),
+        "test_near_train_split": int(overlap.near.sum()),
+        "test_of_new_products": int(new_product.sum()),
     }
-    return PreparedData(train, stopping, fitting, choosing, stored["test"], test_in_train, rows, data_version(stored))
+    return PreparedData(train, stopping, fitting, choosing, stored["test"], overlap, new_product, rows, data_version(stored))
 
 
-def labelled_reviews(reviews: pa.Table, split: str) -> LabelledReviews:
+def labelled_reviews(reviews: pa.Table, split: str, mode: HeadlineMode = "keep") -> LabelledReviews:
     """The split's reviews of 1, 2, 4 or 5 stars, ordered by review_date and review_id whatever the table's order."""
     has_label = pc.is_in(reviews["star_rating"], value_set=pa.array([1, 2, 4, 5], type=reviews["star_rating"].type))
     chosen = reviews.filter(pc.and_(pc.equal(reviews["split"], split), has_label))
@@ -108,9 +135,12 @@ def labelled_reviews(reviews: pa.Table, split: str) -> LabelledReviews:
     headlines, bodies = chosen["review_headline"].to_pylist(), chosen["review_body"].to_pylist()
     return LabelledReviews(
         review_ids=chosen["review_id"].to_pylist(),
+        product_ids=chosen["product_id"].to_pylist(),
+        categories=[(category or "").strip().lower() or "unknown" for category in chosen["product_category"].to_pylist()],
+        is_verified=chosen["verified_purchase"].fill_null(False).to_numpy(zero_copy_only=False).astype(np.bool_),
         headlines=headlines,
         bodies=bodies,
-        texts=[model_text(headline, body) for headline, body in zip(headlines, bodies, strict=True)],
+        texts=[model_text(headline, body, mode) for headline, body in zip(headlines, bodies, strict=True)],
         labels=(chosen["star_rating"].to_numpy() <= 2).astype(np.int64),
         dates=chosen["review_date"].to_numpy().astype("datetime64[D]"),
     )
@@ -207,15 +237,32 @@ def tokenise(reviews: LabelledReviews, tokenizer: PreTrainedTokenizerFast, max_l
 
 def class_weights(labels: NDArray[np.int64], weighting: str) -> NDArray[np.float32]:
     """Weight of class 0 and class 1 in the loss: n / (2 · n_class) for `balanced`, else 1."""
-    if weighting == "none":
+    if weighting != "balanced":
         return np.ones(2, dtype=np.float32)
     return (len(labels) / (2 * np.bincount(labels, minlength=2))).astype(np.float32)
 
 
-def training_order(lengths: NDArray[np.int64], batch_size: int, seed: int, epoch: int) -> list[NDArray[np.int64]]:
-    """Positions per batch: shuffled, then grouped by length within each 50 batches' rows, the batches shuffled again."""
+def prior_shift(labels: NDArray[np.int64], weighting: str) -> float:
+    """By how much training moves the log-odds of dissatisfaction: ln(weight of class 1 / weight of class 0), natural logarithm.
+
+    A model that fits the weighted (or oversampled) rows has the true log-odds plus this constant, which is to be subtracted (Elkan
+    2001, theorem 2; King and Zeng 2001, section 4.1). Balancing by weights and by repetition has the same ratio, rows of class 0 by
+    rows of class 1; without either it is 0.
+    """
+    if weighting == "none":
+        return 0.0
+    satisfied, dissatisfied = np.bincount(labels, minlength=2)
+    return float(np.log(satisfied / dissatisfied))
+
+
+def training_order(lengths: NDArray[np.int64], batch_size: int, seed: int, epoch: int, oversampled: NDArray[np.int64] | None = None) -> list[NDArray[np.int64]]:
+    """Positions per batch: shuffled, then grouped by length within each 50 batches' rows, the batches shuffled again.
+
+    Given the labels as `oversampled`, rows of the rarer class are repeated until both are equal (see `repeat_rarer_class`).
+    """
     generator = np.random.default_rng([seed, epoch])
-    order = generator.permutation(len(lengths))
+    rows = np.arange(len(lengths)) if oversampled is None else repeat_rarer_class(oversampled, generator)
+    order = generator.permutation(rows)
     group = batch_size * _BATCHES_SORTED_TOGETHER
     batches: list[NDArray[np.int64]] = []
     for start in range(0, len(order), group):
@@ -223,6 +270,17 @@ def training_order(lengths: NDArray[np.int64], batch_size: int, seed: int, epoch
         rows = rows[np.argsort(lengths[rows], kind="stable")]
         batches += [rows[first : first + batch_size] for first in range(0, len(rows), batch_size)]
     return [batches[number] for number in generator.permutation(len(batches))]
+
+
+def repeat_rarer_class(labels: NDArray[np.int64], generator: np.random.Generator) -> NDArray[np.int64]:
+    """Every row's position, and further ones of the rarer class until both have as many.
+
+    Each of its rows is repeated equally often, but for a remainder that is drawn without replacement.
+    """
+    is_rarer = labels == np.bincount(labels, minlength=2).argmin()
+    rarer, others = np.flatnonzero(is_rarer), np.flatnonzero(~is_rarer)
+    times, remainder = divmod(len(others), len(rarer))
+    return np.concatenate([others, np.tile(rarer, times), generator.choice(rarer, size=remainder, replace=False)])
 
 
 def evaluation_order(lengths: NDArray[np.int64], batch_size: int) -> list[NDArray[np.int64]]:

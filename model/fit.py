@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,34 +11,47 @@ import numpy as np
 import pyarrow as pa
 from peft import PeftModel
 
+from model.assessment import (
+    READ_AS,
+    Decided,
+    Logits,
+    audit,
+    calibration_figures,
+    decide,
+    error_lists,
+    prediction_table,
+    slices,
+    threshold_rows,
+)
 from model.backbone import Backbone, load_backbone, make_classifier
-from model.baseline import fit_tfidf, majority_probability, tfidf_probability
+from model.baseline import TFIDF_WEIGHTING, fit_tfidf
 from model.bundle import BundleContents, write_bundle, write_serving_model
-from model.calibration import Calibrator, CalibratorChoice, FloatArray, choose_calibrator, reliability_table
-from model.card import comparison_table, model_card
+from model.calibration import Calibrator, FloatArray, sigmoid
+from model.card import comparison, model_card
 from model.checkpoints import drop_states
 from model.data import LabelledReviews, PreparedData, prepare, tokenise
 from model.errors import ReviewriskError
-from model.evaluation import metrics_by_overlap
 from model.files import file_sha256, temporary_folder_beside, write_json
 from model.hardware import cpu_threads
 from model.lora import ParameterCounts, attach_adapter, count_parameters
+from model.lora_advice import resolve
 from model.plots import loss_curves, reliability_diagram
 from model.progress import Report, progress
+from model.reliability import reliability_table
 from model.scorer import Scorer
 from model.settings import ModelSettings, ScoringSettings
-from model.thresholds import f1_max_threshold, threshold_figures
+from model.text import HeadlineMode, model_text
+from model.thresholds import check_names
 from model.training import TrainingResult, run_fingerprint, train
 
-DEFAULT_THRESHOLD = "f1_max"
 _ROWS_AT_ONCE = 1024
-_SECONDS_BETWEEN_LINES = 10.0
 
 
 @dataclass(frozen=True)
 class FittedModel:
-    """A written bundle and what is said of it. `thresholds` are the rows of thresholds.json: the fields of ThresholdFigures (figures
-    on test) and is_default; `metrics` is metrics.json; `rows` are metrics["rows"]; `bundle_checksum` is the sha256 of manifest.json."""
+    """A written bundle and what is said of it. `thresholds` are the rows of thresholds.json (see `assessment.threshold_rows`); `metrics`
+    is metrics.json; `rows` are metrics["rows"]; `settings` are resolved (no None where the data's size decides); `bundle_checksum` is
+    the sha256 of manifest.json."""
 
     model_version: str
     bundle: Path
@@ -48,50 +60,35 @@ class FittedModel:
     thresholds: list[dict[str, Any]]
     counts: ParameterCounts
     rows: dict[str, int]
+    settings: ModelSettings
     data_version: str
     calibration: str
     bundle_checksum: str
 
 
-@dataclass(frozen=True)
-class Predictions:
-    """A model's raw probabilities on the three sets of rows that calibration and evaluation need."""
-
-    fitting: FloatArray
-    choosing: FloatArray
-    test: FloatArray
-
-
-@dataclass(frozen=True)
-class Decided:
-    """A model's calibrator and threshold, its raw and calibrated probabilities on test and its figures there."""
-
-    choice: CalibratorChoice
-    threshold: float
-    raw_probability: FloatArray
-    probability: FloatArray
-    figures: dict[str, dict[str, Any]]
-
-
 def fit(reviews: pa.Table, settings: ModelSettings, output: Path, work: Path, report: Report) -> FittedModel:
     """Train on the table's splits and write the bundle output/<model_version>.
 
-    `reviews` has review_id, review_headline, review_body, star_rating, review_date and split. Checkpoints go under `work` until
-    the bundle stands, so a killed run goes on when it is called again. `report` gets one line of text at a time, at least about
-    every ten seconds in the long parts. Raises ReviewriskError where the data, the settings or the machine do not allow it.
+    `reviews` has the columns of `data.COLUMNS`. Checkpoints go under `work` until the bundle stands, so a killed run goes on when it
+    is called again. `report` gets one line of text at a time, at least about every ten seconds in the long parts. Raises
+    ReviewriskError where the data, the settings or the machine do not allow it.
     """
+    check_names(settings.thresholds)  # before hours of training, not after
     with cpu_threads(settings.training.threads):
         with progress("preparing the rows", report):
-            data = prepare(reviews, settings.training)
+            data = prepare(reviews, settings)
         report("Rows: " + ", ".join(f"{name} {count:,}" for name, count in data.rows.items()))
+        settings, advice = resolve(settings, len(data.train))
+        for line in advice:
+            report(line)
         with progress("loading the backbone", report):
-            backbone = load_backbone(settings.backbone)
+            backbone = load_backbone(settings.backbone, settings.lora.quantization)
             classifier = make_classifier(backbone, settings.training.head_dropout, settings.training.seed)
             adapted = attach_adapter(classifier, settings.lora, settings.training.seed)
         counts = count_parameters(adapted)
         report(f"Model: {counts}")
         result, checkpoints = _train(adapted, backbone, data, settings, work, report)
-        network = decide(_predict(adapted, backbone, result.device, data, work, report), data, settings)
+        network = decide(_predict(adapted, backbone, result.device, data, settings, work, report), data, settings)
         contents = _contents(adapted, backbone, settings, data, result, counts, network, report)
         bundle, manifest = write_bundle(output, contents)
         drop_states(checkpoints)
@@ -104,20 +101,11 @@ def fit(reviews: pa.Table, settings: ModelSettings, output: Path, work: Path, re
         thresholds=contents.thresholds,
         counts=counts,
         rows=data.rows,
+        settings=settings,
         data_version=data.data_version,
         calibration=network.choice.calibrator.method,
         bundle_checksum=file_sha256(bundle / "manifest.json"),
     )
-
-
-def decide(raw: Predictions, data: PreparedData, settings: ModelSettings) -> Decided:
-    """Calibrator and threshold as the two later parts of validation choose them, and the figures they give on test."""
-    fitting, choosing = (raw.fitting, data.fitting.labels), (raw.choosing, data.choosing.labels)
-    choice = choose_calibrator(settings.calibration.method, fitting, choosing)
-    threshold = f1_max_threshold(choice.calibrator.apply(raw.choosing), data.choosing.labels)
-    probability = choice.calibrator.apply(raw.test)
-    figures = metrics_by_overlap(probability, data.test.labels, threshold, settings.calibration.bins, raw.test, data.test_in_train)
-    return Decided(choice, threshold, raw.test, probability, figures)
 
 
 def _train(adapted: PeftModel, backbone: Backbone, data: PreparedData, settings: ModelSettings, work: Path, report: Report) -> tuple[TrainingResult, Path]:
@@ -131,35 +119,54 @@ def _train(adapted: PeftModel, backbone: Backbone, data: PreparedData, settings:
     return train(adapted, training, stopping, settings, pad_id, checkpoints, report), checkpoints
 
 
-def _predict(adapted: PeftModel, backbone: Backbone, device: str, data: PreparedData, work: Path, report: Report) -> Predictions:
-    """Raw probabilities of the merged model in float32, computed by the scorer itself, so that scoring gives the same."""
-    settings = ScoringSettings()
+def _predict(adapted: PeftModel, backbone: Backbone, device: str, data: PreparedData, settings: ModelSettings, work: Path, report: Report) -> Logits:
+    """Log-odds of the merged model in float32, computed by the scorer itself, so that scoring gives the same."""
+    scoring = ScoringSettings()
     with temporary_folder_beside(work / "serving") as folder:
         backbone.tokenizer.save_pretrained(folder / "tokenizer")
         write_json(folder / "calibrator.json", Calibrator().to_json())
         write_json(folder / "thresholds.json", [])
         merged = copy.deepcopy(adapted.cpu())
-        write_serving_model(folder, merged, backbone, settings.parity_tolerance, {"model_version": "candidate"})
-        scorer = Scorer.load(folder, settings, device=device)
-        parts = {"fitting": data.fitting, "choosing": data.choosing, "test": data.test}
-        return Predictions(**{name: _raw_probability(scorer, part, name, report) for name, part in parts.items()})
+        identity = {"model_version": "candidate", "headline_mode": settings.text.headline}
+        write_serving_model(folder, merged, backbone, scoring.parity_tolerance, identity)
+        return predict(Scorer.load(folder, scoring, device=device), data, report)
 
 
-def _raw_probability(scorer: Scorer, reviews: LabelledReviews, name: str, report: Report) -> FloatArray:
-    probability = np.empty(len(reviews))
-    last = time.monotonic()
-    for start in range(0, len(reviews), _ROWS_AT_ONCE):
-        rows = slice(start, start + _ROWS_AT_ONCE)
-        scores = scorer.score(reviews.headlines[rows], reviews.bodies[rows])
-        failed = [(row, error) for row, error in enumerate(scores.error, start=start) if error is not None]
-        if failed:
-            row, error = failed[0]
-            raise ReviewriskError(f"The trained model cannot score review {reviews.review_ids[row]}: {error}")
-        probability[rows] = scores.raw_probability
-        if time.monotonic() - last > _SECONDS_BETWEEN_LINES:
-            last = time.monotonic()
-            report(f"scoring the {name} rows: {start + len(scores.error):,} of {len(reviews):,}")
-    return probability
+def predict(scorer: Scorer, data: PreparedData, report: Report) -> Logits:
+    """The scorer's log-odds on the later parts of validation and on test, read in every way that the views of test need."""
+    parts = {"fitting": data.fitting, "choosing": data.choosing, "test": data.test}
+    logits = {name: _logit(scorer, part, None, name, report) for name, part in parts.items()}
+    read_as = {
+        view: logits["test"] if mode == scorer.headline_mode else _logit(scorer, data.test, mode, f"test ({view})", report) for view, mode in READ_AS.items()
+    }
+    return Logits(**logits, test_read_as=read_as)
+
+
+def _logit(scorer: Scorer, reviews: LabelledReviews, mode: HeadlineMode | None, name: str, report: Report) -> FloatArray:
+    logit = np.empty(len(reviews))
+    done = 0
+    with progress(f"scoring the {name} rows", report, lambda: f"{done:,} of {len(reviews):,}"):
+        for start in range(0, len(reviews), _ROWS_AT_ONCE):
+            rows = slice(start, start + _ROWS_AT_ONCE)
+            scores = scorer.score(reviews.headlines[rows], reviews.bodies[rows], mode)
+            failed = [(row, error) for row, error in enumerate(scores.error, start=start) if error is not None]
+            if failed:
+                row, error = failed[0]
+                raise ReviewriskError(f"The trained model cannot score review {reviews.review_ids[row]}: {error}")
+            logit[rows] = scores.logit
+            done = start + len(scores.error)
+    return logit
+
+
+def assess(models: dict[str, Decided], data: PreparedData, settings: ModelSettings) -> dict[str, Any]:
+    """The part of metrics.json that follows from the models' scores (`model` and `tfidf`): calibration, test, slices, errors, reliability."""
+    return {
+        "calibration": {name: calibration_figures(decided, data, settings) for name, decided in models.items()},
+        "test": audit(models, data, settings),
+        "slices": slices(models["model"], data, settings),
+        "errors": error_lists(models, data),
+        "reliability": _reliability(models, data, settings.calibration.bins),
+    }
 
 
 def _contents(
@@ -174,22 +181,12 @@ def _contents(
 ) -> BundleContents:
     report("Fitting the baseline: TF-IDF + logistic regression")
     with progress("fitting the baseline", report):
-        tfidf = decide(_tfidf_predictions(data), data, settings)
-    figures = {"model": network.figures, "tfidf": tfidf.figures, "majority": _majority_figures(data, settings)}
-    metrics = {
-        "rows": data.rows,
-        "parameters": asdict(counts),
-        "training": asdict(result),
-        "calibration": {"model": _describe_choice(network), "tfidf": _describe_choice(tfidf)},
-        "test": {name: by_overlap["as_is"] for name, by_overlap in figures.items()},
-        "test_without_train_texts": {name: by_overlap["without_train_texts"] for name, by_overlap in figures.items()},
-        "reliability": _reliability(network, tfidf, data, settings.calibration.bins),
-    }
-    report(f"On test, {len(data.test):,} rows:")
-    for line in comparison_table(metrics["test"]):
+        models = {"model": network, "tfidf": decide(tfidf_logits(data), data, settings, TFIDF_WEIGHTING)}
+    with progress("resampling the test rows for intervals", report):
+        metrics = {"rows": data.rows, "parameters": asdict(counts), "training": asdict(result), **assess(models, data, settings)}
+        thresholds = threshold_rows(network, data, settings)
+    for line in comparison(metrics["test"]):
         report(line)
-    chosen = threshold_figures(DEFAULT_THRESHOLD, network.threshold, network.probability, data.test.labels)
-    thresholds = [{**asdict(chosen), "is_default": True}]
 
     def describe(folder: Path, manifest: dict[str, Any]) -> None:
         loss_curves(result.history, result.best_epoch, folder / "curves.png")
@@ -197,26 +194,18 @@ def _contents(
         (folder / "README.md").write_text(model_card(manifest, settings, metrics, thresholds), encoding="utf-8")
 
     calibrator = network.choice.calibrator.to_json()
-    return BundleContents(adapted, backbone, settings, calibrator, thresholds, metrics, data.data_version, describe)
+    return BundleContents(adapted, backbone, settings, calibrator, thresholds, metrics, prediction_table(models, data), data.data_version, describe)
 
 
-def _tfidf_predictions(data: PreparedData) -> Predictions:
+def tfidf_logits(data: PreparedData) -> Logits:
+    """The baseline's log-odds, fitted on the very rows that the network is trained on."""
     model = fit_tfidf(data.train.texts, data.train.labels)
-    parts = {"fitting": data.fitting, "choosing": data.choosing, "test": data.test}
-    return Predictions(**{name: tfidf_probability(model, part.texts) for name, part in parts.items()})
-
-
-def _majority_figures(data: PreparedData, settings: ModelSettings) -> dict[str, dict[str, Any]]:
-    probability = majority_probability(data.train.labels, len(data.test))
-    return metrics_by_overlap(probability, data.test.labels, 0.5, settings.calibration.bins, probability, data.test_in_train)
-
-
-def _describe_choice(decided: Decided) -> dict[str, Any]:
-    return {
-        "method": decided.choice.calibrator.method,
-        "choosing_log_loss": decided.choice.log_loss,
-        "threshold": decided.threshold,
+    read_as = {
+        view: model.decision_function([model_text(headline, body, mode) for headline, body in zip(data.test.headlines, data.test.bodies, strict=True)])
+        for view, mode in READ_AS.items()
     }
+    fitting, choosing, test = (model.decision_function(part.texts) for part in (data.fitting, data.choosing, data.test))
+    return Logits(fitting, choosing, test, read_as)
 
 
 _LINE_NAMES = {
@@ -226,9 +215,9 @@ _LINE_NAMES = {
 }
 
 
-def _reliability(network: Decided, tfidf: Decided, data: PreparedData, bins: int) -> dict[str, list[dict[str, Any]]]:
+def _reliability(models: dict[str, Decided], data: PreparedData, bins: int) -> dict[str, list[dict[str, Any]]]:
     """Reliability tables on test, by name; the uncalibrated one is left out where no calibrator was chosen."""
-    probabilities = {"model": network.probability, "tfidf": tfidf.probability}
-    if network.choice.calibrator.method != "none":
-        probabilities["model_raw"] = network.raw_probability
+    probabilities = {name: decided.scored(data).probability for name, decided in models.items()}
+    if models["model"].choice.calibrator.method != "none":
+        probabilities["model_raw"] = sigmoid(models["model"].logits.test)
     return {name: reliability_table(probability, data.test.labels, bins) for name, probability in probabilities.items()}

@@ -15,12 +15,13 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from model.backbone import encode, load_classifier, load_tokenizer
-from model.calibration import Calibrator
+from model.calibration import Calibrator, sigmoid
 from model.classifier import ReviewClassifier, margin
 from model.errors import ReviewriskError
 from model.files import read_json
+from model.rating_phrases import has_rating_phrase
 from model.settings import ScoringSettings
-from model.text import model_text
+from model.text import HeadlineMode, model_text
 
 # Token counts are exact up to this many and stop there: nobody needs to know how much of a megabyte was not read.
 TOKEN_COUNT_LIMIT = 8192
@@ -36,7 +37,8 @@ class Scores:
     """One entry per input row, in the input's order; where `error` is set, the three numbers are NaN.
 
     `token_count` is taken before truncation, with [CLS] and [SEP], and stops at TOKEN_COUNT_LIMIT (0 where the text could not
-    be tokenised at all). `padded_tokens` is what the model computed, `real_tokens` what of it was text.
+    be tokenised at all). `has_rating_phrase`: headline or body states the rating ("One Star"), whether or not the model read it.
+    `padded_tokens` is what the model computed, `real_tokens` what of it was text.
     """
 
     logit: NDArray[np.float64]
@@ -44,6 +46,7 @@ class Scores:
     probability: NDArray[np.float64]
     token_count: NDArray[np.int32]
     is_truncated: NDArray[np.bool_]
+    has_rating_phrase: NDArray[np.bool_]
     error: list[str | None]
     real_tokens: int = 0
     padded_tokens: int = 0
@@ -52,7 +55,7 @@ class Scores:
     def empty(cls, rows: int) -> Scores:
         """Nothing known yet of `rows` rows."""
         logit, raw_probability, probability = (np.full(rows, np.nan) for _ in range(3))
-        return cls(logit, raw_probability, probability, np.zeros(rows, np.int32), np.zeros(rows, np.bool_), [None] * rows)
+        return cls(logit, raw_probability, probability, np.zeros(rows, np.int32), np.zeros(rows, np.bool_), np.zeros(rows, np.bool_), [None] * rows)
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,7 @@ class Scorer:
     thresholds: list[dict[str, Any]]
     model_version: str
     max_length: int
+    headline_mode: HeadlineMode
     settings: ScoringSettings
     device: torch.device
 
@@ -103,12 +107,15 @@ class Scorer:
             thresholds=read_json(serving_folder / "thresholds.json"),
             model_version=serving["model_version"],
             max_length=serving["max_length"],
+            headline_mode=serving["headline_mode"],
             settings=settings,
             device=target,
         )
 
-    def score(self, headlines: Sequence[str | None], bodies: Sequence[str | None]) -> Scores:
+    def score(self, headlines: Sequence[str | None], bodies: Sequence[str | None], mode: HeadlineMode | None = None) -> Scores:
         """One score per review, in the input's order; NULL and "" are the same text, the empty one, which has a score too.
+
+        `mode` says what of a review is read; None: what the model was trained to read.
 
         A row that fails carries its error, and the others are scored as if it were not there. Rows are batched by length, so a
         logit may differ by about 1e-6 (float32) or 1e-2 (bfloat16) with the company it is computed in.
@@ -116,10 +123,10 @@ class Scorer:
         reviews = list(zip(headlines, bodies, strict=True))
         scores = Scores.empty(len(reviews))
         for start in range(0, len(reviews), self.settings.rows_per_buffer):
-            self._score_buffer(reviews[start : start + self.settings.rows_per_buffer], start, scores)
+            self._score_buffer(reviews[start : start + self.settings.rows_per_buffer], start, mode or self.headline_mode, scores)
         scored = np.isfinite(scores.logit)
-        scores.raw_probability[scored] = _sigmoid(scores.logit[scored])
-        scores.probability[scored] = self.calibrator.apply(scores.raw_probability[scored])
+        scores.raw_probability[scored] = sigmoid(scores.logit[scored])
+        scores.probability[scored] = self.calibrator.apply(scores.logit[scored])
         return scores
 
     def encode(self, texts: Sequence[str]) -> list[EncodedText]:
@@ -127,13 +134,14 @@ class Scorer:
         ids, counts = encode(self.tokenizer, [readable_start(self.tokenizer, text) for text in texts], self.max_length)
         return [EncodedText(row, min(count, TOKEN_COUNT_LIMIT)) for row, count in zip(ids, counts, strict=True)]
 
-    def _score_buffer(self, reviews: list[tuple[str | None, str | None]], first: int, scores: Scores) -> None:
+    def _score_buffer(self, reviews: list[tuple[str | None, str | None]], first: int, mode: HeadlineMode, scores: Scores) -> None:
         """Fill in the scores of the consecutive rows that begin at `first`."""
         rows: list[tuple[list[int], int]] = []
-        for position, encoded in enumerate(isolate_failures(self._encode_reviews, reviews), start=first):
-            if isinstance(encoded, Failure):
-                scores.error[position] = encoded.error
+        for position, found in enumerate(isolate_failures(lambda some: self._read(some, mode), reviews), start=first):
+            if isinstance(found, Failure):
+                scores.error[position] = found.error
                 continue
+            encoded, scores.has_rating_phrase[position] = found
             scores.token_count[position] = encoded.token_count
             scores.is_truncated[position] = encoded.token_count > len(encoded.ids)
             rows.append((encoded.ids, position))
@@ -142,8 +150,10 @@ class Scorer:
         for length, batch in length_batches(rows, self.max_length, self.settings.tokens_per_batch, few_shapes):
             self._score_batch(length, batch, scores)
 
-    def _encode_reviews(self, reviews: Sequence[tuple[str | None, str | None]]) -> list[EncodedText]:
-        return self.encode([model_text(headline, body) for headline, body in reviews])
+    def _read(self, reviews: Sequence[tuple[str | None, str | None]], mode: HeadlineMode) -> list[tuple[EncodedText, bool]]:
+        """Each review as the model reads it, and whether it states the rating, whatever of it is read."""
+        texts = self.encode([model_text(headline, body, mode) for headline, body in reviews])
+        return [(text, has_rating_phrase(headline, body)) for text, (headline, body) in zip(texts, reviews, strict=True)]
 
     def _score_batch(self, length: int, batch: list[tuple[list[int], int]], scores: Scores) -> None:
         logits = isolate_failures(lambda rows: self._logits(rows, length), [ids for ids, _ in batch])
@@ -242,10 +252,6 @@ def isolate_failures(function: Callable[[Sequence[Item]], Sequence[Result]], ite
             return [Failure(f"{type(error).__name__}: {error}"[:1000])]
     middle = len(items) // 2
     return isolate_failures(function, items[:middle]) + isolate_failures(function, items[middle:])
-
-
-def _sigmoid(logit: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.asarray(1.0 / (1.0 + np.exp(-np.clip(logit, -700, 700))))
 
 
 def _read_serving(folder: Path) -> dict[str, Any]:

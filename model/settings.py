@@ -28,15 +28,35 @@ class BackboneSettings(Settings):
     max_length: int = Field(256, ge=8, le=512, description="Tokens per review, [CLS] and [SEP] included; longer texts are truncated.")
 
 
+class TextSettings(Settings):
+    """What of a review the model reads, in training and in scoring alike."""
+
+    headline: Literal["keep", "mask_ratings", "drop"] = Field(
+        "keep",
+        description="keep: headline and body as written. mask_ratings: phrases that state the stars ('One Star', '5 out of 5') are taken "
+        "out of both. drop: the body alone.",
+    )
+
+
 class LoraSettings(Settings):
     """Low-rank adaptation (Hu et al. 2021, arXiv 2106.09685): W + (alpha / rank) · B A on each targeted linear layer."""
 
     rank: int = Field(16, ge=1)
     alpha: float | None = Field(None, gt=0, description="Scale numerator; None means 2 · rank.")
-    dropout: float = Field(0.1, ge=0, lt=1)
+    dropout: float | None = Field(None, ge=0, lt=1, description="None: by the number of training rows, see model.lora_advice.")
     targets: tuple[str, ...] = Field(
-        ("all-linear",), description="'attention' (query and value), 'all-linear' (every linear layer of the encoder), or module names."
+        ("all-linear",),
+        description="'attention' (query and value), 'feed-forward', 'all-linear' (every linear layer of the encoder), or module names.",
     )
+    layers: tuple[int, ...] | None = Field(None, description="Encoder layers to adapt, the first being 0; None: all.")
+    bias: Literal["none", "all", "lora_only"] = Field("none", description="Which bias terms are trained too.")
+    rank_stabilised: bool = Field(False, description="rsLoRA (Kalajdzievski 2023, arXiv 2312.03732): scale by alpha / sqrt(rank).")
+    dora: bool = Field(False, description="DoRA (Liu et al. 2024, arXiv 2402.09353): a trained magnitude beside the low-rank direction.")
+    initialisation: Literal["default", "pissa"] = Field(
+        "default", description="pissa: from the weight's own top singular vectors (Meng et al. 2024, arXiv 2404.02948)."
+    )
+    learning_rate_ratio: float = Field(1.0, ge=1, description="LoRA+ (Hayou et al. 2024, arXiv 2402.12354): B learns so many times faster than A.")
+    quantization: Literal["none", "8bit", "4bit"] = Field("none", description="Base weights while training; 4bit is QLoRA (arXiv 2305.14314).")
 
     @property
     def effective_alpha(self) -> float:
@@ -49,9 +69,11 @@ class TrainingSettings(Settings):
     epochs: int = Field(3, ge=1)
     batch_size: int = Field(32, ge=1)
     learning_rate: float = Field(5e-4, gt=0)
-    weight_decay: float = Field(0.01, ge=0)
+    weight_decay: float | None = Field(None, ge=0, description="None: by the number of training rows, see model.lora_advice.")
     warmup_share: float = Field(0.06, ge=0, lt=1, description="Share of all steps over which the learning rate rises linearly; it then falls linearly to 0.")
-    class_weighting: Literal["balanced", "none"] = Field("balanced", description="balanced: each class weighs n / (2 · n_class) in the loss.")
+    class_weighting: Literal["balanced", "none", "oversampled"] = Field(
+        "balanced", description="balanced: each class weighs n / (2 · n_class) in the loss. oversampled: the rarer class is repeated until both are equal."
+    )
     patience: int = Field(2, ge=1, description="Epochs without a better validation average precision before the run stops.")
     max_rows: int | None = Field(None, ge=100, description="At most so many training rows, drawn with the seed; None: all.")
     head_dropout: float = Field(0.2, ge=0, lt=1)
@@ -64,8 +86,23 @@ class TrainingSettings(Settings):
 class CalibrationSettings(Settings):
     """How raw probabilities become calibrated ones."""
 
-    method: Literal["auto", "none", "isotonic"] = Field("auto", description="auto: isotonic where it lowers log-loss on the choosing slice, else none.")
+    method: Literal["auto", "none", "prior_shift", "temperature", "beta", "isotonic"] = Field(
+        "auto", description="auto: the rung of this ladder with the least log-loss on the choosing slice."
+    )
     bins: int = Field(10, ge=2, description="Bins of the expected calibration error and of the reliability diagram.")
+
+
+class ThresholdSettings(Settings):
+    """The decision thresholds that a model gets. All are fitted on validation; their figures are of test."""
+
+    default: str = Field("f1_max", description="The threshold that reports use.")
+    active: tuple[str, ...] = Field(("f1_max",), description="Reviews above the lowest of these are explained.")
+    cost_false_negative: float = Field(5.0, gt=0, description="Business cost of a dissatisfied customer who is missed.")
+    cost_false_positive: float = Field(1.0, gt=0, description="Business cost of a satisfied customer who is flagged.")
+    precision: float = Field(0.9, gt=0, lt=1, description="The least precision that threshold precision_<percent> guarantees.")
+    recall: float = Field(0.9, gt=0, lt=1, description="The least recall that threshold recall_<percent> guarantees.")
+    confidence: float = Field(0.95, gt=0.5, lt=1, description="Of those two guarantees, and of all intervals.")
+    reviews_per_day: int | None = Field(None, ge=1, description="Uncertain reviews that people can read a day: sizes the abstain band; None: no band.")
 
 
 class PromotionSettings(Settings):
@@ -103,7 +140,9 @@ class AttributionSettings(Settings):
 class ModelSettings(Settings):
     """All that a training run depends on; a part of the bundle and of the model's version."""
 
+    text: TextSettings = TextSettings()
     backbone: BackboneSettings = BackboneSettings()
     lora: LoraSettings = LoraSettings()
     training: TrainingSettings = TrainingSettings()
     calibration: CalibrationSettings = CalibrationSettings()
+    thresholds: ThresholdSettings = ThresholdSettings()

@@ -1,73 +1,19 @@
-"""The one place that makes a model's input text from a stored headline and body, with a map back to the stored characters.
-
-The stored columns are never changed: markup left over from the source is cleaned for the model's eyes only, and every word of
-the cleaned text can be located in the field as it is stored.
-"""
+"""The one place that makes a model's input text from a stored headline and body, with a map back to the stored characters."""
 
 from __future__ import annotations
 
-import html
-import re
-from bisect import bisect_right
-from collections.abc import Iterator
+import unicodedata
 from dataclasses import dataclass
-from html.entities import html5
 from typing import Literal
+
+from model.markup import CleanField, clean_field
+from model.rating_phrases import find_rating_phrases
 
 TITLE_JOIN = ". "
 
 FieldName = Literal["headline", "body"]
-
-# Only known tags go, so that "<3", "a < b" and "<unknown>" stay what the customer wrote.
-_TAGS = (
-    "a abbr acronym address article aside b big blockquote body br button caption center cite code col dd del div dl dt em embed "
-    "figcaption figure font footer form h1 h2 h3 h4 h5 h6 head header hr html i iframe img input ins li link main meta nav noscript "
-    "object ol p param pre q s samp script section small span strike strong style sub sup table tbody td tfoot th thead tr tt u ul wbr"
-)
-_TAG_NAME = f"/?(?:{'|'.join(_TAGS.split())})"
-# An attribute needs its "=": in "a <b and c> d" nothing is markup.
-# Possessive quantifiers (*+, ++) keep a megabyte of half-open markup linear.
-_ATTRIBUTES = r"""(?:\s++[\w:-]++\s*+=\s*+(?:"[^"<>]*+"|'[^'<>]*+'|[^\s"'<>]++))*+"""
-_LEFTOVER = re.compile(
-    rf"(?P<tag><{_TAG_NAME}{_ATTRIBUTES}\s*+(?:/\s*+)?>|<!--[^<>]*+>)"
-    rf"|(?P<escaped_tag>&(?:amp;)*(?:lt|\#60|\#x3c);{_TAG_NAME}\s*+(?:/\s*+)?&(?:amp;)*(?:gt|\#62|\#x3e);)"
-    r"|(?P<entity>&(?:amp;)*(?:\#[0-9]{1,7}|\#x[0-9a-f]{1,6}|[a-z][a-z0-9]{1,31});)"
-    r"|(?P<video>\[\[VIDEOID:[^\]\s]*(?:\]\])?)"
-    r"|(?P<product>\[\[ASIN:\w*+\s*+(?P<title>(?:(?!\[\[|\]\](?!\])).)*+)\]\])",
-    re.IGNORECASE,
-)
-_SIGN_OF_LEFTOVER = re.compile(r"[<&]|\[\[")
-# Control characters (tab and line ends stay), zero-width space and byte-order mark part words; a tokenizer would glue them together.
-_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200b\ufeff]")
-# Half of a UTF-16 pair is no character: a tokenizer cannot encode it.
-_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
-
-
-@dataclass(frozen=True)
-class CleanField:
-    """One field as the model reads it. `starts[i]` is where piece i begins in `text`; `raw_spans[i]` is what it stands for in the
-    stored field. A piece is either copied character by character (both are equally long) or a replacement for its whole span.
-    Both tuples are empty where text and stored field agree position by position.
-    """
-
-    text: str
-    starts: tuple[int, ...] = ()
-    raw_spans: tuple[tuple[int, int], ...] = ()
-
-    def raw_span(self, start: int, end: int) -> tuple[int, int]:
-        """(first character, one past the last) in the stored field for the non-empty span [start, end) of `text`."""
-        if not self.starts:
-            return start, end
-        return self._raw_character(start)[0], self._raw_character(end - 1)[1]
-
-    def _raw_character(self, position: int) -> tuple[int, int]:
-        piece = bisect_right(self.starts, position) - 1
-        clean_start, (raw_start, raw_end) = self.starts[piece], self.raw_spans[piece]
-        clean_end = self.starts[piece + 1] if piece + 1 < len(self.starts) else len(self.text)
-        if clean_end - clean_start != raw_end - raw_start:
-            return raw_start, raw_end
-        raw = raw_start + position - clean_start
-        return raw, raw + 1
+# What of a review the model reads. keep: headline and body. mask_ratings: both without phrases that state the rating. drop: the body.
+HeadlineMode = Literal["keep", "mask_ratings", "drop"]
 
 
 @dataclass(frozen=True)
@@ -99,80 +45,34 @@ class ModelText:
         return None
 
 
-def clean_html(raw: str) -> str:
-    """What the model reads of one stored field: no tags, no entities, no video marks, of product links their titles."""
-    return _clean(raw).text
+def model_text(headline: str | None, body: str | None, mode: HeadlineMode = "keep") -> str:
+    """Cleaned headline + ". " + cleaned body; one alone where the other is missing or blank; "" where both are.
+
+    With `mask_ratings`, phrases that state the rating are left out of both, and a field of which only space and punctuation is then
+    left counts as blank. With `drop`, the cleaned body alone.
+    """
+    return compose(headline, body, mode).text
 
 
-def model_text(headline: str | None, body: str | None) -> str:
-    """Cleaned headline + ". " + cleaned body; one alone where the other is missing or blank; "" where both are."""
-    return compose(headline, body).text
-
-
-def compose(headline: str | None, body: str | None) -> ModelText:
+def compose(headline: str | None, body: str | None, mode: HeadlineMode = "keep") -> ModelText:
     """The same text as `model_text`, with the map back to the stored fields."""
-    first, second = _clean(headline or ""), _clean(body or "")
-    if not first.text.strip():
-        first = CleanField("")
-    if not second.text.strip():
-        second = CleanField("")
+    first = CleanField("") if mode == "drop" else _read(headline or "", mode)
+    second = _read(body or "", mode)
     join = TITLE_JOIN if first.text and second.text else ""
     start = len(first.text) + len(join)
     return ModelText(first.text + join + second.text, first, second, start)
 
 
-def _clean(raw: str) -> CleanField:
-    text = _replace_unreadable(raw)
-    if not _SIGN_OF_LEFTOVER.search(text):
-        return CleanField(text)
-    pieces: list[str] = []
-    starts: list[int] = []
-    raw_spans: list[tuple[int, int]] = []
-    length = 0
-    for start, end, piece in _pieces(text):
-        if piece:
-            pieces.append(piece)
-            starts.append(length)
-            raw_spans.append((start, end))
-            length += len(piece)
-    return CleanField("".join(pieces), tuple(starts), tuple(raw_spans))
+def _read(raw: str, mode: HeadlineMode) -> CleanField:
+    """One field as the model reads it, empty where it says nothing."""
+    field = clean_field(raw)
+    spans = find_rating_phrases(field.text) if mode == "mask_ratings" else []
+    if spans:
+        field = field.masked(spans)
+    says_something = _has_word(field.text) if spans else field.text.strip()
+    return field if says_something else CleanField("")
 
 
-def _replace_unreadable(text: str) -> str:
-    """The same text with characters no tokenizer should see replaced one for one, so that positions stay."""
-    return _LONE_SURROGATE.sub("\ufffd", _CONTROL.sub(" ", text))
-
-
-def _pieces(text: str) -> Iterator[tuple[int, int, str]]:
-    """(start, end, cleaned) for consecutive spans that cover the text: copies and replacements in turn."""
-    done = 0
-    for start, end, replacement in _replacements(text, 0, len(text)):
-        yield done, start, text[done:start]
-        yield start, end, replacement
-        done = end
-    yield done, len(text), text[done:]
-
-
-def _replacements(text: str, start: int, end: int) -> Iterator[tuple[int, int, str]]:
-    """(start, end, replacement) of every leftover in [start, end), in order."""
-    for match in _LEFTOVER.finditer(text, start, end):
-        if match["product"] is not None:
-            title_start, title_end = match.span("title")
-            yield match.start(), title_start, " "
-            yield from _replacements(text, title_start, title_end)
-            yield title_end, match.end(), " "
-        elif match["entity"] is not None:
-            decoded = _decode(match["entity"])
-            if decoded is not None:
-                yield match.start(), match.end(), decoded
-        else:
-            yield match.start(), match.end(), " "
-
-
-def _decode(entity: str) -> str | None:
-    """The character an entity stands for, also where it was escaped several times over; None where its name is unknown."""
-    name = entity.rsplit("&", 1)[-1].rsplit("amp;", 1)[-1] or "amp;"
-    if not name.startswith("#") and name not in html5:
-        return None
-    character = html.unescape(f"&{name}").replace("\N{NO-BREAK SPACE}", " ")
-    return _replace_unreadable(character) or " "
+def _has_word(text: str) -> bool:
+    """Whether a letter, digit or symbol (an emoji, say) is in the text: of "5 stars!!" nothing but punctuation is left."""
+    return any(unicodedata.category(character)[0] in "LNS" for character in text)

@@ -1,4 +1,4 @@
-"""The fine-tuning run: class-weighted cross-entropy with AdamW, early stopping, and going on after a kill."""
+"""The fine-tuning run: class-weighted or oversampled cross-entropy with AdamW, early stopping, and going on after a kill."""
 
 from __future__ import annotations
 
@@ -14,15 +14,17 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from peft import PeftModel
-from torch import Tensor
+from torch import Tensor, nn
 
 from model.checkpoints import TrainingState, load_state, save_state
 from model.classifier import margin
 from model.data import Batch, TokenisedReviews, batches, class_weights, evaluation_order, training_order
 from model.errors import ReviewriskError
-from model.evaluation import metrics
+from model.evaluation import Scored, metrics
 from model.files import canonical_json
 from model.hardware import resolve_device, resolve_precision
+from model.lora import lora_b_norm, trained_base_parameters
+from model.lora_advice import resolve
 from model.progress import Report
 from model.settings import ModelSettings, TrainingSettings
 
@@ -33,20 +35,26 @@ _POINTS_PER_EPOCH = 20
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What the run came to; the model itself holds the best epoch's weights. One history entry per epoch: epoch, train_loss,
-    train_losses (means of 20 stretches of the epoch), validation_loss, f1 (at 0.5), auc, average_precision, ece, brier."""
+    """What the run came to; the model itself holds the best epoch's weights.
+
+    One history entry per epoch: epoch, train_loss, train_losses and gradient_norms (means of 20 stretches of the epoch; norms over all
+    trained parameters, before clipping), learning_rate (the epoch's greatest, of all but LoRA+'s B), validation_loss, f1 (at 0.5), auc,
+    average_precision, ece, brier. `start` says what stood before the first step: lora_b_norm and trained_base_parameters
+    (see `model.lora`); it is empty for a network without LoRA.
+    """
 
     history: list[dict[str, Any]]
     best_epoch: int
     device: str
     precision: str
+    start: dict[str, Any]
 
 
 @dataclass(frozen=True)
-class _Run:
-    """One training run's fixed parts."""
+class TrainingRun:
+    """One training run's fixed parts. `oversampled` has the training rows' labels where the rarer class is to be repeated."""
 
-    adapted: PeftModel
+    adapted: nn.Module
     optimizer: torch.optim.AdamW
     settings: TrainingSettings
     bins: int
@@ -54,6 +62,7 @@ class _Run:
     precision: torch.dtype
     pad_id: int
     weights: NDArray[np.float32]
+    oversampled: NDArray[np.int64] | None
     report: Report
 
     @property
@@ -69,7 +78,7 @@ class _Run:
 
 
 def train(
-    adapted: PeftModel,
+    adapted: nn.Module,
     training: TokenisedReviews,
     validation: TokenisedReviews,
     settings: ModelSettings,
@@ -77,12 +86,13 @@ def train(
     checkpoints: Path,
     report: Report,
 ) -> TrainingResult:
-    """Train the adapter and head in place and leave the epoch with the best validation average precision in them.
+    """Train in place what takes gradients (adapter and head) and leave the epoch with the best validation average precision in it.
 
     The state at each epoch's end goes under `checkpoints`, which must be this run's own (see `run_fingerprint`): a run that
     was killed goes on after the last finished epoch, with the same result. Raises ReviewriskError where the loss is not finite.
     """
-    run = _start(adapted, training, settings, pad_id, report)
+    run = start_run(adapted, training, settings, pad_id, report)
+    start = {"lora_b_norm": lora_b_norm(adapted), "trained_base_parameters": trained_base_parameters(adapted)} if isinstance(adapted, PeftModel) else {}
     state = load_state(checkpoints) or TrainingState()
     _restore(run, state)
     if state.epoch:
@@ -97,7 +107,7 @@ def train(
     _copy_into(run.trained, state.best_weights)
     adapted.eval()
     report(f"Epoch {state.best_epoch} has the best validation average precision; its weights are kept.")
-    return TrainingResult(state.history, state.best_epoch, str(run.device), str(run.precision).removeprefix("torch."))
+    return TrainingResult(state.history, state.best_epoch, str(run.device), str(run.precision).removeprefix("torch."), start)
 
 
 def run_fingerprint(settings: ModelSettings, backbone_revision: str, training: TokenisedReviews, validation: TokenisedReviews) -> str:
@@ -124,32 +134,42 @@ def weighted_losses(logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
     return (losses * weights).sum(), weights.sum()
 
 
-def _start(adapted: PeftModel, training: TokenisedReviews, settings: ModelSettings, pad_id: int, report: Report) -> _Run:
+def start_run(adapted: nn.Module, training: TokenisedReviews, settings: ModelSettings, pad_id: int, report: Report) -> TrainingRun:
+    """The run's fixed parts, with the model on its device and a new optimizer. Settings of None are resolved by the number of rows."""
+    resolved, _ = resolve(settings, len(training))
     device = resolve_device(settings.training.device)
     adapted.to(device)
-    trained = [parameter for parameter in adapted.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [parameter for parameter in trained if parameter.ndim > 1], "weight_decay": settings.training.weight_decay},
-        {"params": [parameter for parameter in trained if parameter.ndim <= 1], "weight_decay": 0.0},  # biases
-    ]
-    return _Run(
+    weighting = settings.training.class_weighting
+    return TrainingRun(
         adapted=adapted,
-        optimizer=torch.optim.AdamW(groups, lr=settings.training.learning_rate),
-        settings=settings.training,
+        optimizer=torch.optim.AdamW(_parameter_groups(adapted, resolved), lr=settings.training.learning_rate),
+        settings=resolved.training,
         bins=settings.calibration.bins,
         device=device,
         precision=resolve_precision(settings.training.precision, device),
         pad_id=pad_id,
-        weights=class_weights(training.labels, settings.training.class_weighting),
+        weights=class_weights(training.labels, weighting),
+        oversampled=training.labels if weighting == "oversampled" else None,
         report=report,
     )
 
 
-def _one_epoch(run: _Run, state: TrainingState, training: TokenisedReviews, validation: TokenisedReviews) -> None:
+def _parameter_groups(adapted: nn.Module, settings: ModelSettings) -> list[dict[str, Any]]:
+    """AdamW's groups: LoRA+ gives B a greater peak rate; biases and DoRA's magnitudes do not decay."""
+    rate, decay = settings.training.learning_rate, settings.training.weight_decay
+    trained = [(".lora_B." in name, parameter) for name, parameter in adapted.named_parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [parameter for is_b, parameter in trained if is_b], "peak": rate * settings.lora.learning_rate_ratio, "weight_decay": decay},
+        {"params": [parameter for is_b, parameter in trained if not is_b and parameter.ndim > 1], "peak": rate, "weight_decay": decay},
+        {"params": [parameter for is_b, parameter in trained if not is_b and parameter.ndim <= 1], "peak": rate, "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]
+
+
+def _one_epoch(run: TrainingRun, state: TrainingState, training: TokenisedReviews, validation: TokenisedReviews) -> None:
     """Train for one epoch, measure, and move the state on."""
     epoch = state.epoch + 1
-    train_losses, train_loss = _train_epoch(run, training, epoch)
-    entry = {"epoch": epoch, "train_loss": train_loss, "train_losses": train_losses, **_validate(run, validation)}
+    entry = {"epoch": epoch, **_train_epoch(run, training, epoch), **_validate(run, validation)}
     state.epoch, state.history = epoch, [*state.history, entry]
     state.weights = {name: tensor.detach().clone() for name, tensor in run.trained.items()}
     state.moments = _moments(run)
@@ -158,58 +178,65 @@ def _one_epoch(run: _Run, state: TrainingState, training: TokenisedReviews, vali
         state.best_epoch, state.best_weights = epoch, state.weights
 
 
-def _train_epoch(run: _Run, training: TokenisedReviews, epoch: int) -> tuple[list[float], float]:
-    """The class-weighted mean losses of the epoch's stretches, and of the whole epoch."""
+def _train_epoch(run: TrainingRun, training: TokenisedReviews, epoch: int) -> dict[str, Any]:
+    """The epoch's class-weighted mean loss and peak learning rate; the losses and gradient norms of its stretches."""
     torch.manual_seed(int(np.random.SeedSequence([run.settings.seed, epoch]).generate_state(1)[0]))
-    order = training_order(training.lengths, run.settings.batch_size, run.settings.seed, epoch)
+    order = training_order(training.lengths, run.settings.batch_size, run.settings.seed, epoch, run.oversampled)
     steps, stretch_ends = len(order), _stretch_ends(len(order))
+    first, all_steps = (epoch - 1) * steps, run.settings.epochs * steps
     progress = _Progress(run.report, epoch, run.settings.epochs, steps)
-    sums, stretches = torch.zeros(2, device=run.device), []
+    sums, stretches = torch.zeros(4, device=run.device), []
     run.adapted.train()
     for step, batch in enumerate(batches(training, order, run.settings.batch_size, run.pad_id, run.weights), start=1):
-        sums += _train_step(run, batch, (epoch - 1) * steps + step - 1, run.settings.epochs * steps)
+        sums += train_step(run, batch, first + step - 1, all_steps)
         if step in stretch_ends:
             stretches.append(_finite(sums, epoch, step))
-            sums = torch.zeros(2, device=run.device)
+            sums = torch.zeros(4, device=run.device)
         progress.line(step, len(batch.positions), stretches)
-    losses, weights = np.array(stretches).T
-    return [float(loss) for loss in losses / weights], float(losses.sum() / weights.sum())
+    losses, weights, norms, counts = np.array(stretches).T
+    return {
+        "train_loss": float(losses.sum() / weights.sum()),
+        "train_losses": (losses / weights).tolist(),
+        "gradient_norms": (norms / counts).tolist(),
+        "learning_rate": max(learning_rate(step, all_steps, run.settings.warmup_share, run.settings.learning_rate) for step in range(first, first + steps)),
+    }
 
 
-def _train_step(run: _Run, batch: Batch, step: int, steps: int) -> Tensor:
-    """One update; (sum of weighted losses, sum of weights), on the device."""
-    rate = learning_rate(step, steps, run.settings.warmup_share, run.settings.learning_rate)
+def train_step(run: TrainingRun, batch: Batch, step: int, steps: int) -> Tensor:
+    """One update; (sum of weighted losses, sum of weights, norm of the gradient before clipping, 1), on the device."""
     for group in run.optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = learning_rate(step, steps, run.settings.warmup_share, group["peak"])
     loss, weight = weighted_losses(run.logits(batch), batch)
     (loss / weight).backward()  # type: ignore[no-untyped-call]
-    torch.nn.utils.clip_grad_norm_(list(run.trained.values()), MAX_GRADIENT_NORM)
+    norm = torch.nn.utils.clip_grad_norm_(list(run.trained.values()), MAX_GRADIENT_NORM)
     run.optimizer.step()
     run.optimizer.zero_grad(set_to_none=True)
-    return torch.stack([loss.detach(), weight])
+    return torch.stack([loss.detach(), weight, norm.detach(), torch.ones_like(weight)])
 
 
 @torch.inference_mode()
-def _validate(run: _Run, validation: TokenisedReviews) -> dict[str, Any]:
+def _validate(run: TrainingRun, validation: TokenisedReviews) -> dict[str, Any]:
     """validation_loss and the figures of the raw probability, threshold 0.5."""
     run.adapted.eval()
     order = evaluation_order(validation.lengths, run.settings.batch_size)
-    probability, sums = np.empty(len(validation)), torch.zeros(2, device=run.device)
+    margins, sums = np.empty(len(validation)), torch.zeros(2, device=run.device)
     for batch in batches(validation, order, run.settings.batch_size, run.pad_id, run.weights):
         logits = run.logits(batch)
         sums += torch.stack(weighted_losses(logits, batch))
-        probability[batch.positions] = torch.sigmoid(margin(logits).double())[: len(batch.positions)].cpu().numpy()
+        margins[batch.positions] = margin(logits).double()[: len(batch.positions)].cpu().numpy()
     loss, weight = _finite(sums, None, None)
-    figures = metrics(probability, validation.labels, 0.5, run.bins)
+    probability = torch.sigmoid(torch.from_numpy(margins)).numpy()
+    figures = metrics(Scored(margins, probability, validation.labels, 0.5), run.bins)
     return {"validation_loss": loss / weight, **{name: figures[name] for name in ("f1", "auc", "average_precision", "ece", "brier")}}
 
 
-def _finite(sums: Tensor, epoch: int | None, step: int | None) -> tuple[float, float]:
-    loss, weight = (float(value) for value in sums)
-    if not math.isfinite(loss):
+def _finite(sums: Tensor, epoch: int | None, step: int | None) -> list[float]:
+    """The sums, the first of which is the loss's; raises ReviewriskError where that is not finite."""
+    values: list[float] = sums.tolist()
+    if not math.isfinite(values[0]):
         where = f"in epoch {epoch}, step {step}" if epoch else "on validation"
-        raise ReviewriskError(f"The loss is {loss} {where}: lower training.learning_rate, or set training.precision to float32.")
-    return loss, weight
+        raise ReviewriskError(f"The loss is {values[0]} {where}: lower training.learning_rate, or set training.precision to float32.")
+    return values
 
 
 def _stretch_ends(steps: int) -> set[int]:
@@ -217,17 +244,19 @@ def _stretch_ends(steps: int) -> set[int]:
     return {math.ceil(steps * (point + 1) / points) for point in range(points)}
 
 
-def _moments(run: _Run) -> dict[str, Tensor]:
+def _moments(run: TrainingRun) -> dict[str, Tensor]:
     state = run.optimizer.state
     return {f"{which}/{name}": value.detach().clone() for name, tensor in run.trained.items() for which, value in state[tensor].items()}
 
 
-def _restore(run: _Run, state: TrainingState) -> None:
+def _restore(run: TrainingRun, state: TrainingState) -> None:
     """Put a saved state's weights and moments into the model and the optimizer; a new state changes nothing."""
     if not state.epoch:
         return
     _copy_into(run.trained, state.weights)
     for name, tensor in run.trained.items():
+        if f"step/{name}" not in state.moments:
+            continue  # a weight that no gradient reaches
         moments = {which: state.moments[f"{which}/{name}"] for which in ("step", "exp_avg", "exp_avg_sq")}
         # AdamW keeps its step counter on the CPU.
         run.optimizer.state[tensor] = {which: value if which == "step" else value.to(run.device) for which, value in moments.items()}
@@ -255,7 +284,7 @@ class _Progress:
         self._started = self._last = time.monotonic()
         self._rows = 0
 
-    def line(self, step: int, rows: int, stretches: list[tuple[float, float]]) -> None:
+    def line(self, step: int, rows: int, stretches: list[list[float]]) -> None:
         self._rows += rows
         now = time.monotonic()
         if now - self._last < _SECONDS_BETWEEN_LINES or step == self._steps:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import dataclasses
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from model.calibration import Calibrator
 from model.classifier import Pooling, ReviewClassifier, margin
 from model.scorer import Scorer
 from model.settings import AttributionSettings, ScoringSettings
+from model.text import HeadlineMode
 from tests.tiny_models import tiny_tokenizer, vocabulary
 
 CPU = torch.device("cpu")
@@ -153,7 +155,7 @@ def scorer() -> Scorer:
         loss.backward()
         optimiser.step()
     assert loss.item() < 0.1
-    return Scorer(classifier.eval(), tiny_tokenizer(), Calibrator(), [], "planted", 64, ScoringSettings(), CPU)
+    return Scorer(classifier.eval(), tiny_tokenizer(), Calibrator(), [], "planted", 64, "keep", ScoringSettings(), CPU)
 
 
 def stored_words(explanation: Explanation, headline: str | None, body: str | None) -> list[str]:
@@ -221,6 +223,17 @@ def test_explanations_read_what_scores_read(scorer: Scorer) -> None:
     assert explanation.logit == pytest.approx(score, abs=1e-5)
     assert all(word.word != "broken" for word in explanation.words)
     assert max(word.char_end for word in explanation.words) < body.index("broken")
+
+
+def test_what_the_model_does_not_read_is_not_explained(scorer: Scorer) -> None:
+    headline, body = "Broken, one star", "the chair was broken, 1 star &amp; poor"
+    read = {mode: explain(dataclasses.replace(scorer, headline_mode=mode), [headline], [body], fine((16,)))[0] for mode in get_args(HeadlineMode)}
+    words = {mode: sorted(set(stored_words(explanation, headline, body))) for mode, explanation in read.items()}
+    assert words["keep"] == ["1", "Broken", "broken", "chair", "one", "poor", "star", "the", "was"]
+    assert words["mask_ratings"] == ["Broken", "broken", "chair", "poor", "the", "was"]
+    assert words["drop"] == ["1", "broken", "chair", "poor", "star", "the", "was"]
+    for mode, explanation in read.items():
+        assert explanation.logit == pytest.approx(float(scorer.score([headline], [body], mode).logit[0]), abs=1e-5)
 
 
 def test_punctuation_is_listed_only_where_there_is_nothing_else(scorer: Scorer) -> None:

@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -44,9 +45,10 @@ def test_manifest_lists_every_file_and_names_data_and_backbone(made: Path) -> No
     manifest = verify_bundle(made)
     on_disk = {path.relative_to(made).as_posix() for path in made.rglob("*") if path.is_file()} - {"manifest.json"}
     assert set(manifest["files"]) == on_disk
-    assert {"adapter/adapter_model.safetensors", "calibrator.json", "thresholds.json", "metrics.json", "settings.json", "README.md"} < on_disk
+    data_files = {"calibrator.json", "thresholds.json", "metrics.json", "predictions.parquet", "settings.json"}
+    assert {"adapter/adapter_model.safetensors", "README.md", *data_files} < on_disk
     assert manifest["files"]["calibrator.json"] == file_sha256(made / "calibrator.json")
-    assert (manifest["format_version"], manifest["data_version"]) == (1, "none")
+    assert (manifest["format_version"], manifest["data_version"]) == (2, "none")
     assert manifest["backbone"]["revision"].startswith("sha256:")
     assert (manifest["backbone"]["pooling"], manifest["backbone"]["max_length"]) == ("cls", 64)
     assert made.name == manifest["model_version"]
@@ -54,7 +56,15 @@ def test_manifest_lists_every_file_and_names_data_and_backbone(made: Path) -> No
 
 
 def test_bundle_holds_data_only(made: Path) -> None:
-    assert {path.suffix for path in made.rglob("*") if path.is_file()} <= {".json", ".safetensors", ".md", ".png"}
+    assert {path.suffix for path in made.rglob("*") if path.is_file()} <= {".json", ".safetensors", ".parquet", ".md", ".png"}
+
+
+def test_predictions_are_kept_as_they_were_given_and_are_a_part_of_the_version(made: Path, bundle: Path) -> None:
+    assert pq.read_table(made / "predictions.parquet").to_pylist() == [{"review_id": "r1"}]
+    change_manifest(bundle, files={**read_json(bundle / "manifest.json")["files"], "predictions.parquet": file_sha256(bundle / "README.md")})
+    shutil.copy(bundle / "README.md", bundle / "predictions.parquet")
+    with pytest.raises(ReviewriskError, match="does not follow from its files"):
+        verify_bundle(bundle)
 
 
 def test_version_follows_the_content(made: Path, tmp_path: Path) -> None:
@@ -70,7 +80,7 @@ def test_writing_the_same_bundle_again_leaves_it_as_it_is(tmp_path: Path) -> Non
     assert [path.name for path in first.parent.iterdir()] == [first.name]
 
 
-@pytest.mark.parametrize("name", ["adapter/adapter_model.safetensors", "tokenizer/tokenizer.json", "calibrator.json", "README.md"])
+@pytest.mark.parametrize("name", ["adapter/adapter_model.safetensors", "tokenizer/tokenizer.json", "calibrator.json", "predictions.parquet", "README.md"])
 def test_changed_file_is_named(bundle: Path, name: str) -> None:
     content = bytearray((bundle / name).read_bytes())
     content[-1] ^= 1
@@ -94,11 +104,12 @@ def test_manifest_that_does_not_fit_is_refused(bundle: Path) -> None:
     change_manifest(bundle, data_version="another")
     with pytest.raises(ReviewriskError, match="does not follow from its files"):
         verify_bundle(bundle)
-    change_manifest(bundle, data_version="none", files={name: value for name, value in manifest["files"].items() if name != "calibrator.json"})
-    with pytest.raises(ReviewriskError, match=r"does not list calibrator\.json"):
-        verify_bundle(bundle)
-    change_manifest(bundle, format_version=2)
-    with pytest.raises(ReviewriskError, match="has format 2; this version reads format 1"):
+    for lost in ("calibrator.json", "predictions.parquet"):
+        change_manifest(bundle, data_version="none", files={name: value for name, value in manifest["files"].items() if name != lost})
+        with pytest.raises(ReviewriskError, match=f"does not list {lost}"):
+            verify_bundle(bundle)
+    change_manifest(bundle, format_version=1)
+    with pytest.raises(ReviewriskError, match="has format 1; this version reads format 2"):
         verify_bundle(bundle)
     (bundle / "manifest.json").unlink()
     with pytest.raises(ReviewriskError, match=r"is no model bundle: it has no manifest\.json"):
@@ -116,7 +127,7 @@ def test_serving_folder_gives_the_unmerged_models_logits_without_peft_or_backbon
     shutil.rmtree(bundle)
     torch.testing.assert_close(logits(load_classifier(folder), folder / "tokenizer"), expected, atol=1e-5, rtol=1e-5)
     serving = verify_serving_folder(folder)
-    assert serving["model_version"] == bundle.name
+    assert (serving["model_version"], serving["headline_mode"]) == (bundle.name, "keep")
     assert (serving["pooling"], serving["max_length"], serving["head_dropout"]) == ("cls", 64, 0.2)
     assert 0 <= serving["parity_difference"] < 1e-4
     assert set(serving["files"]) == {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} - {"serving.json"}

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from sklearn.linear_model import LogisticRegression
 
 from model.data import (
     LabelledReviews,
@@ -22,11 +23,12 @@ from model.data import (
     evaluation_order,
     labelled_reviews,
     prepare,
+    prior_shift,
     tokenise,
     training_order,
 )
 from model.errors import ReviewriskError
-from model.settings import TrainingSettings
+from model.settings import ModelSettings, TextSettings
 from tests.tiny_models import planted_review, planted_reviews, reviews_table, tiny_tokenizer
 
 DAY = datetime.date(2015, 1, 1)
@@ -39,9 +41,15 @@ def row(review_id: str, stars: int, body: str | None, split: str = "train", day:
 
 def reviews_on(days: list[int], labels: list[int] | None = None) -> LabelledReviews:
     """One review per entry, on these days."""
-    dates = np.datetime64(DAY) + np.array(days)
     texts = [f"text {number}" for number in range(len(days))]
-    return LabelledReviews(texts, [None] * len(days), list(texts), texts, np.array(labels or [0, 1] * (len(days) // 2), dtype=np.int64), dates)
+    return labelled(texts, labels or [0, 1] * (len(days) // 2), np.datetime64(DAY) + np.array(days))
+
+
+def labelled(texts: list[str], labels: list[int], dates: Any) -> LabelledReviews:
+    """Reviews whose texts are their ids too, without headline."""
+    nobody = [None] * len(texts)
+    is_verified = np.zeros(len(texts), dtype=np.bool_)
+    return LabelledReviews(texts, list(texts), ["unknown"] * len(texts), is_verified, nobody, list(texts), texts, np.array(labels, dtype=np.int64), dates)
 
 
 def test_stars_become_labels_and_three_stars_none() -> None:
@@ -53,10 +61,31 @@ def test_stars_become_labels_and_three_stars_none() -> None:
     assert (found.headlines[0], found.bodies[0], found.dates[0]) == ("So", "body 5", np.datetime64("2015-01-01"))
 
 
+def test_category_is_in_lower_case_and_only_a_known_purchase_is_verified() -> None:
+    fields = [("Furniture", True), ("FURNITURE", False), (None, None)]
+    rows = [{**row(f"r{n}", 1, "x"), "product_id": f"p{n}", "product_category": name, "verified_purchase": known} for n, (name, known) in enumerate(fields)]
+    found = labelled_reviews(reviews_table(rows), "train")
+    assert found.categories == ["furniture", "furniture", "unknown"]
+    assert found.is_verified.tolist() == [True, False, False]
+    assert found.product_ids == ["p0", "p1", "p2"]
+    assert found.take(np.array([2, 0])).categories == ["unknown", "furniture"]
+    assert found.take(np.array([2, 0])).is_verified.tolist() == [False, True]
+
+
+@pytest.mark.parametrize(("mode", "text"), [("keep", "One Star. broke, 1 star"), ("mask_ratings", "broke,"), ("drop", "broke, 1 star")])
+def test_texts_are_read_as_the_settings_say(mode: Any, text: str) -> None:
+    found = labelled_reviews(reviews_table([row("a", 1, "broke, 1 star", headline="One Star")]), "train", mode)
+    assert [" ".join(known.split()) for known in found.texts] == [text]
+    table = planted_reviews(60, 60, 30)
+    data = prepare(table, ModelSettings(text=TextSettings(headline=mode)))
+    assert data.test.texts == labelled_reviews(table, "test", mode).texts
+    assert data.test.headlines == labelled_reviews(table, "test").headlines
+
+
 def test_order_of_the_table_does_not_matter() -> None:
     table = planted_reviews(60, 60, 30)
     shuffled = table.take(np.random.default_rng(0).permutation(table.num_rows))
-    first, second = prepare(table, TrainingSettings()), prepare(shuffled, TrainingSettings())
+    first, second = prepare(table, ModelSettings()), prepare(shuffled, ModelSettings())
     assert first.data_version == second.data_version
     assert first.train.review_ids == second.train.review_ids
 
@@ -72,9 +101,13 @@ def test_texts_of_validation_and_test_are_dropped_from_training_and_counted() ->
     ]
     validation = [row(f"v{day}", 1 + 4 * (day % 2), f"words {day}", "validation", day) for day in range(12)] + [row("w", 5, "lovely", "validation", 12)]
     test = [row("t1", 1, "it broke", "test"), row("t2", 5, "it & stands", "test"), row("t3", 5, "new", "test"), row("t4", 5, "fine", "test")]
-    data = prepare(reviews_table([*training, *validation, *test, row("g", 5, "nice"), row("l", 1, "x", "live")]), TrainingSettings())
+    test = [{**line, "product_id": "new" if line["review_id"] == "t3" else "product-0"} for line in [*test, row("t5", 5, "AWFUL!", "test")]]
+    data = prepare(reviews_table([*training, *validation, *test, row("g", 5, "nice"), row("l", 1, "x", "live")]), ModelSettings())
     assert data.train.review_ids == ["d", "g"]
-    assert data.test_in_train.tolist() == [True, True, False, False]  # "fine" had 3 stars in training, so it never was a labelled row of it
+    # "fine" had 3 stars in training, so it never was a labelled row of it
+    assert data.test_overlap.exact.tolist() == [True, True, False, False, False]
+    assert data.test_overlap.near.tolist() == [False, False, False, False, True]
+    assert data.test_product_is_new.tolist() == [False, False, True, False, False]
     assert data.rows == {
         "train_split": 6,
         "train_duplicates_dropped": 4,
@@ -83,8 +116,10 @@ def test_texts_of_validation_and_test_are_dropped_from_training_and_counted() ->
         "validation_stopping": 6,
         "validation_fitting": 4,
         "validation_choosing": 3,
-        "test": 4,
+        "test": 5,
         "test_in_train_split": 2,
+        "test_near_train_split": 1,
+        "test_of_new_products": 1,
     }
 
 
@@ -111,13 +146,13 @@ def test_part_of_validation_with_one_class_is_an_error_that_says_which() -> None
 def test_split_with_one_class_is_an_error(split: str, stars: int) -> None:
     rows = [{**line, "star_rating": stars} if line["split"] == split else line for line in planted_reviews(40, 40, 20).to_pylist()]
     with pytest.raises(ReviewriskError, match=f"the {split} split has .* labelled rows"):
-        prepare(reviews_table(rows), TrainingSettings())
+        prepare(reviews_table(rows), ModelSettings())
 
 
 def test_missing_split_is_an_error() -> None:
     rows = [line for line in planted_reviews(40, 40, 20).to_pylist() if line["split"] != "test"]
     with pytest.raises(ReviewriskError, match="the test split has 0 labelled rows"):
-        prepare(reviews_table(rows), TrainingSettings())
+        prepare(reviews_table(rows), ModelSettings())
 
 
 def test_draw_is_seeded_and_keeps_the_order() -> None:
@@ -147,7 +182,7 @@ def tokenised(lengths: list[int]) -> TokenisedReviews:
 
 
 def test_tokenised_rows_are_cut_at_the_limit() -> None:
-    data = tokenise(LabelledReviews(["a"], [None], [None], ["chair " * 50], np.array([1]), np.array([DAY], dtype="datetime64[D]")), tiny_tokenizer(), 32)
+    data = tokenise(labelled(["chair " * 50], [1], np.array([DAY], dtype="datetime64[D]")), tiny_tokenizer(), 32)
     assert data.lengths.tolist() == [32]
 
 
@@ -197,3 +232,50 @@ def test_class_weights_are_those_of_the_reference() -> None:
     labels = np.array([1] * 163 + [0] * 837)
     np.testing.assert_allclose(class_weights(labels, "balanced"), [1000 / 1674, 1000 / 326], rtol=1e-6)  # 0.60 and 3.07
     np.testing.assert_array_equal(class_weights(labels, "none"), [1, 1])
+    np.testing.assert_array_equal(class_weights(labels, "oversampled"), [1, 1])
+
+
+@pytest.mark.parametrize("rarer", [0, 1])
+def test_oversampling_repeats_the_rarer_class_until_both_are_equal(rarer: int) -> None:
+    labels = np.array(([1 - rarer] * 3 + [rarer]) * 24 + [1 - rarer] * 7)
+    lengths = np.random.default_rng(0).integers(5, 60, len(labels))
+    drawn = []
+    for epoch in (1, 2, 2):
+        positions = np.concatenate(training_order(lengths, 8, seed=3, epoch=epoch, oversampled=labels))
+        times = np.bincount(positions, minlength=len(labels))
+        assert set(times[labels != rarer]) == {1}
+        assert set(times[labels == rarer]) == {3, 4}  # 24 rows stand for 79: seven once more than the others
+        assert times[labels == rarer].sum() == (labels != rarer).sum() == 79
+        drawn.append((positions.tolist(), times.tolist()))
+    assert drawn[1] == drawn[2]
+    assert drawn[0][1] != drawn[1][1]  # another draw in another epoch
+
+
+def test_classes_of_one_size_are_not_repeated() -> None:
+    labels = np.array([0, 1] * 20)
+    positions = np.concatenate(training_order(np.full(40, 5), 8, seed=1, epoch=1, oversampled=labels))
+    assert sorted(positions) == list(range(40))
+
+
+def test_prior_shift_is_the_log_of_the_ratio_of_the_weights() -> None:
+    labels = np.array([1] * 163 + [0] * 837)
+    weights = class_weights(labels, "balanced").astype(np.float64)
+    assert prior_shift(labels, "balanced") == pytest.approx(np.log(weights[1] / weights[0]), rel=1e-6)
+    assert prior_shift(labels, "oversampled") == prior_shift(labels, "balanced") == pytest.approx(1.636, abs=1e-3)
+    assert prior_shift(1 - labels, "oversampled") == pytest.approx(-1.636, abs=1e-3)
+    assert prior_shift(labels, "none") == 0
+
+
+@pytest.mark.parametrize("weighting", ["balanced", "oversampled"])
+def test_prior_shift_is_what_weighting_adds_to_a_logistic_regression(weighting: str) -> None:
+    generator = np.random.default_rng(0)
+    features = generator.normal(size=(40_000, 2))
+    labels = (generator.random(40_000) < 1 / (1 + np.exp(3 - features @ [1.0, -0.5]))).astype(np.int64)
+    plain = LogisticRegression(C=np.inf, tol=1e-8).fit(features, labels)
+    rows, weights = np.arange(40_000), class_weights(labels, weighting)[labels]
+    if weighting == "oversampled":
+        rows = np.concatenate(training_order(np.full(40_000, 5), 32, seed=1, epoch=1, oversampled=labels))
+    shifted = LogisticRegression(C=np.inf, tol=1e-8).fit(features[rows], labels[rows], sample_weight=weights[rows])
+    moved = shifted.decision_function(features).mean() - plain.decision_function(features).mean()
+    assert prior_shift(labels, weighting) > 2
+    assert moved == pytest.approx(prior_shift(labels, weighting), abs=0.06)

@@ -13,7 +13,7 @@ from jobs import tables
 from jobs.config import Config
 from jobs.explain import explaining_udf, run_explain
 from jobs.ingest import run_ingest
-from jobs.registry import champion, thresholds
+from jobs.registry import champion, lowest_active_threshold
 from jobs.score import run_score
 from jobs.serving import serving_folder, ship
 from tests.raw_files import line, write_source
@@ -37,7 +37,7 @@ def scored(spark: Any, trained: Config) -> Config:
 
 
 def flagged(config: Config) -> dict[str, dict[str, Any]]:
-    lowest = min(row["threshold"] for row in thresholds(config.root, champion(config.root)["model_version"]))
+    lowest = lowest_active_threshold(config.root, champion(config.root)["model_version"])["threshold"]
     scores = by_id(tables.read_arrow(config.root, "review_scores"))
     return {key: row for key, row in scores.items() if row["probability"] is not None and row["probability"] >= lowest and row["token_count"] > 2}
 

@@ -10,15 +10,18 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 import torch
 
+from model.assessment import VIEWS, refit_thresholds
 from model.backbone import load_backbone
 from model.bundle import build_serving_folder, verify_bundle
-from model.calibration import Calibrator
+from model.calibration import Calibrator, fit_calibrator
 from model.data import labelled_reviews
 from model.errors import ReviewriskError
-from model.evaluation import metrics
+from model.evaluation import FIGURES, Scored, metrics
 from model.files import read_json
 from model.fit import FittedModel, fit
 from model.scorer import Scorer
@@ -64,6 +67,7 @@ def test_bundle_is_complete_and_verifies(run: tuple[FittedModel, Path, list[str]
         "curves.png",
         "manifest.json",
         "metrics.json",
+        "predictions.parquet",
         "reliability.png",
         "settings.json",
         "thresholds.json",
@@ -90,12 +94,18 @@ def test_scoring_through_the_bundle_gives_the_figures_of_the_training_run(run: t
     fitted, _, _ = run
     scorer = Scorer.load(build_serving_folder(fitted.bundle, tmp_path / "serving", 1e-3), ScoringSettings(), threads=1)
     test = labelled_reviews(corpus(), "test")
-    scores = scorer.score(test.headlines, test.bodies)
-    threshold = fitted.thresholds[0]["threshold"]
-    again = metrics(scores.probability, test.labels, threshold, 10, ranking=scores.raw_probability)
-    assert again == pytest.approx(fitted.metrics["test"]["model"], abs=1e-6)
+    for view, mode in {"as_is": None, "without_headline": "drop", "ratings_masked": "mask_ratings"}.items():
+        scores = scorer.score(test.headlines, test.bodies, mode)
+        again = metrics(Scored(scores.logit, scores.probability, test.labels, default(fitted)["threshold"]), 10)
+        written = fitted.metrics["test"][view]["model"]
+        assert {name: again[name] for name in FIGURES} == pytest.approx({name: written[name]["value"] for name in FIGURES}, abs=1e-6)
     assert scorer.model_version == fitted.model_version
     assert scorer.thresholds == fitted.thresholds
+
+
+def default(fitted: FittedModel) -> dict[str, Any]:
+    [row] = [row for row in fitted.thresholds if row["is_default"]]
+    return row
 
 
 def test_calibrator_and_threshold_come_from_the_two_later_parts_of_validation(run: tuple[FittedModel, Path, list[str]], tmp_path: Path) -> None:
@@ -103,32 +113,55 @@ def test_calibrator_and_threshold_come_from_the_two_later_parts_of_validation(ru
     scorer = Scorer.load(build_serving_folder(fitted.bundle, tmp_path / "serving", 1e-3), ScoringSettings(), threads=1)
     validation = labelled_reviews(corpus(), "validation")
     scores = scorer.score(validation.headlines, validation.bodies)
-    last = slice(180, 240)
-    figures = metrics(scores.probability[last], validation.labels[last], fitted.thresholds[0]["threshold"], 10)
-    tried = [metrics(scores.probability[last], validation.labels[last], threshold, 10)["f1"] for threshold in np.linspace(0, 1, 201)]
-    assert figures["f1"] >= max(tried) - 1e-9
-    losses = fitted.metrics["calibration"]["model"]["choosing_log_loss"]
-    assert fitted.calibration == min(losses, key=losses.get)
-    assert metrics(scores.probability[last], validation.labels[last], 0.5, 10)["log_loss"] == pytest.approx(losses[fitted.calibration], abs=1e-5)
+    later = slice(120, 240)
+    tried = [f1(scores.probability[later] >= threshold, validation.labels[later]) for threshold in np.linspace(0, 1, 201)]
+    assert f1(scores.probability[later] >= default(fitted)["threshold"], validation.labels[later]) >= max(tried) - 1e-9
+    rungs = fitted.metrics["calibration"]["model"]["rungs"]
+    assert fitted.calibration == min(rungs, key=lambda rung: rungs[rung]["choosing_log_loss"])
+    shift = fitted.metrics["calibration"]["model"]["prior_shift"]
+    refitted = fit_calibrator(fitted.calibration, shift, scores.logit[later], validation.labels[later])
+    np.testing.assert_allclose(refitted.apply(scores.logit), scores.probability, atol=1e-4)
 
 
-def test_all_three_models_stand_beside_each_other_on_the_same_rows(run: tuple[FittedModel, Path, list[str]]) -> None:
-    figures = run[0].metrics
-    assert list(figures["test"]) == ["model", "tfidf", "majority"]
-    assert {values["rows"] for values in figures["test"].values()} == {120}
-    assert {values["rows"] for values in figures["test_without_train_texts"].values()} == {118}
-    assert figures["test"]["model"]["auc"] > 0.9
-    assert figures["test"]["tfidf"]["auc"] > 0.95
-    assert (figures["test"]["majority"]["auc"], figures["test"]["majority"]["f1"]) == (0.5, 0)
+def f1(flagged: np.ndarray, label: np.ndarray) -> float:
+    return float(2 * (flagged & (label == 1)).sum() / max(1, flagged.sum() + label.sum()))
+
+
+def test_all_three_models_stand_beside_each_other_in_every_view_of_the_same_rows(run: tuple[FittedModel, Path, list[str]]) -> None:
+    test = run[0].metrics["test"]
+    assert set(test) == set(VIEWS)
+    assert [test[view]["rows"] for view in ("as_is", "without_headline", "ratings_masked")] == [120] * 3
+    assert test["without_train_texts"]["rows"] == 120 - run[0].rows["test_in_train_split"] - run[0].rows["test_near_train_split"]
+    assert test["unseen_products"]["rows"] == run[0].rows["test_of_new_products"] > 0
+    as_is = test["as_is"]
+    assert as_is["model"]["auc"]["value"] > 0.9 and as_is["tfidf"]["auc"]["value"] > 0.95
+    assert (as_is["majority"]["auc"]["value"], as_is["majority"]["f1"]["value"]) == (0.5, 0)
+    for figure in FIGURES:
+        assert as_is["gain"][figure]["value"] == pytest.approx(as_is["model"][figure]["value"] - as_is["tfidf"][figure]["value"])
+        assert as_is["model"][figure]["low"] <= as_is["model"][figure]["value"] <= as_is["model"][figure]["high"]
+
+
+def test_the_bundle_can_be_judged_again_without_scoring(run: tuple[FittedModel, Path, list[str]]) -> None:
+    fitted = run[0]
+    predictions = pq.read_table(fitted.bundle / "predictions.parquet")
+    assert not {"review_headline", "review_body"} & set(predictions.column_names)
+    calibrator = Calibrator.from_json(read_json(fitted.bundle / "calibrator.json"))
+    rows, not_set = refit_thresholds(predictions, calibrator, fitted.settings)
+    assert rows == fitted.thresholds and not_set == fitted.metrics["calibration"]["model"]["thresholds_not_set"]
+    test = predictions.filter(pc.equal(predictions["part"], "test"))
+    assert set(test["review_id"].to_pylist()) == set(labelled_reviews(corpus(), "test").review_ids)
+    for listed in fitted.metrics["errors"].values():
+        assert all(set(row) == {"review_id", "label", "probability"} for row in listed)
 
 
 def test_thresholds_carry_their_figures_on_test(run: tuple[FittedModel, Path, list[str]]) -> None:
-    (threshold,) = run[0].thresholds
-    test = run[0].metrics["test"]["model"]
-    assert (threshold["threshold_name"], threshold["is_default"]) == ("f1_max", True)
-    assert {name: threshold[name] for name in ("precision", "recall", "f1", "flagged_share")} == {
-        name: test[name] for name in ("precision", "recall", "f1", "flagged_share")
-    }
+    row, test = default(run[0]), run[0].metrics["test"]["as_is"]["model"]
+    assert row["threshold_name"] == "f1_max" and row["is_active"]
+    assert row["f1"] == test["f1"]["value"]
+    for name in ("precision", "recall", "flagged_share"):
+        assert {"value": row[name], "low": row[f"{name}_low"], "high": row[f"{name}_high"]} == test[name]
+    names = {one["threshold_name"] for one in run[0].thresholds} | set(run[0].metrics["calibration"]["model"]["thresholds_not_set"])
+    assert names == {"f1_max", "cost_5_1", "precision_90", "recall_90"}
 
 
 def test_report_and_card_say_what_was_done(run: tuple[FittedModel, Path, list[str]]) -> None:
@@ -139,8 +172,8 @@ def test_report_and_card_say_what_was_done(run: tuple[FittedModel, Path, list[st
     assert "| … dropped, as their exact text stands in validation or test too | 2 |" in card
     assert f"{fitted.counts.lora:,} of the adapter" in card
     assert fitted.manifest["backbone"]["revision"] in card
-    for line in (line for line in lines if line.startswith("| ")):
-        assert line in card
+    views = [line for line in lines if line.startswith(("| as is", "| without headline", "| rows of products"))]
+    assert len(views) == 3 and all(line in card for line in views)
     bodies = {body for body in corpus()["review_body"].to_pylist() if body}
     assert not [body for body in bodies if body in card]
     assert any(str(fitted.counts) in line for line in lines)

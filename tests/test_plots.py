@@ -9,8 +9,8 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from model.calibration import reliability_table
 from model.plots import loss_curves, reliability_diagram
+from model.reliability import reliability_table
 
 
 def drawn(path: Path) -> float:

@@ -10,10 +10,15 @@ import pytest
 
 from jobs import tables
 from jobs.config import Config
-from jobs.registry import champion, list_models, run_promote
+from jobs.promotion import run_promote
+from jobs.registry import champion, list_models, registered, run_retire, run_show
 from jobs.schemas import MODELS
 from model.errors import ReviewriskError
+from model.files import file_sha256
 from model.settings import PromotionSettings
+from tests.adapter_bundles import adapter_bundle
+from tests.tiny_models import tiny_encoder
+from tests.warehouse_rows import job_run, model, threshold, write_root
 
 DAY = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
 BASE = {
@@ -53,8 +58,8 @@ def register(config: Config, *versions: str, **overrides: float) -> None:
     tables.replace_rows(config.root, "models", "r", lambda before: pa.concat_tables([before, pa.Table.from_pylist(rows, schema=MODELS.schema)]))
 
 
-def promote(config: Config, version: str | None = None, since: datetime.date | None = None) -> str:
-    return run_promote(config.root, LIMITS, version, since, lambda _: None)
+def promote(config: Config, version: str | None = None, since: datetime.date | None = None, override: str | None = None) -> str:
+    return run_promote(config.model_copy(update={"promotion": LIMITS}), version, since, override, lambda _: None)
 
 
 def statuses(config: Config) -> dict[str, str]:
@@ -104,3 +109,95 @@ def test_unknown_versions_and_empty_registries_are_sentences(config: Config, tmp
     with pytest.raises(ReviewriskError, match="There is no model z; there are: a"):
         promote(config, "z")
     assert "a " in list_models(config.root)[1] and "candidate" in list_models(config.root)[1]
+
+
+def retire(config: Config, version: str) -> list[str]:
+    lines: list[str] = []
+    run_retire(config.root, version, lines.append)
+    return lines
+
+
+def test_a_retired_model_is_no_candidate_any_more_and_can_come_back(config: Config) -> None:
+    register(config, "a", "b")
+    assert retire(config, "b") == ["  b is retired; its bundle and its scores stay"]
+    assert statuses(config) == {"a": "candidate", "b": "retired"}
+    assert promote(config) == "a", "the newest candidate is not the retired one"
+    assert retire(config, "b") == ["  b was retired before; nothing changed"]
+    assert promote(config, "b") == "b" and statuses(config) == {"a": "retired", "b": "champion"}
+    retirements = [row for row in tables.read_arrow(config.root, "job_runs").to_pylist() if row["command"] == "retire"]
+    assert [(row["status"], row["model_version"]) for row in retirements] == [("succeeded", "b")] * 2
+
+
+def test_the_champion_is_not_retired_before_another_is_promoted(config: Config) -> None:
+    register(config, "a", "b")
+    promote(config, "a")
+    with pytest.raises(ReviewriskError, match="a is the champion: promote another model first"):
+        retire(config, "a")
+    assert statuses(config) == {"a": "champion", "b": "candidate"}
+    with pytest.raises(ReviewriskError, match="There is no model z; there are: "):
+        retire(config, "z")
+    promote(config, "b")
+    assert statuses(config)["a"] == "retired"
+
+
+@pytest.fixture
+def shown(config: Config, tmp_path: Path) -> tuple[Config, str]:
+    """A root with one model: its bundle, two thresholds, and runs that promoted it twice and failed to once."""
+    bundle = adapter_bundle(config.root.local_path, tiny_encoder(tmp_path / "tiny"))
+    version = bundle.name
+    gain = {"f1_gain": 0.05, "f1_gain_low": -0.01, "f1_gain_high": 0.11, "beats_baseline": False}
+    row = model(version, bundle_checksum=file_sha256(bundle / "manifest.json"), **gain)
+    limits = [threshold(version, "f1_max", precision=None), threshold(version, "cost_5_1", threshold=0.2, is_active=False)]
+    promoted = {"command": "promote", "model_version": version, "details": '{"since": null}'}
+    runs = [
+        job_run(run_id="2", **{**promoted, "started_at": DAY + datetime.timedelta(days=1), "details": '{"since": "2015-06-01"}'}),
+        job_run(run_id="1", **{**promoted, "started_at": DAY}),
+        job_run(run_id="3", **{**promoted, "status": "failed"}),
+        job_run(run_id="4", **{**promoted, "model_version": "another"}),
+    ]
+    write_root(config.root.local_path, {"models": [row], "model_thresholds": limits, "job_runs": runs})
+    return config, version
+
+
+def show(config: Config, version: str) -> list[str]:
+    lines: list[str] = []
+    run_show(config, version, lines.append)
+    return lines
+
+
+def test_show_says_what_is_known_of_a_model(shown: tuple[Config, str]) -> None:
+    config, version = shown
+    lines = show(config, version)
+    assert lines[0].startswith(f"{version}: champion, trained 2015-09-01 03:00 UTC")
+    text = "\n".join(lines)
+    for said in (
+        "1,000,000 trained of 23,000,000",
+        "36 training, 18 validation, 18 test",
+        "AUC 0.9900",
+        "ECE 0.0100",
+        "TF-IDF there AUC 0.9700, F1 0.8500; the gain in F1, +0.0500 [-0.0100, +0.1100], may be chance",
+    ):
+        assert said in text
+    limits = [line for line in lines if line.startswith("  threshold")]
+    assert limits == [
+        "  threshold    f1_max (default, active): 0.5000; on test precision –, recall 80.0%, f1 85.0%, flagged share 20.0%",
+        "  threshold    cost_5_1: 0.2000; on test precision 90.0%, recall 80.0%, f1 85.0%, flagged share 20.0%",
+    ]
+    promotions = [line for line in lines if line.startswith("  promoted")]
+    assert promotions == ["  promoted     2026-01-01 00:00 UTC", "  promoted     2026-01-02 00:00 UTC, since 2015-06-01"]
+    files = sum(path.is_file() for path in (config.root.local_path / "models" / version).rglob("*")) - 1
+    assert f"{config.root.join('models', version)}: whole, {files} files as its manifest says" in text
+    assert "  setting      lora.rank: 4" in lines and "  setting      text.headline: keep" in lines
+
+
+def test_show_says_where_a_bundle_is_harmed_or_gone(shown: tuple[Config, str]) -> None:
+    config, version = shown
+    bundle = config.root.local_path / registered(config.root, version)["bundle_path"]
+    (bundle / "calibrator.json").write_text("{}")
+    [harmed] = [line for line in show(config, version) if "NOT WHOLE" in line]
+    assert "calibrator.json has another sha256" in harmed
+    (bundle / "manifest.json").unlink()
+    [gone] = [line for line in show(config, version) if "NOT WHOLE" in line]
+    assert "is not the one that was registered" in gone
+    with pytest.raises(ReviewriskError, match="There is no model z; there are: "):
+        show(config, "z")

@@ -17,7 +17,8 @@ import yaml
 from jobs import tables
 from jobs.config import Config
 from jobs.ingest import run_ingest
-from jobs.registry import champion, run_promote
+from jobs.promotion import run_promote
+from jobs.registry import champion
 from jobs.score import buffered, run_score
 from jobs.serving import chunks, serving_folder
 from model.errors import ReviewriskError
@@ -86,7 +87,7 @@ def test_only_new_changed_and_moved_reviews_are_handled(spark: Any, trained: Con
 
 def test_since_limits_what_a_new_champion_scores(spark: Any, trained: Config) -> None:
     printed: list[str] = []
-    run_promote(trained.root, trained.promotion, champion(trained.root)["model_version"], datetime.date(2015, 6, 1), printed.append)
+    run_promote(trained, champion(trained.root)["model_version"], datetime.date(2015, 6, 1), None, printed.append)
     summary, scores = score(spark, trained)
     reviews = tables.read_arrow(trained.root, "reviews").to_pylist()
     newer = {row["review_id"] for row in reviews if row["review_date"] >= datetime.date(2015, 6, 1)}
@@ -96,7 +97,7 @@ def test_since_limits_what_a_new_champion_scores(spark: Any, trained: Config) ->
 
 def test_promoting_with_since_keeps_the_scores_there_are(spark: Any, trained: Config) -> None:
     _, before = score(spark, trained)
-    run_promote(trained.root, trained.promotion, champion(trained.root)["model_version"], datetime.date(2015, 6, 1), lambda _: None)
+    run_promote(trained, champion(trained.root)["model_version"], datetime.date(2015, 6, 1), None, lambda _: None)
     summary, after = score(spark, trained)
     assert after == before and summary.scored == 0
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -18,8 +19,9 @@ from model.errors import ReviewriskError
 from model.files import write_json
 from model.scorer import TOKEN_COUNT_LIMIT, Scorer, cached, isolate_failures, length_batches, readable_start
 from model.settings import ScoringSettings
-from model.text import model_text
-from tests.tiny_models import tiny_bundle, tiny_tokenizer
+from model.text import HeadlineMode, model_text
+from tests.adapter_bundles import adapter_bundle
+from tests.tiny_models import tiny_bundle, tiny_encoder, tiny_tokenizer
 
 SMALL = ScoringSettings(tokens_per_batch=512, rows_per_buffer=8)
 REVIEWS: list[tuple[str | None, str | None]] = [
@@ -156,10 +158,11 @@ def test_a_logit_that_is_no_number_is_that_rows_error(scorer: Scorer, monkeypatc
 
 def test_what_is_no_text_is_that_rows_error(scorer: Scorer) -> None:
     not_text: Any = 3.5
-    scores = scorer.score([None] * 3, ["nice", not_text, "good"])
+    scores = scorer.score([None] * 3, ["nice", not_text, "good, 5 stars"])
     assert [error is None for error in scores.error] == [True, False, True]
+    assert scores.has_rating_phrase.tolist() == [False, False, True]
     assert str(scores.error[1]).startswith("TypeError: ")
-    assert scores.token_count.tolist() == [3, 0, 3]
+    assert scores.token_count.tolist() == [3, 0, 6]
 
 
 def test_isolate_failures_keeps_every_result_in_place() -> None:
@@ -208,10 +211,40 @@ def test_a_huge_text_is_scored_without_being_read_to_its_end(scorer: Scorer) -> 
 
 
 def test_the_probability_is_calibrated(scorer: Scorer) -> None:
-    calibrator = Calibrator("isotonic", (0.0, 1.0), (0.25, 0.5))
-    halved = Scorer(**{**vars(scorer), "calibrator": calibrator}).score(*columns(REVIEWS))
-    np.testing.assert_allclose(halved.probability, 0.25 + halved.raw_probability / 4)
-    np.testing.assert_array_equal(halved.logit, scorer.score(*columns(REVIEWS)).logit)
+    plain = scorer.score(*columns(REVIEWS))
+    np.testing.assert_array_equal(plain.probability, plain.raw_probability)
+    moved = dataclasses.replace(scorer, calibrator=Calibrator("temperature", 1.5, (2.0,))).score(*columns(REVIEWS))
+    np.testing.assert_allclose(moved.probability, 1 / (1 + np.exp(-(moved.logit - 1.5) / 2)), rtol=1e-12)
+    np.testing.assert_array_equal(moved.logit, plain.logit)
+    np.testing.assert_array_equal(moved.raw_probability, plain.raw_probability)
+
+
+def test_a_calibrator_that_ties_rows_leaves_the_logit_to_rank_them(scorer: Scorer) -> None:
+    steps = dataclasses.replace(scorer, calibrator=Calibrator("isotonic", 0.0, (), (0.0, 1.0), (0.3, 0.3))).score(*columns(REVIEWS))
+    assert set(steps.probability.tolist()) == {0.3}
+    assert len(set(steps.logit.tolist())) >= len(REVIEWS) - 1  # the two empty ones are one text
+
+
+@pytest.mark.parametrize("mode", get_args(HeadlineMode))
+def test_a_review_is_read_as_the_model_was_trained_to_read_it_or_as_it_is_told(scorer: Scorer, mode: HeadlineMode) -> None:
+    reviews = [*REVIEWS, ("One Star", "broke, I give it 1 star"), ("Five Stars", None)]
+    expected = [plain_logit(scorer, None, model_text(headline, body, mode)) for headline, body in reviews]
+    np.testing.assert_allclose(scorer.score(*columns(reviews), mode).logit, expected, atol=1e-5)
+    np.testing.assert_allclose(dataclasses.replace(scorer, headline_mode=mode).score(*columns(reviews)).logit, expected, atol=1e-5)
+
+
+def test_the_bundle_says_what_of_a_review_is_read(tmp_path: Path) -> None:
+    bundle = adapter_bundle(tmp_path, tiny_encoder(tmp_path / "encoder"), text_headline="drop")
+    found = Scorer.load(build_serving_folder(bundle, tmp_path / "serving", 1e-3), SMALL, threads=1)
+    assert found.headline_mode == "drop"
+    with_headline, without = found.score(["Awful", None], ["nice chair", "nice chair"]).logit
+    assert with_headline == without
+
+
+def test_rows_that_state_their_rating_are_marked_whatever_the_model_reads(scorer: Scorer) -> None:
+    reviews = [("One Star", "broke"), ("Broke", "I give it 1 star"), ("Star chair", "a star on it"), (None, None), ("5 out of 5", None), ("Fine", "10 legs")]
+    for mode in get_args(HeadlineMode):
+        assert scorer.score(*columns(reviews), mode).has_rating_phrase.tolist() == [True, True, False, False, True, False]
 
 
 def test_bfloat16_says_nearly_the_same_in_few_shapes(scorer: Scorer, serving: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,7 +267,7 @@ def test_bfloat16_says_nearly_the_same_in_few_shapes(scorer: Scorer, serving: Pa
 def test_load_reads_what_the_bundle_says_and_sets_the_threads(scorer: Scorer, serving: Path) -> None:
     assert scorer.model_version.startswith("encoder-")
     assert scorer.thresholds == [{"threshold_name": "f1_max", "threshold": 0.5, "is_default": True}]
-    assert scorer.max_length == 64
+    assert (scorer.max_length, scorer.headline_mode) == (64, "keep")
     assert torch.get_num_threads() == 1
     assert not scorer.model.training
     assert all(parameter.dtype == torch.float32 and not parameter.requires_grad for parameter in scorer.model.parameters())

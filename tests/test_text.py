@@ -1,4 +1,4 @@
-"""What the model reads of a stored headline and body, and where each of its characters came from."""
+"""What the model reads of a stored headline and body, with and without stated ratings, and where each of its characters came from."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from model.text import clean_html, compose, model_text
+from model.markup import clean_html
+from model.rating_phrases import find_rating_phrases
+from model.text import HeadlineMode, compose, model_text
 from tests.tiny_models import tiny_tokenizer
 
 TOKENIZER = tiny_tokenizer()
@@ -14,34 +16,23 @@ LEFTOVERS = ["<br />", "<BR>", "</p>", '<a href="x y">', "<!-- x -->", "&#34;", 
 LEFTOVERS += ["[[VIDEOID:m0a1b2]]", "[[ASIN:B000FAKE01 Oak &amp; Ash]]", "[[ASIN:B000FAKE02]]", "[[", "\ud83d"]
 KEPT = ["<3 ", "a < b", "<unknown>", "&bogus;", "AT&T ", "don't", "\U0001f600", "cafe\u0301", "\r\n", " ", "\t", "\u6905\u5b50"]
 parts = st.lists(st.tuples(st.sampled_from(LEFTOVERS + KEPT), st.sampled_from(["chair", "\U0001f600", "e\u0301", "x-y's"])), max_size=8)
+PHRASES = [
+    "5 stars",
+    "One Star",
+    "4&nbsp;stars",
+    "&#52; 1/2 stars",
+    "5&#47;5!",
+    "give it a 4,",
+    "*****",
+    "\u2605\u2605\u2606",
+    "half<br />a star",
+    "10 out of 10.",
+]
+MODES: list[HeadlineMode] = ["keep", "mask_ratings", "drop"]
 any_field = st.one_of(st.none(), st.lists(st.one_of(st.sampled_from(LEFTOVERS + KEPT), st.text(max_size=5)), max_size=12).map("".join))
 
-
-@pytest.mark.parametrize(
-    ("raw", "cleaned"),
-    [
-        ("one<br />two<BR>three<br/>four", "one two three four"),
-        ('<p class="x">one</p><!-- note -->two', " one  two"),
-        ("<a href='x' target=_blank>link</a>", " link "),
-        ("<3 it, a < b and b > a, <unknown> <100 lbs", "<3 it, a < b and b > a, <unknown> <100 lbs"),
-        ("if a <b and c> d", "if a <b and c> d"),
-        ("&#34;good&#34; &amp; &quot;cheap&quot; &#x27;x&#x27; &lt;3", '"good" & "cheap" \'x\' <3'),
-        ("a&nbsp;b", "a b"),
-        ("5&amp;#34; wide, &amp;amp;quot;x&amp;quot;", '5" wide, "x"'),
-        ("AT&T &bogus; a&b; q&copy=1", "AT&T &bogus; a&b; q&copy=1"),
-        ("one&lt;br /&gt;two&#60;/p&#62;", "one two "),
-        ("&#0;&#150;&#xD800;&#9999999;", "\ufffd\u2013\ufffd\ufffd"),
-        ("[[VIDEOID:m0a1b2c3]]Wobbles [[videoid:cut", " Wobbles  "),
-        ("like [[ASIN:B000FAKE01 Oak &amp; Ash chair [2 pack]]] better", "like  Oak & Ash chair [2 pack]  better"),
-        ("like [[asin:b000fake01]] better", "like    better"),
-        ("tab\tline\r\nend\x00nul\x7fdel\u200bzero", "tab\tline\r\nend nul del zero"),
-        ("half \ud83d pair \U0001f600", "half \ufffd pair \U0001f600"),
-        ("caf\u00e9 cafe\u0301 \u6905\u5b50 \U0001f468\u200d\U0001f469", "caf\u00e9 cafe\u0301 \u6905\u5b50 \U0001f468\u200d\U0001f469"),
-        ("", ""),
-    ],
-)
-def test_clean_html(raw: str, cleaned: str) -> None:
-    assert clean_html(raw) == cleaned
+mixed_parts = st.lists(st.tuples(st.sampled_from(LEFTOVERS + KEPT + PHRASES), st.sampled_from(["chair", "\U0001f600", "e\u0301", "x-y's"])), max_size=8)
+mixed_field = st.lists(st.one_of(st.sampled_from(LEFTOVERS + KEPT + PHRASES), st.text(max_size=5)), max_size=12).map("".join)
 
 
 @pytest.mark.parametrize(
@@ -60,6 +51,41 @@ def test_clean_html(raw: str, cleaned: str) -> None:
 )
 def test_model_text_joins_what_is_there(headline: str | None, body: str | None, text: str) -> None:
     assert model_text(headline, body) == text
+
+
+@pytest.mark.parametrize(
+    ("headline", "body", "masked", "dropped"),
+    [
+        ("Five Stars", "Love it", "Love it", "Love it"),
+        ("Five Stars", None, "", ""),
+        ("5 STARS!!", "\u2605\u2605\u2605", "", "\u2605\u2605\u2605"),
+        ("Five Stars \U0001f600", "(5/5)", "  \U0001f600", "(5/5)"),
+        ("Wobbly, 2 stars", "Give it a 2.", "Wobbly,  . Give it a  .", "Give it a 2."),
+        ("Not 5&nbsp;<br />stars", "No", "Not  . No", "No"),
+        ("!!!", "Bad", "!!!. Bad", "Bad"),
+        ("Sturdy", "Starts to lean", "Sturdy. Starts to lean", "Starts to lean"),
+        ("Sturdy", " ", "Sturdy", ""),
+        (None, None, "", ""),
+    ],
+)
+def test_ratings_are_masked_or_the_headline_is_dropped(headline: str | None, body: str | None, masked: str, dropped: str) -> None:
+    assert model_text(headline, body, "mask_ratings") == masked
+    assert model_text(headline, body, "drop") == dropped
+
+
+def test_words_around_a_masked_phrase_are_located_in_the_stored_field() -> None:
+    headline, body = "Two stars &amp; sad", "I&#39;d give<br />4&nbsp;1/2 stars, sorry"
+    composed = compose(headline, body, "mask_ratings")
+    assert composed.text == "  & sad. I'd give  , sorry"
+    assert composed.fields() == [("headline", 0, 7), ("body", 9, len(composed.text))]
+    at = composed.text.index
+    assert composed.locate(0, 1) == ("headline", 0, len("Two stars"))
+    assert composed.locate(at("&"), at("&") + 1) == ("headline", headline.index("&"), headline.index(" sad"))
+    assert composed.locate(at("give"), at("give") + 4) == ("body", body.index("give"), body.index("<br"))
+    assert composed.locate(at(" ,"), at(" ,") + 1) == ("body", body.index("4"), body.index(", sorry"))
+    assert composed.locate(at("sorry"), at("sorry") + 5) == ("body", body.index("sorry"), len(body))
+    assert compose("Two stars", "Bad", "mask_ratings").locate(0, 3) == ("body", 0, 3)
+    assert compose("Two stars", "Bad", "drop").fields() == [("body", 0, 3)]
 
 
 def test_locate_finds_words_in_the_stored_field() -> None:
@@ -118,6 +144,43 @@ def test_every_word_is_found_where_it_is_stored(headline: list[tuple[str, str]],
 
 
 @settings(max_examples=300, deadline=None)
+@given(headline=mixed_parts, body=mixed_parts)
+@example(headline=[("One Star", "chair"), ("&amp;#34;", "chair")], body=[("<br />", "chair"), ("&#52; 1/2 stars", "chair"), ("5&#47;5!", "e\u0301")])
+def test_every_word_between_markup_and_masked_ratings_is_found_where_it_is_stored(headline: list[tuple[str, str]], body: list[tuple[str, str]]) -> None:
+    raw_headline, headline_words = place_words([(f"{before} ", word) for before, word in headline], "headline")
+    raw_body, body_words = place_words([(f" {before} ", word) for before, word in body], "body")
+    composed = compose(raw_headline, raw_body, "mask_ratings")
+    for word, field, start, end in headline_words + body_words:
+        found = composed.text.index(word)
+        assert composed.locate(found, found + len(word)) == (field, start, end)
+
+
+@settings(max_examples=300, deadline=None)
+@given(field=mixed_field)
+def test_only_rating_phrases_are_missing_where_ratings_are_masked(field: str) -> None:
+    whole, expected, done = clean_html(field), "", 0
+    for start, end in find_rating_phrases(whole):
+        expected, done = expected + whole[done:start] + " ", end
+    expected += whole[done:]
+    masked = model_text(field, None, "mask_ratings")
+    assert masked in (expected, "")
+    assert masked or not any(character.isalnum() for character in expected)
+
+
+@settings(max_examples=300, deadline=None)
+@given(headline=mixed_field, body=mixed_field, mode=st.sampled_from(MODES))
+def test_whatever_is_masked_characters_are_located_in_order(headline: str, body: str, mode: HeadlineMode) -> None:
+    composed = compose(headline, body, mode)
+    assert composed.text == model_text(headline, body, mode)
+    for field, first, last in composed.fields():
+        spans = [composed.locate(index, index + 1) for index in range(first, last)]
+        places = [span[1:] for span in spans if span is not None and span[0] == field]
+        assert len(places) == last - first
+        assert places == sorted(places)
+        assert all(0 <= start < end <= len(headline if field == "headline" else body) for start, end in places)
+
+
+@settings(max_examples=300, deadline=None)
 @given(headline=any_field, body=any_field)
 def test_any_text_can_be_tokenised_and_its_characters_are_located_in_order(headline: str | None, body: str | None) -> None:
     composed = compose(headline, body)
@@ -129,9 +192,3 @@ def test_any_text_can_be_tokenised_and_its_characters_are_located_in_order(headl
         spans = [composed.locate(index, index + 1) for index in range(first, last)]
         assert all(span is not None and span[0] == field and 0 <= span[1] < span[2] <= len(stored) for span in spans)
         assert [span[1:] for span in spans if span] == sorted(span[1:] for span in spans if span)
-
-
-def test_a_megabyte_of_half_open_markup_takes_no_quadratic_time() -> None:
-    for piece in ("<a ", "<a x=1", "<!--", "&amp;", "[[ASIN:a ", "[[VIDEOID:"):
-        assert clean_html(piece * (1_000_000 // len(piece)))
-    assert clean_html("[[ASIN:" + "x" * 1_000_000) == "[[ASIN:" + "x" * 1_000_000

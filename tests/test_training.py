@@ -14,16 +14,16 @@ import numpy as np
 import pytest
 import torch
 from peft import PeftModel
+from sklearn.metrics import average_precision_score
 
 from model.backbone import load_backbone, make_classifier
 from model.checkpoints import load_state
 from model.classifier import margin
-from model.data import Batch, TokenisedReviews, prepare, tokenise
+from model.data import Batch, TokenisedReviews, batches, prepare, tokenise
 from model.errors import ReviewriskError
-from model.evaluation import metrics
-from model.lora import attach_adapter
+from model.lora import attach_adapter, load_adapter, merge_adapter, save_adapter
 from model.settings import ModelSettings
-from model.training import TrainingResult, learning_rate, run_fingerprint, train, weighted_losses
+from model.training import MAX_GRADIENT_NORM, TrainingResult, learning_rate, run_fingerprint, start_run, train, train_step, weighted_losses
 from tests.tiny_models import planted_reviews, tiny_encoder, tiny_settings
 
 
@@ -43,7 +43,7 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(settings: ModelSettings, checkpoints: Path, report: Any = lambda line: None, flip: bool = False) -> tuple[TrainingResult, PeftModel, TokenisedReviews]:
     """Train on planted reviews; with `flip` the validation labels are the wrong way round, so that learning makes it worse."""
     backbone = load_backbone(settings.backbone)
-    data = prepare(planted_reviews(256, 160, 60), settings.training)
+    data = prepare(planted_reviews(256, 160, 60), settings)
     training, validation = (tokenise(part, backbone.tokenizer, backbone.max_length) for part in (data.train, data.stopping))
     if flip:
         validation = TokenisedReviews(validation.token_ids, 1 - validation.labels)
@@ -52,12 +52,19 @@ def run(settings: ModelSettings, checkpoints: Path, report: Any = lambda line: N
     return train(adapted, training, validation, settings, 0, checkpoints, report), adapted, validation
 
 
+def with_lora(settings: ModelSettings, **changes: Any) -> ModelSettings:
+    return settings.model_copy(update={"lora": settings.lora.model_copy(update=changes)})
+
+
 @torch.no_grad()
-def average_precision(adapted: PeftModel, data: TokenisedReviews) -> float:
+def margins(model: torch.nn.Module, data: TokenisedReviews) -> torch.Tensor:
     """Of the model as it stands, one row at a time."""
     rows = [torch.from_numpy(ids.astype(np.int64))[None] for ids in data.token_ids]
-    logits = torch.cat([margin(adapted(input_ids=row, attention_mask=torch.ones_like(row))) for row in rows])
-    return float(metrics(torch.sigmoid(logits.double()).numpy(), data.labels, 0.5, 10)["average_precision"])
+    return torch.cat([margin(model(input_ids=row, attention_mask=torch.ones_like(row))) for row in rows])
+
+
+def average_precision(adapted: PeftModel, data: TokenisedReviews) -> float:
+    return float(average_precision_score(data.labels, margins(adapted, data).double().numpy()))
 
 
 def test_it_learns_and_reports_a_table(encoder: Path, tmp_path: Path) -> None:
@@ -66,14 +73,30 @@ def test_it_learns_and_reports_a_table(encoder: Path, tmp_path: Path) -> None:
     assert [entry["epoch"] for entry in result.history] == [1, 2, 3]
     assert result.history[-1]["auc"] > 0.97
     assert result.history[-1]["train_loss"] < result.history[0]["train_loss"] < np.log(2) * 1.1
-    assert set(result.history[0]) == {"epoch", "train_loss", "train_losses", "validation_loss", "f1", "auc", "average_precision", "ece", "brier"}
-    assert len(result.history[0]["train_losses"]) == 16  # one point a step: fewer than 20
+    figures = {"validation_loss", "f1", "auc", "average_precision", "ece", "brier"}
+    assert set(result.history[0]) == {"epoch", "train_loss", "train_losses", "gradient_norms", "learning_rate"} | figures
+    assert len(result.history[0]["train_losses"]) == len(result.history[0]["gradient_norms"]) == 16  # one point a step: fewer than 20
+    assert all(norm > 0 for entry in result.history for norm in entry["gradient_norms"])
+    assert [entry["learning_rate"] for entry in result.history] == pytest.approx([0.01, 0.01 * 32 / 45, 0.01 * 16 / 45])  # 48 steps, 3 of them warm-up
+    assert result.start == {"lora_b_norm": 0.0, "trained_base_parameters": 0}
     assert (result.device, result.precision) == ("cpu", "float32")
     table = [line for line in lines if re.match(r" *(epoch|\d+) ", line)]
     assert table[0].split() == ["epoch", "train_loss", "validation_loss", "f1", "auc", "average_precision", "ece", "brier"]
     assert [line.split()[0] for line in table[1:]] == ["1", "2", "3"]
     assert not adapted.training
     assert average_precision(adapted, validation) == pytest.approx(result.history[result.best_epoch - 1]["average_precision"], abs=1e-9)
+
+
+@pytest.mark.parametrize("family", ["bert", "deberta-v2"])
+def test_other_families_learn_too_and_what_is_saved_of_them_merges(family: Any, tmp_path: Path) -> None:
+    settings = tiny_settings(tiny_encoder(tmp_path / "encoder", family), epochs=6)
+    settings = settings.model_copy(update={"backbone": settings.backbone.model_copy(update={"pooling": "mean"})})  # quicker with random weights
+    result, adapted, validation = run(settings, tmp_path / "checkpoints")
+    assert max(entry["auc"] for entry in result.history) > 0.9
+    save_adapter(adapted, tmp_path / "adapter")
+    fresh = make_classifier(load_backbone(settings.backbone), 0.0, seed=99)
+    merged = merge_adapter(load_adapter(fresh, tmp_path / "adapter"))
+    torch.testing.assert_close(margins(merged, validation), margins(adapted, validation), atol=1e-4, rtol=0)
 
 
 def test_the_same_seed_gives_the_same_run_and_another_seed_another(encoder: Path, tmp_path: Path) -> None:
@@ -110,37 +133,39 @@ import sys, time
 from pathlib import Path
 import torch
 import model.training
+from model.settings import ModelSettings
 from tests.test_training import run
-from tests.tiny_models import tiny_settings
 
 def report(line):
     print(line, flush=True)
-    if line.startswith("epoch 2/5") and "step 8 of 16" in line:
+    if line.startswith("epoch 2/5") and "step 8 of " in line:
         time.sleep(600)  # until it is killed, in the middle of the second epoch
 
 torch.set_num_threads(1)
 model.training._SECONDS_BETWEEN_LINES = 0.0
-run(tiny_settings(Path(sys.argv[1]), epochs=5, patience=5), Path(sys.argv[2]), report)
+run(ModelSettings.model_validate_json(sys.argv[1]), Path(sys.argv[2]), report)
 """
+EVERYTHING = {"dropout": 0.1, "bias": "all", "rank_stabilised": True, "dora": True, "initialisation": "pissa", "learning_rate_ratio": 4}
 
 
-def test_killed_run_goes_on_and_ends_as_one_that_was_not_killed(encoder: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-c", KILLED_RUN, str(encoder), str(tmp_path / "killed")]
+@pytest.mark.parametrize(("weighting", "lora"), [("balanced", {}), ("oversampled", EVERYTHING)])
+def test_killed_run_goes_on_and_ends_as_one_that_was_not_killed(encoder: Path, tmp_path: Path, weighting: str, lora: dict[str, Any]) -> None:
+    settings = with_lora(tiny_settings(encoder, epochs=5, patience=5, class_weighting=weighting), **lora)
+    command = [sys.executable, "-c", KILLED_RUN, settings.model_dump_json(), str(tmp_path / "killed")]
     with subprocess.Popen(command, cwd=Path(__file__).parents[1], env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
         for line in child.stdout:
-            if line.startswith("epoch 2/5") and "step 8 of 16" in line:
+            if line.startswith("epoch 2/5") and "step 8 of " in line:
                 os.kill(child.pid, signal.SIGKILL)
     assert child.returncode == -signal.SIGKILL
     saved = load_state(tmp_path / "killed")
     assert saved is not None
     assert saved.epoch == 1
     lines: list[str] = []
-    settings = tiny_settings(encoder, epochs=5, patience=5)
     resumed, resumed_model, _ = run(settings, tmp_path / "killed", lines.append)
     whole, whole_model, _ = run(settings, tmp_path / "whole")
     assert "Training goes on after epoch 1, which an earlier run finished." in lines
-    assert resumed.best_epoch == whole.best_epoch
+    assert (resumed.best_epoch, resumed.start) == (whole.best_epoch, whole.start)
     assert [entry["epoch"] for entry in resumed.history] == [1, 2, 3, 4, 5]
     for entry, expected in zip(resumed.history, whole.history, strict=True):
         for name, value in expected.items():
@@ -191,6 +216,73 @@ def test_learning_rate_rises_then_falls_to_nearly_nothing() -> None:
     assert np.all(np.diff(rates[6:]) < 0)
     assert rates[-1] == pytest.approx(1 / 94)
     assert learning_rate(0, 10, 0.0, 1.0) == 1
+
+
+def started(encoder: Path, **lora: Any) -> tuple[Any, Batch]:
+    """A run before its first step, and a batch for it."""
+    settings = with_lora(tiny_settings(encoder), **lora)
+    backbone = load_backbone(settings.backbone)
+    data = tokenise(prepare(planted_reviews(256, 160, 60), settings).train, backbone.tokenizer, backbone.max_length)
+    adapted = attach_adapter(make_classifier(backbone, 0.0, 1), settings.lora, 1)
+    run = start_run(adapted, data, settings, 0, lambda line: None)
+    return run, next(batches(data, [np.arange(16)], 16, 0, run.weights))
+
+
+def test_lora_plus_lets_b_alone_learn_faster(encoder: Path) -> None:
+    moves = {}
+    for ratio in (1.0, 16.0):
+        run, batch = started(encoder, learning_rate_ratio=ratio)
+        before = {name: tensor.detach().clone() for name, tensor in run.trained.items()}
+        train_step(run, batch, 0, 10)  # Adam's first step is as long as the learning rate, wherever there is a gradient
+        moves[ratio] = {name: float((tensor.detach() - before[name]).abs().max()) for name, tensor in run.trained.items()}
+    for name, move in moves[16.0].items():
+        assert move == pytest.approx(moves[1.0][name] * (16 if ".lora_B." in name else 1), rel=1e-3), name
+    assert max(moves[1.0].values()) == pytest.approx(0.01, rel=0.05)  # weight decay comes on top
+
+
+def test_every_group_follows_the_schedule_from_its_own_peak(encoder: Path) -> None:
+    run, batch = started(encoder, learning_rate_ratio=4.0, dora=True)
+    for step in (0, 50, 99):
+        train_step(run, batch, step, 100)
+        rates = [group["lr"] for group in run.optimizer.param_groups]
+        assert rates == pytest.approx([learning_rate(step, 100, 0.06, peak) for peak in (0.04, 0.01, 0.01)])
+
+
+def test_weight_decay_that_is_not_set_follows_the_rows_and_spares_biases_and_magnitudes(encoder: Path) -> None:
+    run, _ = started(encoder, dora=True, bias="all")  # 256 rows
+    decay = {id(parameter): group["weight_decay"] for group in run.optimizer.param_groups for parameter in group["params"]}
+    for name, parameter in run.trained.items():
+        assert decay[id(parameter)] == (0.0 if name.endswith(".bias") or "magnitude" in name else 0.1), name
+
+
+def test_gradient_norm_is_the_one_before_clipping(encoder: Path) -> None:
+    run, batch = started(encoder)
+    with torch.no_grad():
+        run.trained["base_model.model.classifier.modules_to_save.default.weight"].mul_(50)
+    loss, weight = weighted_losses(run.logits(batch), batch)
+    gradients = torch.autograd.grad(loss / weight, list(run.trained.values()))
+    expected = float(torch.stack([gradient.norm() for gradient in gradients]).norm())
+    assert expected > 2 * MAX_GRADIENT_NORM
+    assert float(train_step(run, batch, 0, 10)[2]) == pytest.approx(expected, rel=1e-4)
+
+
+def test_thawed_base_is_recorded(encoder: Path, tmp_path: Path) -> None:
+    settings = tiny_settings(encoder, epochs=1)
+    backbone = load_backbone(settings.backbone)
+    data = tokenise(prepare(planted_reviews(256, 160, 60), settings).train, backbone.tokenizer, backbone.max_length)
+    adapted = attach_adapter(make_classifier(backbone, 0.0, 1), settings.lora, 1)
+    layer = adapted.get_submodule("base_model.model.encoder.transformer.layer.0.ffn.lin1.base_layer")
+    layer.weight.requires_grad_(True)
+    assert train(adapted, data, data, settings, 0, tmp_path, lambda line: None).start["trained_base_parameters"] == 32 * 64
+
+
+def test_oversampled_run_takes_more_steps_and_learns(encoder: Path, tmp_path: Path) -> None:
+    lines: list[str] = []
+    result, _, _ = run(tiny_settings(encoder, epochs=2, class_weighting="oversampled"), tmp_path, lines.append)
+    labels = prepare(planted_reviews(256, 160, 60), tiny_settings(encoder)).train.labels
+    steps = -(-2 * int((labels == 0).sum()) // 16)
+    assert len(result.history[0]["train_losses"]) == min(20, steps) > 16
+    assert result.history[-1]["auc"] > 0.97
 
 
 def test_loss_is_pytorchs_class_weighted_mean_and_blind_to_fillers() -> None:

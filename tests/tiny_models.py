@@ -12,14 +12,16 @@ import torch
 from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers
 from tokenizers.models import WordPiece
 from tokenizers.processors import TemplateProcessing
-from transformers import BertConfig, BertModel, DistilBertConfig, DistilBertModel, PreTrainedTokenizerFast
+from transformers import BertConfig, BertModel, DebertaV2Config, DebertaV2Model, DistilBertConfig, DistilBertModel, PreTrainedTokenizerFast
 
 from model.backbone import load_backbone, make_classifier
 from model.bundle import BundleContents, write_bundle
+from model.calibration import Calibrator
+from model.data import COLUMNS
 from model.lora import attach_adapter
 from model.settings import BackboneSettings, LoraSettings, ModelSettings, TrainingSettings
 
-Family = Literal["distilbert", "bert"]
+Family = Literal["distilbert", "bert", "deberta-v2"]
 
 _WORDS = """
 the a it i my this that and but not bad at all is was were very after two weeks chair table sofa leg legs broke broken broken fell apart
@@ -60,8 +62,12 @@ def tiny_encoder(folder: Path, family: Family = "distilbert", width: int = 32, l
     if family == "distilbert":
         encoder = DistilBertModel(DistilBertConfig(vocab_size=size, dim=width, n_heads=2, n_layers=layers, hidden_dim=2 * width))
     else:
-        shape = {"hidden_size": width, "num_attention_heads": 2, "num_hidden_layers": layers, "intermediate_size": 2 * width}
-        encoder = BertModel(BertConfig(vocab_size=size, **shape))
+        shape = {"vocab_size": size, "hidden_size": width, "num_attention_heads": 2, "num_hidden_layers": layers, "intermediate_size": 2 * width}
+        if family == "bert":
+            encoder = BertModel(BertConfig(**shape))
+        else:  # with DeBERTa-v3's own choices
+            v3 = {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "share_att_key": True, "position_buckets": 16, "norm_rel_ebd": "layer_norm"}
+            encoder = DebertaV2Model(DebertaV2Config(**shape, **v3))
     encoder.save_pretrained(folder)
     tiny_tokenizer(own_limit).save_pretrained(folder)
     return folder
@@ -92,9 +98,10 @@ def tiny_bundle(folder: Path, family: Family = "distilbert", seed: int = 0, thre
         adapted=adapted,
         backbone=backbone,
         settings=settings,
-        calibrator={"method": "none", "x": [], "y": []},
+        calibrator=Calibrator().to_json(),
         thresholds=[{"threshold_name": "f1_max", "threshold": threshold, "is_default": True}],
         metrics={},
+        predictions=pa.table({"review_id": ["r1"]}),
         data_version="none",
         describe=lambda path, manifest: (path / "README.md").write_text(f"# {manifest['model_version']}\n") and None,
     )
@@ -114,7 +121,9 @@ def planted_review(split: str, number: int, day: datetime.date, generator: rando
     generator.shuffle(words)
     row = {
         "review_id": f"{split}-{number}",
-        "product_id": f"product-{number % 3}",
+        "product_id": f"product-{number % 40 + (5 if split == 'test' else 0)}",  # an eighth of the test rows is of new products
+        "product_category": ("Furniture", "furniture", "Kitchen", None)[number % 4],
+        "verified_purchase": (True, True, False, None, True)[number % 5],
         "review_headline": generator.choice(["One Star", "Five Stars", None]),
         "review_body": " ".join(words),
         "star_rating": generator.choice([1, 2] if is_bad else [4, 5]),
@@ -126,9 +135,8 @@ def planted_review(split: str, number: int, day: datetime.date, generator: rando
 
 def reviews_table(rows: list[dict[str, Any]]) -> pa.Table:
     """The rows with the column types of the reviews table."""
-    kinds = {"star_rating": pa.int32(), "review_date": pa.date32()}
-    names = ("review_id", "product_id", "review_headline", "review_body", "star_rating", "review_date", "split")
-    return pa.Table.from_pylist(rows, schema=pa.schema([(name, kinds.get(name, pa.string())) for name in names]))
+    kinds = {"star_rating": pa.int32(), "review_date": pa.date32(), "verified_purchase": pa.bool_()}
+    return pa.Table.from_pylist(rows, schema=pa.schema([(name, kinds.get(name, pa.string())) for name in COLUMNS]))
 
 
 def planted_reviews(train: int = 400, validation: int = 240, test: int = 120, seed: int = 3) -> pa.Table:

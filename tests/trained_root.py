@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from jobs import tables
 from jobs.config import Config
 from jobs.ingest import run_ingest
-from jobs.registry import run_promote
+from jobs.promotion import run_promote
 from jobs.train import run_train
 from tests.raw_files import line, write_source
 from tests.tiny_models import planted_reviews, tiny_encoder, tiny_settings, vocabulary
@@ -32,7 +32,8 @@ ODD = {
 
 def raw_line(row: dict[str, Any]) -> str:
     """A planted review as a line of the raw file."""
-    fields = {name: "" if value is None else str(value) for name, value in row.items() if name != "split"}
+    written = {**row, "verified_purchase": {True: "Y", False: "N", None: ""}[row["verified_purchase"]]}
+    fields = {name: "" if value is None else str(value) for name, value in written.items() if name != "split"}
     return line(**fields)
 
 
@@ -59,7 +60,7 @@ def build(spark: Any, config: Config, folder: Path) -> Config:
     source = write_source(folder / "planted.tsv.gz", [*lines, *odd])
     run_ingest(spark, chosen, [str(source)], lambda _: None)
     run_train(chosen, lambda _: None)
-    run_promote(chosen.root, chosen.promotion, None, None, lambda _: None)
+    run_promote(chosen, None, None, None, lambda _: None)
     return chosen
 
 

@@ -1,7 +1,7 @@
 -- Key: run_id (unique; see sql/checks). Generated from jobs/schemas.py: change it there.
 create table if not exists job_runs (
     run_id string not null comment 'The run that wrote the row; see job_runs.',
-    command string not null comment 'ingest, train, promote, score, explain or report.',
+    command string not null comment 'ingest, train, retrain, promote, retire, thresholds, merge, push, score, explain or report.',
     status string not null comment 'succeeded or failed.',
     started_at timestamp not null comment 'Start of the run.',
     finished_at timestamp not null comment 'End of the run.',

@@ -51,6 +51,7 @@ flagged as (
         scores.probability >= default_threshold.threshold as is_flagged,
         scores.token_count,
         scores.is_truncated,
+        scores.has_rating_phrase,
         scores.error,
         scores.scored_at
     from scores

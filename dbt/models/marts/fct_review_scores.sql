@@ -30,6 +30,7 @@ joined as (
         flagged.is_flagged,
         flagged.token_count,
         flagged.is_truncated,
+        flagged.has_rating_phrase,
         flagged.error,
         flagged.scored_at
     from flagged

@@ -28,7 +28,15 @@ renamed as (
         test_brier,
         test_log_loss,
         baseline_auc,
-        baseline_f1
+        baseline_f1,
+        test_f1_low,
+        test_f1_high,
+        f1_gain,
+        f1_gain_low,
+        f1_gain_high,
+        beats_baseline,
+        test_f1_ratings_masked,
+        test_ece_debiased
     from source
 
 )

@@ -15,6 +15,7 @@ renamed as (
         probability,
         token_count,
         is_truncated,
+        has_rating_phrase,
         error,
         scored_at
     from source

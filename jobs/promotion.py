@@ -1,0 +1,116 @@
+"""Making a model the champion: against the config's limits, and against the champion that stands."""
+
+from __future__ import annotations
+
+import datetime
+from typing import Any
+
+import pyarrow as pa
+
+from jobs import tables
+from jobs.challenge import PeriodComparison, compare_with_champion, shown_comparison
+from jobs.config import Config
+from jobs.query import open_warehouse
+from jobs.registry import all_models, registered
+from jobs.runs import JobRun
+from jobs.schemas import MODELS
+from jobs.storage import Root
+from model.errors import ReviewriskError
+from model.progress import Report, progress
+from model.settings import PromotionSettings
+
+_TO_SCORE = """
+    select count(*)
+    from reviews
+    anti join (select * from review_scores where model_version = $version) as scores using (review_id, review_month, text_hash)
+    where review_date >= $since
+"""
+
+
+def run_promote(config: Config, version: str | None, since: datetime.date | None, override: str | None, report: Report) -> str:
+    """Make a model (the newest candidate where none is named) the champion; says how many rows it will score.
+
+    Raises ReviewriskError where the model's test figures miss the config's limits, or where it is significantly worse than the champion
+    on the old or the new period (see `challenge`); the second an `override`, the reason in words, allows. It is kept in `job_runs`. With
+    `since`, only reviews of that day and later will be scored by it.
+    """
+    root = config.root
+    with JobRun(root, "promote") as run:
+        row = _candidate(root, version)
+        _check_figures(row, config.promotion)
+        losses = _losses(config, row, report)
+        if losses and not override:
+            raise ReviewriskError(
+                f"{row['model_version']} is not promoted: it is significantly worse than the champion in {', '.join(losses)}. "
+                'Train a better one, or give the reason why it shall decide all the same: --override "…" (it is recorded).'
+            )
+        _publish(root, row["model_version"], since, run.run_id)
+        with progress("counting what it is to score", report):
+            rows_to_score = _rows_to_score(root, row["model_version"], since)
+        details = {"since": since, "significantly worse in": losses or None, "override": override}
+        run.finish(model_version=row["model_version"], rows_read=rows_to_score, details=details)
+    scope = f"of {since} and later" if since else "in all"
+    report(f"  {row['model_version']} is the champion; {rows_to_score:,} reviews {scope} are still to be scored by it (`reviewrisk score`)")
+    return str(row["model_version"])
+
+
+def _publish(root: Root, version: str, since: datetime.date | None, run_id: str) -> None:
+    now = datetime.datetime.now(datetime.UTC)
+
+    def promoted(before: pa.Table) -> pa.Table:
+        rows = before.to_pylist()
+        for other in rows:
+            if other["model_version"] == version:
+                was_champion = other["status"] == "champion"
+                other.update(status="champion", score_since=since, promoted_at=other["promoted_at"] if was_champion else now)
+            elif other["status"] == "champion":
+                other["status"] = "retired"
+        return pa.Table.from_pylist(rows, schema=MODELS.schema)
+
+    tables.replace_rows(root, "models", run_id, promoted)
+
+
+def _losses(config: Config, row: dict[str, Any], report: Report) -> list[str]:
+    """Where the model is significantly worse than the champion, such as "f1 of the new period"; the comparison is reported."""
+    current = [one for one in all_models(config.root) if one["status"] == "champion"]
+    if not current or current[0]["model_version"] == row["model_version"]:
+        return []
+    try:
+        with progress("comparing with the champion", report):
+            comparisons: list[PeriodComparison] = compare_with_champion(config, current[0], row)
+    except ReviewriskError as error:
+        report(f"  not compared with the champion {current[0]['model_version']}: {error}")
+        return []
+    for line in shown_comparison(comparisons) or [f"  not compared with the champion {current[0]['model_version']}: no test row has a score of both"]:
+        report(line)
+    return [f"{figure} of the {one.period} period" for one in comparisons for figure in one.losses]
+
+
+def _candidate(root: Root, version: str | None) -> dict[str, Any]:
+    if version is not None:
+        return registered(root, version)
+    rows = sorted((row for row in all_models(root) if row["status"] == "candidate"), key=lambda row: row["trained_at"])
+    if not rows:
+        raise ReviewriskError("There is no candidate to promote: run `reviewrisk train`, or name a version (`reviewrisk models list`).")
+    return rows[-1]
+
+
+def _check_figures(row: dict[str, Any], settings: PromotionSettings) -> None:
+    misses = [
+        f"{name} {row[column]:.4f} is {relation} the config's {limit}"
+        for name, column, relation, limit, missed in (
+            ("AUC", "test_auc", "below", settings.minimum_auc, row["test_auc"] < settings.minimum_auc),
+            ("F1", "test_f1", "below", settings.minimum_f1, row["test_f1"] < settings.minimum_f1),
+            ("ECE", "test_ece", "above", settings.maximum_ece, row["test_ece"] > settings.maximum_ece),
+        )
+        if missed
+    ]
+    if misses:
+        raise ReviewriskError(f"{row['model_version']} is not promoted: on its test split {'; '.join(misses)} (section promotion).")
+
+
+def _rows_to_score(root: Root, version: str, since: datetime.date | None) -> int:
+    """Reviews that the model has no current score for."""
+    with open_warehouse(root) as connection:
+        found = connection.execute(_TO_SCORE, {"version": version, "since": since or datetime.date.min}).fetchone()
+    return int(found[0]) if found else 0

@@ -1,0 +1,208 @@
+"""From combined adapters to a bundle: calibrated and cut anew, and held beside its parents on the same test rows."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from peft import PeftModel
+
+from model.assessment import Decided, Logits, decide, prediction_table, threshold_rows
+from model.backbone import Backbone
+from model.baseline import TFIDF_WEIGHTING
+from model.bundle import BundleContents, build_serving_folder, write_bundle, write_serving_model
+from model.calibration import Calibrator
+from model.card import number, table, view_table
+from model.data import LabelledReviews, PreparedData, prepare
+from model.errors import ReviewriskError
+from model.evaluation import Scored, metrics
+from model.files import file_sha256, read_json, temporary_folder_beside, write_json
+from model.fit import FittedModel, assess, predict, tfidf_logits
+from model.lora import count_parameters
+from model.merging import Parent, Recipe, combine, heads_began_alike
+from model.plots import reliability_diagram
+from model.progress import Report, progress
+from model.scorer import Scorer
+from model.settings import ModelSettings, ScoringSettings
+
+ALL_ROWS = "all test rows"
+CHILD = "child"
+_FIGURES = {"f1": "F1", "auc": "AUC"}
+
+
+def make_child(parents: Sequence[Parent], recipe: Recipe, reviews: pa.Table, output: Path, work: Path, tolerance: float, report: Report) -> FittedModel:
+    """The child's bundle, output/<model_version>, and what is said of it.
+
+    `reviews` is as `fit` takes it. Calibrator and thresholds are fitted on its validation split, cut as for the first parent; every
+    parent and the child are then judged on its test split, in all and by category, each at its own default threshold. `tolerance` is
+    the greatest |logit difference| that merging a parent may make. Raises ReviewriskError as `merging.combine` and `prepare` do.
+    """
+    with progress("combining the adapters", report):
+        adapted, backbone, settings = combine(parents, recipe)
+    data = prepare(reviews, settings)
+    with temporary_folder_beside(work / "child") as folder:
+        models = _decided(_predict(adapted, backbone, data, settings, folder, report), data, settings)
+        scored = {parent.version: _score_parent(parent, data.test, folder, tolerance, report) for parent in parents}
+    by_category = figures_by_category(
+        {**scored, CHILD: models["model"].scored(data)}, [name.strip() for name in data.test.categories], settings.calibration.bins
+    )
+    merge = _described(parents, recipe, settings.lora.rank, by_category)
+    for line in _lines(merge):
+        report(line)
+    with progress("resampling the test rows for intervals", report):
+        contents = _contents(adapted, backbone, settings, data, models, merge)
+    bundle, manifest = write_bundle(output, contents)
+    return _fitted(bundle, manifest, contents, adapted, models["model"])
+
+
+def figures_by_category(scored: dict[str, Scored], categories: Sequence[str], bins: int) -> dict[str, dict[str, Any]]:
+    """{category: {rows, positives, f1: {model: F1}, auc: {model: AUC}}}, all rows first, then the categories in order of their names.
+
+    F1 is of the dissatisfied class at each model's own threshold; what is not defined (AUC of one class) is None.
+    """
+    names = np.array(categories)
+    groups: dict[str, NDArray[np.bool_]] = {ALL_ROWS: np.ones(len(names), dtype=np.bool_)}
+    groups.update({name: names == name for name in sorted(set(categories))})
+    found: dict[str, dict[str, Any]] = {}
+    for group, rows in groups.items():
+        figures = {model: metrics(one.take(rows), bins) for model, one in scored.items()}
+        [counts] = {(values["rows"], values["positives"]) for values in figures.values()}
+        found[group] = {"rows": counts[0], "positives": counts[1], **{key: {model: values[key] for model, values in figures.items()} for key in _FIGURES}}
+    return found
+
+
+def side_by_side(by_category: dict[str, dict[str, Any]]) -> list[str]:
+    """Lines of a Markdown table of `figures_by_category`, and one that says where the child loses most F1 to its best parent."""
+    models = list(by_category[ALL_ROWS]["f1"])
+    letters = {model: model if model == CHILD else chr(ord("A") + place) for place, model in enumerate(models)}
+    head = ["test rows", "rows", "dissatisfied", *(f"{title} {letter}" for title in _FIGURES.values() for letter in letters.values())]
+    rows = [
+        [group, f"{row['rows']:,}", f"{row['positives']:,}", *(number(row[key][model]) for key in _FIGURES for model in models)]
+        for group, row in by_category.items()
+    ]
+    legend = ", ".join(f"{letter} is {model}" for model, letter in letters.items() if model != CHILD)
+    return [f"{legend}:", "", *table(head, rows), "", _greatest_loss(by_category)]
+
+
+def _greatest_loss(by_category: dict[str, dict[str, Any]]) -> str:
+    losses = []
+    for group, row in by_category.items():
+        parents = [value for model, value in row["f1"].items() if model != CHILD and value is not None]
+        if parents and row["f1"][CHILD] is not None:
+            losses.append((max(parents) - row["f1"][CHILD], group))
+    loss, group = max(losses, default=(0.0, ALL_ROWS))
+    if loss <= 0:
+        return "Nowhere does the child have less F1 than its best parent there: no interference is seen."
+    return f"Interference: the child loses most F1 to its best parent on {group}, {loss:.4f}."
+
+
+def _decided(logits: Logits, data: PreparedData, settings: ModelSettings) -> dict[str, Decided]:
+    """The child and TF-IDF, each with the calibrator and thresholds that validation chooses."""
+    return {"model": decide(logits, data, settings), "tfidf": decide(tfidf_logits(data), data, settings, TFIDF_WEIGHTING)}
+
+
+def _predict(adapted: PeftModel, backbone: Backbone, data: PreparedData, settings: ModelSettings, folder: Path, report: Report) -> Logits:
+    """Log-odds of the merged child, computed by the scorer itself, so that scoring gives the same."""
+    serving, scoring = folder / CHILD, ScoringSettings()
+    serving.mkdir()
+    backbone.tokenizer.save_pretrained(serving / "tokenizer")
+    write_json(serving / "calibrator.json", Calibrator().to_json())
+    write_json(serving / "thresholds.json", [])
+    identity = {"model_version": CHILD, "headline_mode": settings.text.headline}
+    write_serving_model(serving, copy.deepcopy(adapted), backbone, scoring.parity_tolerance, identity)
+    return predict(Scorer.load(serving, scoring), data, report)
+
+
+def _score_parent(parent: Parent, test: LabelledReviews, folder: Path, tolerance: float, report: Report) -> Scored:
+    scorer = Scorer.load(build_serving_folder(parent.bundle, folder / parent.version, tolerance), ScoringSettings())
+    with progress(f"scoring the test rows with {parent.version}", report):
+        scores = scorer.score(test.headlines, test.bodies)
+    failed = [(review_id, error) for review_id, error in zip(test.review_ids, scores.error, strict=True) if error is not None]
+    if failed:
+        raise ReviewriskError(f"{parent.version} cannot score review {failed[0][0]}: {failed[0][1]}")
+    [threshold] = [float(row["threshold"]) for row in read_json(parent.bundle / "thresholds.json") if row["is_default"]]
+    return Scored(scores.logit, scores.probability, test.labels, threshold)
+
+
+def _described(parents: Sequence[Parent], recipe: Recipe, rank: int, by_category: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """The part `merge` of metrics.json."""
+    return {
+        **asdict(recipe),
+        "weights": list(recipe.weights),
+        "rank": rank,
+        "parents": [parent.version for parent in parents],
+        "heads_began_alike": heads_began_alike(parents),
+        "by_category": by_category,
+    }
+
+
+def _lines(merge: dict[str, Any]) -> list[str]:
+    """How the child was made and what came of it, for the terminal and for its card."""
+    pruned = "" if merge["method"] in ("average", "arithmetic") else f", density {merge['density']:g}, seed {merge['seed']}"
+    weighed = " and ".join(f"{version} ({weight:g})" for version, weight in zip(merge["parents"], merge["weights"], strict=True))
+    lines = [
+        f"The adapters of {weighed} are combined by method {merge['method']}{pruned} into one of rank {merge['rank']}.",
+        "The head is the weighted mean of the parents' heads, by the same weights divided by their sum.",
+    ]
+    if not merge["heads_began_alike"]:
+        lines.append("The parents' heads began at different random weights (training.seed): their mean may be worth nothing.")
+    return [*lines, "", "Each model at its own default threshold; " + side_by_side(merge["by_category"])[0], *side_by_side(merge["by_category"])[1:]]
+
+
+def _contents(
+    adapted: PeftModel, backbone: Backbone, settings: ModelSettings, data: PreparedData, models: dict[str, Decided], merge: dict[str, Any]
+) -> BundleContents:
+    figures = {"rows": data.rows, "parameters": asdict(count_parameters(adapted)), "merge": merge, **assess(models, data, settings)}
+    thresholds = threshold_rows(models["model"], data, settings)
+
+    def describe(folder: Path, manifest: dict[str, Any]) -> None:
+        reliability_diagram({"combined model": figures["reliability"]["model"], "TF-IDF": figures["reliability"]["tfidf"]}, folder / "reliability.png")
+        (folder / "README.md").write_text(_card(manifest, figures, thresholds), encoding="utf-8")
+
+    calibrator = models["model"].choice.calibrator.to_json()
+    return BundleContents(adapted, backbone, settings, calibrator, thresholds, figures, prediction_table(models, data), data.data_version, describe)
+
+
+def _fitted(bundle: Path, manifest: dict[str, Any], contents: BundleContents, adapted: PeftModel, network: Decided) -> FittedModel:
+    return FittedModel(
+        model_version=manifest["model_version"],
+        bundle=bundle,
+        manifest=manifest,
+        metrics=contents.metrics,
+        thresholds=contents.thresholds,
+        counts=count_parameters(adapted),
+        rows=contents.metrics["rows"],
+        settings=contents.settings,
+        data_version=contents.data_version,
+        calibration=network.choice.calibrator.method,
+        bundle_checksum=file_sha256(bundle / "manifest.json"),
+    )
+
+
+def _card(manifest: dict[str, Any], figures: dict[str, Any], thresholds: list[dict[str, Any]]) -> str:
+    """The whole README.md of a child's bundle. It quotes no review."""
+    rows = figures["rows"]
+    parts = [
+        f"# {manifest['model_version']}",
+        "Tells from a review's headline and body how likely its author is critically dissatisfied: a low-rank adapter and a head on\n"
+        f"`{manifest['backbone']['name']}`. It was not trained itself, but made of trained models. Made {manifest['created_at']}.",
+        "The probability means **1–2 stars were given, given that it was not 3**.",
+        "## Parents and child on the same test rows",
+        "\n".join(_lines(figures["merge"])),
+        f"## F1 in each view of the {rows['test']:,} test rows, with intervals",
+        "\n".join(view_table(figures["test"], "f1")),
+        "## Thresholds",
+        "\n".join(
+            table(["threshold", "flagged at or above", "for"], [[row["threshold_name"], number(row["threshold"]), row["purpose"]] for row in thresholds])
+        ),
+        f"Calibrator ({figures['calibration']['model']['method']}) and thresholds were fitted anew on the two later parts of validation,\n"
+        f"{rows['validation_fitting']:,} and {rows['validation_choosing']:,} rows. Data version `{manifest['data_version']}`.\n"
+        "The parents' cards say what each was trained on; their limits are this model's too.",
+    ]
+    return "\n\n".join(parts) + "\n"

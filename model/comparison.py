@@ -1,0 +1,287 @@
+"""Methods held side by side on the same rows: each method at each training size is a cell, run in a process of its own and kept as a file."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from model.backbone import load_backbone
+from model.data import LabelledReviews, PreparedData, data_version, labelled_reviews, prepare
+from model.errors import ReviewriskError
+from model.files import canonical_json, file_sha256, read_json, temporary_folder_beside, write_json
+from model.hardware import resolve_device, resolve_precision
+from model.methods import METHODS, Method
+from model.overlap import Overlap
+from model.progress import Report, progress
+from model.quantisation import check_quantization
+from model.settings import ModelSettings
+
+CELL_VERSION = 1  # one more whenever the code would give a cell other figures
+PACKAGES = ("torch", "transformers", "peft", "scikit-learn")
+_PARTS = ("train", "stopping", "fitting", "choosing", "test")
+_SHIFTED = "shifted"
+_PAIRS_FILE = "pairs.jsonl"
+_CURVE_METHODS = ("tfidf", "lora_all")
+_CURVE_HALVINGS = 4
+_FEWEST_ROWS = 100
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What all cells read: the splits, the rows of another population, and a file of minimal pairs; `checksum` is of all of it."""
+
+    data: PreparedData
+    shifted: LabelledReviews | None
+    pairs: Path | None
+
+    @property
+    def checksum(self) -> str:
+        """16 hexadecimal digits of the sha256 over every row of every part, and the pairs."""
+        parts = {name: getattr(self.data, name) for name in _PARTS} | ({_SHIFTED: self.shifted} if self.shifted else {})
+        pairs = file_sha256(self.pairs) if self.pairs else ""
+        return hashlib.sha256(f"{data_version(parts)} {pairs}".encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One method trained on so many rows."""
+
+    method: str
+    rows: int
+
+    def __str__(self) -> str:
+        return f"{METHODS[self.method].title}, {self.rows:,} rows"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a cell: its figures (see `comparison_cell.run_cell`), or why there are none."""
+
+    cell: Cell
+    figures: dict[str, Any] | None
+    not_run: str | None = None
+
+
+def prepare_inputs(reviews: pa.Table, shifted: pa.Table | None, pairs: Path | None, settings: ModelSettings, test_rows: int | None) -> Inputs:
+    """The splits with at most `test_rows` test rows, and as many of the labelled rows of `shifted` whatever their split.
+
+    Both are drawn by product with the seed, so that intervals that draw whole products stay right. Raises ReviewriskError as `prepare`
+    does, and where a class is missing from what was drawn.
+    """
+    data = prepare(reviews, settings.model_copy(update={"training": settings.training.model_copy(update={"max_rows": None})}))
+    chosen = _drawn_by_product(data.test, test_rows, settings.training.seed)
+    overlap = Overlap(data.test_overlap.exact[chosen], data.test_overlap.near[chosen])
+    data = replace(data, test=data.test.take(chosen), test_overlap=overlap, test_product_is_new=data.test_product_is_new[chosen])
+    _check_classes(data.test, "the drawn test rows")
+    other = None
+    if shifted is not None:
+        every = shifted.set_column(shifted.schema.get_field_index("split"), "split", pa.array([_SHIFTED] * shifted.num_rows))
+        other = labelled_reviews(every, _SHIFTED, settings.text.headline)
+        other = other.take(_drawn_by_product(other, test_rows, settings.training.seed))
+        _check_classes(other, "the shifted population")
+    return Inputs(data, other, pairs)
+
+
+def planned_cells(rows: int, inputs: Inputs) -> list[Cell]:
+    """All cells in the order in which they are run: every method at `rows` training rows, then the learning curve.
+
+    The curve has `rows` halved up to four times, and TF-IDF on every training row there is, as it costs so little.
+    """
+    available = len(inputs.data.train)
+    rows = min(rows, available)
+    halved = [rows // 2**times for times in range(_CURVE_HALVINGS, 0, -1)]
+    curve = [Cell(method, size) for method in _CURVE_METHODS for size in halved if size >= _FEWEST_ROWS]
+    cells = [*(Cell(method, rows) for method in METHODS), *curve, Cell("tfidf", available)]
+    return list(dict.fromkeys(cells))
+
+
+def rows_for(cell: Cell, data: PreparedData, seed: int) -> PreparedData:
+    """The data with the cell's training rows alone, drawn with the seed: a smaller draw is a part of every larger one."""
+    order = np.random.default_rng(seed).permutation(len(data.train))
+    train = data.train.take(np.sort(order[: cell.rows]))
+    _check_classes(train, f"a draw of {cell.rows:,} training rows")
+    return replace(data, train=train)
+
+
+def fingerprint(cell: Cell, inputs_checksum: str, settings: ModelSettings, revision: str) -> str:
+    """16 hexadecimal digits that differ wherever another result could follow. `revision` is the backbone's."""
+    method = METHODS[cell.method]
+    identity: list[Any] = [CELL_VERSION, asdict(cell), inputs_checksum, _settings_that_matter(method, settings)]
+    if method.kind in ("network", "probe"):
+        device = resolve_device(settings.training.device)
+        identity += [revision, device.type, str(resolve_precision(settings.training.precision, device))]
+    return hashlib.sha256(canonical_json(identity).encode()).hexdigest()[:16]
+
+
+def run_cells(cells: Sequence[Cell], inputs: Inputs, settings: ModelSettings, folder: Path, minutes: float | None, report: Report) -> list[Outcome]:
+    """The outcome of each cell. Finished ones are read from folder/<fingerprint>.json, the others run one after the other.
+
+    After `minutes` no further cell is started. A cell that is killed leaves nothing but its training's checkpoints, from which it goes on.
+    """
+    started = time.monotonic()
+    with progress("loading the backbone", report):
+        revision = load_backbone(settings.backbone).revision
+    checksum = inputs.checksum
+    source = write_inputs(inputs, folder / "inputs" / checksum)
+    outcomes = []
+    for number, cell in enumerate(cells, start=1):
+        place = folder / f"{fingerprint(cell, checksum, settings, revision)}.json"
+        label = f"cell {number} of {len(cells)}: {cell}"
+        if place.exists():
+            report(f"{label}: done before")
+            outcomes.append(Outcome(cell, read_json(place)))
+        elif minutes is not None and time.monotonic() - started >= 60 * minutes:
+            report(f"{label}: not started, the {minutes:g} minutes are over")
+            outcomes.append(Outcome(cell, None, f"not run, as {minutes:g} minutes were over; the same command goes on here"))
+        else:
+            report(label)
+            outcomes.append(_run(cell, source, settings, place, report))
+    return outcomes
+
+
+def write_inputs(inputs: Inputs, folder: Path) -> Path:
+    """The folder, with the rows as Parquet and what is said of them as JSON, for the cells' processes; left alone where it stands."""
+    if folder.exists():
+        return folder
+    with temporary_folder_beside(folder) as written:
+        parts = [_part(name, getattr(inputs.data, name), inputs.data if name == "test" else None) for name in _PARTS]
+        if inputs.shifted is not None:
+            parts.append(_part(_SHIFTED, inputs.shifted, None))
+        pq.write_table(pa.concat_tables(parts), written / "rows.parquet")
+        if inputs.pairs is not None:
+            shutil.copyfile(inputs.pairs, written / _PAIRS_FILE)
+        write_json(written / "inputs.json", {"rows": inputs.data.rows, "data_version": inputs.data.data_version})
+        written.rename(folder)
+    return folder
+
+
+def read_inputs(folder: Path) -> Inputs:
+    """The inputs that `write_inputs` wrote."""
+    table, described = pq.read_table(folder / "rows.parquet"), read_json(folder / "inputs.json")
+    parts = {name: table.filter(pc.equal(table["part"], name)) for name in (*_PARTS, _SHIFTED)}
+    reviews = {name: _reviews(part) for name, part in parts.items()}
+    exact, near, new = (parts["test"][name].to_numpy(zero_copy_only=False).astype(np.bool_) for name in ("exact", "near", "product_is_new"))
+    data = PreparedData(
+        **{name: reviews[name] for name in _PARTS},
+        test_overlap=Overlap(exact, near),
+        test_product_is_new=new,
+        rows=described["rows"],
+        data_version=described["data_version"],
+    )
+    shifted = reviews[_SHIFTED] if len(reviews[_SHIFTED]) else None
+    pairs = folder / _PAIRS_FILE
+    return Inputs(data, shifted, pairs if pairs.exists() else None)
+
+
+def _settings_that_matter(method: Method, settings: ModelSettings) -> dict[str, Any]:
+    described = method.settings(settings).model_dump(mode="json", exclude={"training": {"threads", "max_rows"}})
+    if method.kind == "network":
+        return described if method.lora else {name: value for name, value in described.items() if name != "lora"}
+    sections = ("text", "calibration", "thresholds", *(("backbone",) if method.kind == "probe" else ()))
+    return {**{name: described[name] for name in sections}, "seed": settings.training.seed, "class_weighting": settings.training.class_weighting}
+
+
+def _run(cell: Cell, source: Path, settings: ModelSettings, place: Path, report: Report) -> Outcome:
+    """Run one cell in its own process, so that its memory is its own and a crash takes nothing else with it."""
+    try:
+        check_quantization(METHODS[cell.method].settings(settings).lora.quantization)
+    except ReviewriskError as error:
+        report(f"  not run: {error}")
+        return Outcome(cell, None, "not run: needs CUDA and bitsandbytes")
+    work = place.parent / "work" / place.stem
+    work.mkdir(parents=True, exist_ok=True)
+    (work / "refused.json").unlink(missing_ok=True)
+    spec = {"cell": asdict(cell), "inputs": str(source), "settings": settings.model_dump(mode="json"), "place": str(place)}
+    write_json(work / "spec.json", spec)
+    code = _child(work, report)
+    if place.exists():
+        return Outcome(cell, read_json(place))
+    if (work / "refused.json").exists():
+        reason = f"not run: {read_json(work / 'refused.json')}"
+    else:
+        reason = f"failed with exit status {code}; {work / 'errors.log'} says more"
+    report(f"  {reason}")
+    return Outcome(cell, None, reason)
+
+
+def _child(work: Path, report: Report) -> int:
+    """The exit status of the cell's process, whose lines are passed on."""
+    import_path = os.pathsep.join(filter(None, [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")]))
+    command = [sys.executable, "-m", "model.comparison_cell", str(work / "spec.json")]
+    # The process ends when its standard input does: it must not outlive us.
+    with (
+        (work / "errors.log").open("w", encoding="utf-8") as errors,
+        subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, env={**os.environ, "PYTHONPATH": import_path}
+        ) as process,
+    ):
+        assert process.stdout is not None
+        for line in process.stdout:
+            report(f"  {line.rstrip()}")
+        return process.wait()
+
+
+def _drawn_by_product(reviews: LabelledReviews, most: int | None, seed: int) -> np.ndarray[Any, np.dtype[np.intp]]:
+    """Positions of at most so many rows, of whole products: taken in random order as long as they fit."""
+    if most is None or len(reviews) <= most:
+        return np.arange(len(reviews), dtype=np.intp)
+    _, product, sizes = np.unique(np.asarray(reviews.product_ids), return_inverse=True, return_counts=True)
+    kept, left = np.zeros(len(sizes), dtype=np.bool_), most
+    for number in np.random.default_rng(seed).permutation(len(sizes)):
+        if sizes[number] <= left:
+            kept[number], left = True, left - int(sizes[number])
+    return np.flatnonzero(kept[product])
+
+
+def _check_classes(reviews: LabelledReviews, what: str) -> None:
+    if not 0 < int(reviews.labels.sum()) < len(reviews):
+        raise ReviewriskError(f"{what} ({len(reviews):,}) do not hold both satisfied and dissatisfied reviews: allow more rows.")
+
+
+def _part(name: str, reviews: LabelledReviews, data: PreparedData | None) -> pa.Table:
+    rows = len(reviews)
+    unknown = pa.nulls(rows, pa.bool_())
+    return pa.table(
+        {
+            "part": pa.array([name] * rows, pa.string()),
+            "review_id": pa.array(reviews.review_ids, pa.string()),
+            "product_id": pa.array(reviews.product_ids, pa.string()),
+            "category": pa.array(reviews.categories, pa.string()),
+            "is_verified": pa.array(reviews.is_verified, pa.bool_()),
+            "headline": pa.array(reviews.headlines, pa.string()),
+            "body": pa.array(reviews.bodies, pa.string()),
+            "text": pa.array(reviews.texts, pa.string()),
+            "label": pa.array(reviews.labels, pa.int64()),
+            "review_date": pa.array(reviews.dates, pa.date32()),
+            "exact": pa.array(data.test_overlap.exact, pa.bool_()) if data else unknown,
+            "near": pa.array(data.test_overlap.near, pa.bool_()) if data else unknown,
+            "product_is_new": pa.array(data.test_product_is_new, pa.bool_()) if data else unknown,
+        }
+    )
+
+
+def _reviews(part: pa.Table) -> LabelledReviews:
+    return LabelledReviews(
+        review_ids=part["review_id"].to_pylist(),
+        product_ids=part["product_id"].to_pylist(),
+        categories=part["category"].to_pylist(),
+        is_verified=part["is_verified"].to_numpy(zero_copy_only=False).astype(np.bool_),
+        headlines=part["headline"].to_pylist(),
+        bodies=part["body"].to_pylist(),
+        texts=part["text"].to_pylist(),
+        labels=part["label"].to_numpy(),
+        dates=part["review_date"].to_numpy().astype("datetime64[D]"),
+    )

@@ -1,0 +1,130 @@
+"""What a newcomer should be told about a LoRA run before it starts: regularisation by the data's size, and settings that often go wrong."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from model.settings import LoraSettings, ModelSettings
+
+LEAST_OF_A_CLASS = 50
+SCALE_RANGE = (1.0, 8.0)
+FULL_FINE_TUNING_RATE = 5e-5
+UNSTABLE_RATE = 5e-4
+
+
+@dataclass(frozen=True)
+class Regularisation:
+    """LoRA dropout and weight decay for a number of training rows, with the reason to be printed."""
+
+    dropout: float
+    weight_decay: float
+    reason: str
+
+
+# Fewer training rows than the first number: dropout, weight decay, rows in words, why.
+_BANDS: tuple[tuple[float, float, float, str, str], ...] = (
+    (1_000, 0.2, 0.1, "fewer than 1,000", "so few are soon learnt by heart, which strong dropout and decay hold back"),
+    (10_000, 0.1, 0.05, "1,000 to 9,999", "an adapter can still learn these by heart within a few epochs"),
+    (100_001, 0.05, 0.01, "10,000 to 100,000", "the rows themselves hold overfitting back, so a little is enough"),
+    (math.inf, 0.0, 0.01, "more than 100,000", "with so many, dropout only slows learning; AdamW's usual decay stays"),
+)
+
+
+def regularisation(rows: int) -> Regularisation:
+    """LoRA dropout and weight decay for so many training rows: high for few, none and 0.01 for more than 100,000."""
+    _, dropout, weight_decay, words, why = next(band for band in _BANDS if rows < band[0])
+    return Regularisation(dropout, weight_decay, f"{rows:,} training rows ({words}): {why}")
+
+
+def resolve(settings: ModelSettings, rows: int) -> tuple[ModelSettings, list[str]]:
+    """The settings with numbers for lora.dropout and training.weight_decay, and lines that say where they come from.
+
+    `rows` is the number of training rows before any are repeated. What is set stays; settings without None come back as they are.
+    """
+    default = regularisation(rows)
+    lora, training = settings.lora, settings.training
+    dropout = default.dropout if lora.dropout is None else lora.dropout
+    weight_decay = default.weight_decay if training.weight_decay is None else training.weight_decay
+    resolved = settings.model_copy(
+        update={"lora": lora.model_copy(update={"dropout": dropout}), "training": training.model_copy(update={"weight_decay": weight_decay})}
+    )
+    named = (("LoRA dropout", lora.dropout, default.dropout), ("weight decay", training.weight_decay, default.weight_decay))
+    chosen = [f"{name} {by_rows:g}" for name, given, by_rows in named if given is None]
+    lines = [f"{' and '.join(chosen)} for {default.reason}"] if chosen else []
+    lines += [f"{name} {given:g} as set; by the data's size it would be {by_rows:g}" for name, given, by_rows in named if given is not None]
+    return resolved, lines
+
+
+def rank_limit(rows: int) -> int:
+    """The rank above which so few training rows give no reason to go: 8 under 1,000, 16 under 10,000, else 64.
+
+    A rule of thumb of this project's. Hu et al. 2021 (table 6) saw rank 64 do no better than 8 on tasks of some 56,000 and 393,000
+    examples; what rank adds on fewer is mostly room to learn them by heart.
+    """
+    return 8 if rows < 1_000 else 16 if rows < 10_000 else 64
+
+
+def setting_warnings(settings: ModelSettings, rows: int, shapes: Mapping[str, tuple[int, int]]) -> list[str]:
+    """A sentence for each setting that often goes wrong; none where all are in their usual ranges.
+
+    `shapes` has (inputs, outputs) of each targeted place.
+    """
+    return [*_scale_warnings(settings.lora), *_rank_warnings(settings.lora.rank, rows, shapes), *_rate_warnings(settings.training.learning_rate)]
+
+
+def class_warnings(classes: Mapping[str, tuple[int, int]]) -> list[str]:
+    """A sentence for each part of the data with fewer than 50 rows of a class; `classes` has (satisfied, dissatisfied) rows by part."""
+    return [
+        f"{part} has {rows} {name} rows, fewer than {LEAST_OF_A_CLASS}: what is learnt, fitted or measured on them is mostly chance; get more of them."
+        for part, counts in classes.items()
+        for name, rows in zip(("satisfied", "dissatisfied"), counts, strict=True)
+        if rows < LEAST_OF_A_CLASS
+    ]
+
+
+def lora_or_not() -> list[str]:
+    """The rule by which to choose between LoRA and its simpler or costlier rivals; its figures stand in docs/results.md."""
+    return [
+        "LoRA or not: take the cheapest model whose interval reaches the best one's (docs/results.md has them for real reviews).",
+        "  TF-IDF where LoRA's gain over it, paired on the same rows, has an interval that holds zero; a frozen encoder with a trained head",
+        "  where adapting it gains nothing; full fine-tuning only where it gains over LoRA by more than its interval.",
+    ]
+
+
+def _scale_warnings(lora: LoraSettings) -> list[str]:
+    scale = lora.effective_alpha / (math.sqrt(lora.rank) if lora.rank_stabilised else lora.rank)
+    if SCALE_RANGE[0] <= scale <= SCALE_RANGE[1]:
+        return []
+    formula = "alpha / sqrt(rank)" if lora.rank_stabilised else "alpha / rank"
+    effect = "the adapter hardly reaches the weights" if scale < SCALE_RANGE[0] else "each step moves the weights far, much as a high learning rate does"
+    return [f"{formula} is {scale:.3g}, outside {SCALE_RANGE[0]:g} to {SCALE_RANGE[1]:g}: {effect}; lora.alpha of {2 * lora.rank} is twice the rank."]
+
+
+def _rank_warnings(rank: int, rows: int, shapes: Mapping[str, tuple[int, int]]) -> list[str]:
+    found = []
+    limit = rank_limit(rows)
+    if rank > limit:
+        found.append(
+            f"lora.rank {rank} is high for {rows:,} training rows: above {limit} it rather learns them by heart. A rule of thumb after Hu et al. 2021, "
+            "table 6, where rank 64 did no better than 8 on 56,000 rows and more."
+        )
+    wide = [place for place, (inputs, outputs) in shapes.items() if rank * (inputs + outputs) >= inputs * outputs]
+    if wide:
+        found.append(f"lora.rank {rank} gives {', '.join(wide)} as many parameters as the layer itself has, or more: a lower rank saves them.")
+    return found
+
+
+def _rate_warnings(rate: float) -> list[str]:
+    if rate <= FULL_FINE_TUNING_RATE:
+        return [
+            f"training.learning_rate {rate:g} is one for full fine-tuning (5e-5 and less): an adapter, which starts from nothing, hardly moves with it; "
+            "usual for LoRA is 1e-4 to 4e-4."
+        ]
+    if rate >= UNSTABLE_RATE:
+        return [
+            f"training.learning_rate {rate:g} can be unstable for LoRA (5e-4 and more). Small encoders bear it (the demo trains so); watch the first epoch: "
+            "a loss that jumps up, gradient norms that grow instead of falling, or validation figures that swing say to halve it."
+        ]
+    return []

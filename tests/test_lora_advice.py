@@ -1,0 +1,92 @@
+"""Regularisation that follows the data's size, and a sentence for each setting that often goes wrong."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from model.lora_advice import class_warnings, lora_or_not, rank_limit, regularisation, resolve, setting_warnings
+from model.settings import LoraSettings, ModelSettings, TrainingSettings
+
+SQUARE = {"layer.*.query": (384, 384)}
+
+
+@pytest.mark.parametrize(
+    ("rows", "dropout", "weight_decay"),
+    [
+        (100, 0.2, 0.1),
+        (999, 0.2, 0.1),
+        (1_000, 0.1, 0.05),
+        (9_999, 0.1, 0.05),
+        (10_000, 0.05, 0.01),
+        (100_000, 0.05, 0.01),
+        (100_001, 0, 0.01),
+        (500_000, 0, 0.01),
+    ],
+)
+def test_the_fewer_rows_the_stronger_the_regularisation(rows: int, dropout: float, weight_decay: float) -> None:
+    found = regularisation(rows)
+    assert (found.dropout, found.weight_decay) == (dropout, weight_decay)
+    assert found.reason.startswith(f"{rows:,} training rows (")
+
+
+def test_unset_values_are_resolved_by_the_rows_and_said_with_their_reason() -> None:
+    resolved, lines = resolve(ModelSettings(), 3_780)
+    assert (resolved.lora.dropout, resolved.training.weight_decay) == (0.1, 0.05)
+    assert lines == [
+        "LoRA dropout 0.1 and weight decay 0.05 for 3,780 training rows (1,000 to 9,999): an adapter can still learn these by heart within a few epochs"
+    ]
+    assert resolve(resolved, 3_780)[0] == resolved
+
+
+def test_values_that_are_set_stay_and_zero_is_set() -> None:
+    settings = ModelSettings(lora=LoraSettings(dropout=0.0), training=TrainingSettings(epochs=7))
+    resolved, lines = resolve(settings, 200_000)
+    assert resolved == settings.model_copy(update={"training": TrainingSettings(epochs=7, weight_decay=0.01)})
+    assert [line.split(" for ")[0] for line in lines] == ["weight decay 0.01", "LoRA dropout 0 as set; by the data's size it would be 0"]
+
+
+def said(rows: int = 20_000, learning_rate: float = 2e-4, shapes: Any = SQUARE, **lora: Any) -> list[str]:
+    settings = ModelSettings(lora=LoraSettings(**lora), training=TrainingSettings(learning_rate=learning_rate))
+    return setting_warnings(settings, rows, shapes)
+
+
+def test_usual_settings_get_no_warning() -> None:
+    assert said() == []
+    assert said(rank=8, alpha=8) == said(rank=8, alpha=64) == []
+    assert said(rank=16, alpha=32, rank_stabilised=True) == []
+    assert said(learning_rate=5.1e-5) == said(learning_rate=4.9e-4) == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"rank": 16, "alpha": 15}, r"alpha / rank is 0.938, outside 1 to 8: the adapter hardly reaches"),
+        ({"rank": 16, "alpha": 129}, r"alpha / rank is 8.06, outside 1 to 8: each step moves the weights far"),
+        ({"rank": 64, "rank_stabilised": True}, "alpha / sqrt(rank) is 16, outside 1 to 8"),
+        ({"rank": 16, "rows": 999}, "lora.rank 16 is high for 999 training rows: above 8"),
+        ({"rank": 17, "rows": 9_999}, "lora.rank 17 is high for 9,999 training rows: above 16"),
+        ({"rank": 65}, "lora.rank 65 is high for 20,000 training rows: above 64"),
+        ({"rank": 32, "shapes": {"layer.*.narrow": (64, 64), "layer.*.wide": (64, 256)}}, "gives layer.*.narrow as many parameters as the layer itself"),
+        ({"learning_rate": 5e-5}, "learning_rate 5e-05 is one for full fine-tuning"),
+        ({"learning_rate": 5e-4}, "learning_rate 0.0005 can be unstable for LoRA"),
+    ],
+)
+def test_each_risky_setting_is_named_alone(settings: dict[str, Any], words: str) -> None:
+    (warning,) = said(**settings)
+    assert words in warning or warning.startswith(words)
+
+
+def test_rank_limit_rises_with_the_rows() -> None:
+    assert [rank_limit(rows) for rows in (500, 5_000, 50_000, 500_000)] == [8, 16, 64, 64]
+
+
+def test_class_with_few_rows_is_named_with_its_part() -> None:
+    warnings = class_warnings({"training": (500, 50), "test": (49, 12)})
+    assert [warning.split(",")[0] for warning in warnings] == ["test has 49 satisfied rows", "test has 12 dissatisfied rows"]
+
+
+def test_rule_names_the_cheaper_and_the_dearer_rivals() -> None:
+    text = " ".join(lora_or_not())
+    assert all(words in text for words in ("TF-IDF", "frozen encoder", "full fine-tuning"))

@@ -1,0 +1,175 @@
+"""Champion against challenger: compared on both periods, refused where it loses by more than chance, promoted with a recorded reason."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from jobs import tables
+from jobs.challenge import compare_with_champion
+from jobs.config import Config
+from jobs.promotion import run_promote
+from jobs.registry import champion, registered
+from jobs.schemas import MODEL_THRESHOLDS, MODELS, REVIEW_SCORES, SPLITS
+from jobs.thresholding import run_thresholds
+from model.calibration import Calibrator
+from model.errors import ReviewriskError
+from model.files import file_sha256, write_json
+from tests.warehouse_rows import model, score, split, threshold
+
+ROWS = 600
+TEST_END = datetime.date(2015, 8, 31)
+NEW_DAY, OLD_DAY = datetime.date(2015, 9, 10), datetime.date(2015, 6, 10)
+
+
+def world(seed: int = 5) -> tuple[np.ndarray, list[datetime.date]]:
+    """Labels and dates of the test rows: the first half is the old period, the second lies after it."""
+    labels = (np.random.default_rng(seed).random(ROWS) < 0.3).astype(np.int64)
+    return labels, [OLD_DAY if row < ROWS // 2 else NEW_DAY for row in range(ROWS)]
+
+
+def logits(skill_old: float, skill_new: float, seed: int) -> np.ndarray:
+    """Log-odds that point at the label, with so much strength in each period, through noise."""
+    labels, _ = world()
+    skill = np.where(np.arange(ROWS) < ROWS // 2, skill_old, skill_new)
+    return (2 * labels - 1) * skill + np.random.default_rng(seed).normal(0, 1, ROWS)
+
+
+def add_model(config: Config, name: str, logit: np.ndarray, status: str, parts: tuple[str, ...] = ("test",)) -> None:
+    """A registered model whose bundle has just what comparing and thresholds read."""
+    labels, dates = world()
+    bundle = config.root.local_path / "models" / name
+    bundle.mkdir(parents=True)
+    write_json(bundle / "calibrator.json", Calibrator().to_json())
+    columns: dict[str, Any] = {
+        "review_id": [f"R{row}" for row in range(ROWS)],
+        "product_id": [f"P{row % 150}" for row in range(ROWS)],
+        "review_date": pa.array(dates, pa.date32()),
+        "label": labels,
+        "model_logit": logit,
+    }
+    rows = pa.concat_tables([pa.table({"part": [part] * ROWS, **columns}) for part in parts])
+    pq.write_table(rows, bundle / "predictions.parquet")
+    write_json(bundle / "manifest.json", {"model_version": name})
+    promoted = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC) if status == "champion" else None
+    row = model(name, status=status, promoted_at=promoted, bundle_path=f"models/{name}", bundle_checksum=file_sha256(bundle / "manifest.json"))
+    tables.replace_rows(config.root, "models", "r", lambda before: pa.Table.from_pylist([*before.to_pylist(), row], MODELS.schema))
+    limit = threshold(name, threshold=0.5)
+    tables.replace_rows(config.root, "model_thresholds", "r", lambda before: pa.Table.from_pylist([*before.to_pylist(), limit], MODEL_THRESHOLDS.schema))
+
+
+@pytest.fixture
+def root(config: Config) -> Config:
+    tables.create_tables(config.root)
+    rows = [split("train"), split("validation"), split("test", last_date=TEST_END), split("live")]
+    tables.replace_rows(config.root, "splits", "r", lambda _: pa.Table.from_pylist(rows, SPLITS.schema))
+    return config
+
+
+def champion_scores(config: Config, name: str, logit: np.ndarray) -> None:
+    """The champion's nightly work: a score of every test row."""
+    rows = [score(f"R{row}", model_version=name, logit=float(value)) for row, value in enumerate(logit)]
+    scope = {"model_version": [name], "review_month": {row["review_month"] for row in rows}}
+    table = pa.Table.from_pylist(rows, REVIEW_SCORES.schema)
+    tables.publish(config.root, "review_scores", "r", lambda _: tables.stage_arrow(table, config.root, "review_scores", "r", scope))
+
+
+def duel(config: Config, champion_skill: tuple[float, float], challenger_skill: tuple[float, float], scored: bool = True) -> None:
+    add_model(config, "old-1", logits(*champion_skill, seed=1), "champion")
+    add_model(config, "new-2", logits(*challenger_skill, seed=2), "candidate")
+    if scored:
+        champion_scores(config, "old-1", logits(*champion_skill, seed=1))
+
+
+def promote(config: Config, override: str | None = None) -> list[str]:
+    printed: list[str] = []
+    run_promote(config, "new-2", None, override, printed.append)
+    return printed
+
+
+def test_both_models_are_compared_on_the_same_rows_of_each_period(root: Config) -> None:
+    duel(root, (2.0, 0.5), (2.0, 2.0))
+    old, new = compare_with_champion(root, champion(root.root), registered(root.root, "new-2"))
+    assert (old.period, new.period) == ("old", "new") and old.rows == new.rows == ROWS // 2
+    assert old.losses == new.losses == []
+    assert new.gain["auc"]["low"] > 0.1 and abs(old.gain["auc"]["value"]) < 0.05
+    for one in (old, new):
+        for figure in ("auc", "f1"):
+            assert one.gain[figure]["value"] == pytest.approx(one.challenger[figure]["value"] - one.champion[figure]["value"])
+
+
+@pytest.mark.parametrize(("skill", "named"), [((0.3, 2.0), "of the old period"), ((2.0, 0.3), "of the new period")])
+def test_a_challenger_that_loses_on_one_period_is_refused_and_stays_a_candidate(root: Config, skill: tuple[float, float], named: str) -> None:
+    duel(root, (1.5, 1.5), skill)
+    with pytest.raises(ReviewriskError, match=f"significantly worse than the champion in .*{named}"):
+        promote(root)
+    assert champion(root.root)["model_version"] == "old-1"
+
+
+def test_an_override_promotes_it_and_its_reason_is_kept(root: Config) -> None:
+    duel(root, (1.5, 1.5), (0.3, 2.0))
+    printed = promote(root, "the old shop is closed")
+    assert champion(root.root)["model_version"] == "new-2"
+    assert any("SIGNIFICANTLY WORSE" in line for line in printed)
+    [run] = [row for row in tables.read_arrow(root.root, "job_runs").to_pylist() if row["status"] == "succeeded"]
+    details = json.loads(run["details"])
+    assert details["override"] == "the old shop is closed" and "auc of the old period" in details["significantly worse in"]
+
+
+def test_a_loss_within_chance_does_not_stop_a_promotion(root: Config) -> None:
+    duel(root, (1.5, 1.5), (1.48, 1.5))
+    promote(root)
+    assert champion(root.root)["model_version"] == "new-2"
+
+
+def test_without_scores_the_champion_is_compared_on_what_its_bundle_has(root: Config) -> None:
+    duel(root, (1.5, 1.5), (1.5, 1.5), scored=False)
+    assert [one.period for one in compare_with_champion(root, champion(root.root), registered(root.root, "new-2"))] == ["old", "new"]
+
+
+def test_what_cannot_be_compared_is_said(root: Config) -> None:
+    duel(root, (1.5, 1.5), (1.5, 1.5))
+    (root.root.local_path / "models" / "old-1" / "predictions.parquet").unlink()
+    assert any("not compared with the champion old-1" in line and "predictions.parquet" in line for line in promote(root))
+
+
+def with_costs(config: Config, missed: float, false_alarm: float) -> Config:
+    thresholds = config.model.thresholds.model_copy(update={"cost_false_negative": missed, "cost_false_positive": false_alarm})
+    return config.model_copy(update={"model": config.model.model_copy(update={"thresholds": thresholds})})
+
+
+@pytest.fixture
+def unverified(monkeypatch: pytest.MonkeyPatch) -> None:
+    """These bundles have no adapter, which thresholds do not need; the whole check of a bundle is tested with whole bundles."""
+    monkeypatch.setattr("model.bundle.verify_bundle", lambda _: {})
+
+
+@pytest.mark.usefixtures("unverified")
+def test_another_cost_gives_another_threshold_row_and_leaves_scores_alone(root: Config) -> None:
+    add_model(root, "old-1", logits(0.7, 0.7, seed=1), "champion", parts=("fitting", "choosing", "test"))
+    champion_scores(root, "old-1", logits(0.7, 0.7, seed=1))
+    before = tables.current_version(root.root, "review_scores")
+    run_thresholds(with_costs(root, 2, 1), None, lambda _: None)
+    run_thresholds(with_costs(root, 20, 1), None, lambda _: None)
+    rows = {row["threshold_name"]: row for row in tables.read_arrow(root.root, "model_thresholds").to_pylist()}
+    assert {"f1_max", "cost_2_1", "cost_20_1", "recall_90"} <= rows.keys()
+    assert rows["cost_20_1"]["threshold"] < rows["cost_2_1"]["threshold"], "the dearer a miss, the lower the threshold"
+    assert [name for name, row in rows.items() if row["is_default"]] == ["f1_max"]
+    for row in rows.values():
+        assert row["recall_low"] <= row["recall"] <= row["recall_high"]
+    assert tables.current_version(root.root, "review_scores") == before
+
+
+@pytest.mark.usefixtures("unverified")
+def test_fitting_the_same_thresholds_again_changes_nothing(root: Config) -> None:
+    add_model(root, "old-1", logits(1.5, 1.5, seed=1), "champion", parts=("fitting", "choosing", "test"))
+    run_thresholds(root, None, lambda _: None)
+    before = tables.current_version(root.root, "model_thresholds")
+    run_thresholds(root, None, lambda _: None)
+    assert tables.current_version(root.root, "model_thresholds") == before
