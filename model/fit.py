@@ -33,7 +33,7 @@ from model.data import LabelledReviews, PreparedData, prepare, tokenise
 from model.errors import ReviewriskError
 from model.files import file_sha256, temporary_folder_beside, write_json
 from model.hardware import cpu_threads
-from model.lora import ParameterCounts, attach_adapter, count_parameters
+from model.lora import ParameterCounts, attach_adapter, count_parameters, move_to_base
 from model.lora_advice import resolve
 from model.plots import loss_curves, reliability_diagram
 from model.progress import Report, progress
@@ -126,10 +126,18 @@ def _predict(adapted: PeftModel, backbone: Backbone, device: str, data: Prepared
         backbone.tokenizer.save_pretrained(folder / "tokenizer")
         write_json(folder / "calibrator.json", Calibrator().to_json())
         write_json(folder / "thresholds.json", [])
-        merged = copy.deepcopy(adapted.cpu())
+        merged = _on_full_precision_base(adapted, settings)
         identity = {"model_version": "candidate", "headline_mode": settings.text.headline}
         write_serving_model(folder, merged, backbone, scoring.parity_tolerance, identity)
         return predict(Scorer.load(folder, scoring, device=device), data, report)
+
+
+def _on_full_precision_base(adapted: PeftModel, settings: ModelSettings) -> PeftModel:
+    """A copy of the trained model whose base is not quantised, so that the adapter can be merged into it."""
+    if settings.lora.quantization == "none":
+        return copy.deepcopy(adapted.cpu())
+    plain = make_classifier(load_backbone(settings.backbone), settings.training.head_dropout, settings.training.seed)
+    return move_to_base(adapted, plain)
 
 
 def predict(scorer: Scorer, data: PreparedData, report: Report) -> Logits:

@@ -17,6 +17,8 @@ from model.data import Batch, TokenisedReviews, batches, evaluation_order, train
 from model.settings import ModelSettings
 from model.training import TrainingRun, start_run, train_step, weighted_losses
 
+TIMED_BATCHES = 5
+
 
 @dataclass(frozen=True)
 class MemoryEstimate:
@@ -51,7 +53,7 @@ class StepTimes:
 
 
 def rehearse(adapted: PeftModel, training: TokenisedReviews, settings: ModelSettings, pad_id: int) -> tuple[MemoryEstimate, StepTimes]:
-    """What training these rows takes in memory, and the seconds of steps on its shortest, its middle and its longest batch.
+    """What training these rows takes in memory, and the seconds of steps on batches spread from its shortest to its longest.
 
     The model's weights move: it is of no use afterwards.
     """
@@ -59,7 +61,8 @@ def rehearse(adapted: PeftModel, training: TokenisedReviews, settings: ModelSett
     order = training_order(training.lengths, run.settings.batch_size, run.settings.seed, 1, run.oversampled)
     found = padded_lengths(training, order, run.settings.batch_size)
     ranked = np.argsort(found, kind="stable")
-    chosen = {int(found[position]): order[position] for position in (ranked[0], ranked[len(ranked) // 2], ranked[-1])}
+    spread = ranked[np.linspace(0, len(ranked) - 1, TIMED_BATCHES).round().astype(int)]
+    chosen = {int(found[position]): order[position] for position in spread}
     made = {length: next(batches(training, [rows], run.settings.batch_size, pad_id, run.weights)) for length, rows in chosen.items()}
     run.adapted.train()
     memory = _memory(run, made[max(made)])

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from jobs.config import Config, PathSettings
 from jobs.plan import run_plan
 from model.backbone import load_backbone, make_classifier
 from model.data import TokenisedReviews
@@ -19,6 +20,7 @@ from model.planning import Plan, adapted_places, plan
 from model.rehearsal import StepTimes, epoch_seconds, rehearse, saved_bytes
 from model.settings import ModelSettings
 from tests.tiny_models import planted_reviews, reviews_table, tiny_encoder, tiny_settings
+from tests.warehouse_rows import review, write_root
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +137,7 @@ def rows_of(lengths: list[int]) -> TokenisedReviews:
     return TokenisedReviews([np.full(length, 7, dtype=np.int32) for length in lengths], np.arange(len(lengths)) % 2)
 
 
-def test_steps_are_timed_at_the_shortest_the_middle_and_the_longest_batch(encoder: Path) -> None:
+def test_steps_are_timed_from_the_shortest_to_the_longest_batch(encoder: Path) -> None:
     settings = tiny_settings(encoder, batch_size=2)
     adapted = attach_adapter(make_classifier(load_backbone(settings.backbone), 0.0, 1), settings.lora, 1)
     _, times = rehearse(adapted, rows_of([10, 10, 30, 30, 60, 60]), settings, 0)
@@ -162,9 +164,19 @@ def test_plan_leaves_the_settings_and_the_data_to_training(encoder: Path) -> Non
         planned(with_lora(tiny_settings(encoder), layers=(2,)))
 
 
-def test_root_without_reviews_is_an_error_that_says_to_ingest(tmp_path: Path, encoder: Path) -> None:
-    from jobs.config import Config, PathSettings
+def test_plan_of_a_root_reads_its_reviews_and_writes_nothing(tmp_path: Path, encoder: Path) -> None:
+    planted = planted_reviews(300, 240, 120).to_pylist()
+    rows = [review(**{**row, "review_month": row["review_date"].replace(day=1)}) for row in planted]
+    root = write_root(tmp_path / "root", {"reviews": [*rows, review("later", split="live", star_rating=1)]})
+    before = sorted(root.rglob("*"))
+    config = Config(paths=PathSettings(root=str(root)), model=tiny_settings(encoder))
+    lines: list[str] = []
+    found = run_plan(config, lines.append)
+    assert (found.rows["train_split"], found.rows["validation"], found.rows["test"]) == (300, 240, 120)
+    assert sorted(root.rglob("*")) == before
 
+
+def test_root_without_reviews_is_an_error_that_says_to_ingest(tmp_path: Path, encoder: Path) -> None:
     config = Config(paths=PathSettings(root=str(tmp_path)), model=tiny_settings(encoder))
     with pytest.raises(ReviewriskError, match="run `reviewrisk ingest` first"):
         run_plan(config, lambda line: None)
