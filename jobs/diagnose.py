@@ -26,10 +26,13 @@ def run_diagnose(config: Config, version: str, report: Report) -> list[Finding]:
         raise ReviewriskError(f"Diagnosing needs the packages of training ({error.name} is missing): pip install 'reviewrisk[train]'.") from None
     bundle = local_bundle(config, registered(config.root, version))
     with progress("taking the weights apart", report):
-        findings, weights = diagnose_bundle(bundle)
-    for line in weight_table(weights):
+        diagnosis = diagnose_bundle(bundle)
+    for line in weight_table(diagnosis.weights):
         report(f"  {line}")
     report("")
+    if not diagnosis.has_training:
+        report("  no training is recorded in this bundle, as it was combined from other models': its weights alone are judged")
+    findings = diagnosis.findings
     for finding in findings:
         report(f"  {'FOUND' if finding.is_found else 'no':<5}  {finding.name.replace('_', ' ')}: {finding.evidence}")
         if finding.is_found:

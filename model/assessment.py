@@ -207,8 +207,8 @@ def error_lists(models: dict[str, Decided], data: PreparedData) -> dict[str, lis
     of_label = {name: _probability_of_label(decided.scored(data)) for name, decided in models.items()}
     most_of_any = np.max(list(of_label.values()), axis=0)
     return {
-        "confident_errors": [_by_id(row, data, network) for row in _least(of_label["model"], is_wrong)],
-        "likely_wrong_labels": [_by_id(row, data, network) for row in _least(most_of_any, most_of_any < _IMPROBABLE)],
+        "confident_errors": [_by_id(row, data, network) for row in _least(of_label["model"], is_wrong, network)],
+        "likely_wrong_labels": [_by_id(row, data, network) for row in _least(most_of_any, most_of_any < _IMPROBABLE, network)],
     }
 
 
@@ -275,10 +275,10 @@ def _probability_of_label(scored: Scored) -> FloatArray:
     return np.where(scored.label == 1, scored.probability, 1 - scored.probability)
 
 
-def _least(value: FloatArray, rows: BoolArray) -> list[int]:
-    """Positions of the least values among these rows, in order."""
-    among = np.flatnonzero(rows)
-    return [int(row) for row in among[np.argsort(value[among], kind="stable")][:_ERRORS_SHOWN]]
+def _least(value: FloatArray, rows: BoolArray, scored: Scored) -> list[int]:
+    """Positions of the least values among these rows, in order; of equal ones those first whose logit is farther from their label."""
+    towards_label = np.where(scored.label == 1, scored.logit, -scored.logit)
+    return [int(row) for row in np.lexsort((towards_label, value)) if rows[row]][:_ERRORS_SHOWN]
 
 
 def _by_id(row: int, data: PreparedData, scored: Scored) -> dict[str, Any]:

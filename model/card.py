@@ -20,18 +20,24 @@ VIEW_NAMES = {
     "unseen_products": "rows of products not in train",
 }
 _COLUMNS = {"auc": "AUC", "average_precision": "average precision", "f1": "F1", "ece": "ECE", "brier": "Brier", "log_loss": "log-loss"}
+_VIEW_COLUMNS = {"auc": "AUC", "average_precision": "average precision", "f1": "F1", "macro_f1": "macro-F1", "ece": "ECE", "brier": "Brier"}
 _FIGURE_NAMES = {
-    **_COLUMNS,
+    "auc": "AUC",
+    "average_precision": "average precision",
+    "f1": "F1",
     "macro_f1": "macro-F1",
     "precision": "precision",
     "recall": "recall",
-    "ece": "ECE (equal width)",
-    "ece_equal_mass": "ECE (equal mass)",
-    "ece_debiased": "ECE, debiased",
-    "ece_noise_floor": "ECE of a perfect model of this size",
-    "brier_calibration": "Brier: calibration part",
-    "brier_refinement": "Brier: refinement part",
+    "brier": "Brier",
+    "brier_calibration": "… its calibration part",
+    "brier_refinement": "… its refinement part",
+    "log_loss": "log-loss (nats)",
+    "ece": "ECE, bins of equal width",
+    "ece_equal_mass": "ECE, bins of equal mass",
+    "ece_debiased": "… debiased",
+    "ece_noise_floor": "… of a perfect model",
 }
+_READ = {"keep": "headline and body", "mask_ratings": "both without phrases that state the rating", "drop": "the body alone"}
 
 
 def comparison(test: dict[str, dict[str, Any]]) -> list[str]:
@@ -39,26 +45,37 @@ def comparison(test: dict[str, dict[str, Any]]) -> list[str]:
     as_is = test["as_is"]
     lines = [f"On test, {as_is['rows']:,} rows, {as_is['positives']:,} of them dissatisfied:"]
     lines += table(["model", *_COLUMNS.values()], [[name, *(number(as_is[model][key]["value"]) for key in _COLUMNS)] for model, name in MODEL_NAMES.items()])
-    return [*lines, "F1 in each view of the test rows, with 95% intervals:", *view_table(test, "f1")]
+    return [*lines, "F1 in each view of the test rows, with intervals:", *view_table(test, "f1"), gain_in_words(as_is["gain"]["f1"])]
+
+
+def gain_in_words(gain: dict[str, float | None]) -> str:
+    """Whether the network's F1 is above that of TF-IDF beyond chance, in a sentence."""
+    if gain["low"] is None or gain["high"] is None:
+        return "Whether the network beats TF-IDF cannot be said: the test rows are too few."
+    if gain["low"] > 0:
+        return f"The network beats TF-IDF: F1 {signed(gain)}."
+    if gain["high"] < 0:
+        return f"TF-IDF beats the network: F1 {signed(gain)}."
+    return f"The network's gain over TF-IDF is not significant: F1 {signed(gain)}."
 
 
 def view_table(test: dict[str, dict[str, Any]], figure: str) -> list[str]:
     """Lines of a Markdown table: one figure of the network, of TF-IDF and their difference, one row per view."""
     rows = []
     for view, found in test.items():
-        cells = [interval(found[model][figure]) for model in ("model", "tfidf", "gain")]
+        cells = [interval(found["model"][figure]), interval(found["tfidf"][figure]), signed(found["gain"][figure])]
         rows.append([VIEW_NAMES[view], f"{found['rows']:,}", f"{found['positives']:,}", *cells])
     return table(["test rows", "rows", "dissatisfied", MODEL_NAMES["model"], MODEL_NAMES["tfidf"], "difference"], rows)
 
 
-def table(head: list[str], rows: list[list[str]]) -> list[str]:
-    """Lines of a Markdown table, padded so that it reads as plain text too; all columns but the first are set to the right."""
+def table(head: list[str], rows: list[list[str]], left: int = 1) -> list[str]:
+    """Lines of a Markdown table, padded so that it reads as plain text too; all columns but the first `left` are set to the right."""
     widths = [max(len(line[place]) for line in [head, *rows]) for place in range(len(head))]
 
     def joined(cells: list[str]) -> str:
-        return "| " + " | ".join(f"{cell:{'>' if place else '<'}{widths[place]}}" for place, cell in enumerate(cells)) + " |"
+        return "| " + " | ".join(f"{cell:{'<' if place < left else '>'}{widths[place]}}" for place, cell in enumerate(cells)) + " |"
 
-    return [joined(head), "|" + "|".join("-" * (width + 1) + (":" if place else "-") for place, width in enumerate(widths)) + "|", *map(joined, rows)]
+    return [joined(head), "|" + "|".join("-" * (width + 1) + ("-" if place < left else ":") for place, width in enumerate(widths)) + "|", *map(joined, rows)]
 
 
 def number(value: float | None) -> str:
@@ -66,13 +83,18 @@ def number(value: float | None) -> str:
     return "–" if value is None else f"{value:.4f}"
 
 
-def interval(estimate: dict[str, float | None]) -> str:
-    """A figure with its interval, such as 0.912 [0.895, 0.928]."""
+def interval(estimate: dict[str, float | None], form: str = ".3f") -> str:
+    """A figure with its interval, such as 0.912 [0.895, 0.928]; a dash for what is not defined."""
     if estimate["value"] is None:
         return "–"
-    if estimate["low"] is None:
-        return f"{estimate['value']:.3f}"
-    return f"{estimate['value']:.3f} [{estimate['low']:.3f}, {estimate['high']:.3f}]"
+    if estimate["low"] is None or estimate["high"] is None:
+        return f"{estimate['value']:{form}}"
+    return f"{estimate['value']:{form}} [{estimate['low']:{form}}, {estimate['high']:{form}}]"
+
+
+def signed(estimate: dict[str, float | None]) -> str:
+    """A difference with its interval, such as +0.041 [+0.022, +0.060]."""
+    return interval(estimate, "+.3f")
 
 
 def model_card(manifest: dict[str, Any], settings: ModelSettings, metrics: dict[str, Any], thresholds: list[dict[str, Any]]) -> str:
@@ -81,8 +103,9 @@ def model_card(manifest: dict[str, Any], settings: ModelSettings, metrics: dict[
         _head(manifest),
         _data(manifest, metrics["rows"]),
         _recipe(manifest, settings, metrics),
-        _results(metrics),
+        _results(metrics, settings),
         _slices(metrics),
+        _errors(metrics),
         _calibration(metrics),
         _thresholds(metrics, thresholds),
         _limits(manifest),
@@ -111,12 +134,14 @@ Splits follow the review's date; rows are reviews of 1, 2, 4 or 5 stars. Data ve
 | … dropped, as their exact text stands in validation or test too | {rows["train_duplicates_dropped"]:,} |
 | … trained on | {rows["train"]:,} |
 | validation, earlier part: early stopping | {rows["validation_stopping"]:,} |
-| validation, middle part: fitting calibrators | {rows["validation_fitting"]:,} |
-| validation, last part: choosing calibrator and threshold | {rows["validation_choosing"]:,} |
+| validation, middle part: every calibrator is fitted on it | {rows["validation_fitting"]:,} |
+| validation, last part: one calibrator is chosen on it | {rows["validation_choosing"]:,} |
 | test | {rows["test"]:,} |
 | … whose exact text stands in the training split as stored | {rows["test_in_train_split"]:,} |
 | … whose text nearly stands there | {rows["test_near_train_split"]:,} |
-| … of products without a review there | {rows["test_of_new_products"]:,} |"""
+| … of products without a review there | {rows["test_of_new_products"]:,} |
+
+The chosen calibrator and the thresholds are fitted on the two later parts of validation together."""
 
 
 def _recipe(manifest: dict[str, Any], settings: ModelSettings, metrics: dict[str, Any]) -> str:
@@ -135,18 +160,24 @@ def _recipe(manifest: dict[str, Any], settings: ModelSettings, metrics: dict[str
   (curves.png)."""
 
 
-def _results(metrics: dict[str, Any]) -> str:
+def _results(metrics: dict[str, Any], settings: ModelSettings) -> str:
     test = metrics["test"]
     as_is = test["as_is"]
-    figures = [[name, *(interval(as_is[model][key]) for model in MODEL_NAMES)] for key, name in _FIGURE_NAMES.items()]
+    figures = [[name, *(_figure(key, as_is[model][key]) for model in MODEL_NAMES)] for key, name in _FIGURE_NAMES.items()]
+    by_view = [[VIEW_NAMES[view], *(number(found["model"][key]["value"]) for key in _VIEW_COLUMNS)] for view, found in test.items()]
     return "\n".join(
         [
             f"## Results on test: {as_is['rows']:,} rows, {as_is['positives']:,} of them dissatisfied",
             "",
-            "With 95% intervals of a bootstrap that draws whole products. All models had the same training and test rows. AUC and average precision",
-            "rank by the uncalibrated log-odds; the rest is of the calibrated probability at the default threshold.",
+            f"**{gain_in_words(as_is['gain']['f1'])}**",
+            "",
+            f"Intervals are of {100 * settings.thresholds.confidence:g}%, by a bootstrap that draws whole products. All models had the same training and",
+            "test rows. AUC and average precision rank by the log-odds; the rest is of the calibrated probability, cut at the default threshold.",
             "",
             *table(["figure", *MODEL_NAMES.values()], figures),
+            "",
+            "ECE is the mean distance between probability and observed share. Even a perfect model shows some of it on so few rows (last line);",
+            "debiasing takes a part of that off. The parts of the Brier score are of the bins' means, so they add up to it only about.",
             "",
             "F1 in each view of the test rows; the difference is a paired bootstrap's:",
             "",
@@ -156,19 +187,27 @@ def _results(metrics: dict[str, Any]) -> str:
             "",
             *view_table(test, "auc"),
             "",
-            _headline_worth(test),
+            "The network in each view (intervals of all figures are in metrics.json):",
+            "",
+            *table(["test rows", *_VIEW_COLUMNS.values()], by_view),
+            "",
+            _headline_worth(test, settings),
         ]
     )
 
 
-def _headline_worth(test: dict[str, dict[str, Any]]) -> str:
+def _figure(name: str, estimate: dict[str, float | None]) -> str:
+    return interval({**estimate, "low": None}) if name == "ece_noise_floor" else interval(estimate)  # no estimate, but a yardstick
+
+
+def _headline_worth(test: dict[str, dict[str, Any]], settings: ModelSettings) -> str:
     """What the headline is worth to the network, in words."""
     kept, dropped, masked = (test[view]["model"]["f1"]["value"] for view in ("as_is", "without_headline", "ratings_masked"))
     if None in (kept, dropped, masked):
         return "What the headline is worth cannot be said: F1 is not defined on these rows."
     return (
-        f"**What the headline is worth**: without it F1 is {dropped:.3f} instead of {kept:.3f}; with phrases that state the rating masked it is {masked:.3f}. "
-        "The network was trained with what `text.headline` says, so reading less than that is new to it."
+        f"**What the headline is worth**: F1 is {kept:.3f} as is, {dropped:.3f} from the body alone, and {masked:.3f} where phrases that state the rating\n"
+        f"are masked in headline and body. The network was trained to read {_READ[settings.text.headline]}; what differs from that is new to it."
     )
 
 
@@ -179,8 +218,30 @@ def _slices(metrics: dict[str, Any]) -> str:
         for dimension, part in found.items()
         for row in part
     ]
-    named = f"Worst slice by F1: **{worst['dimension']}: {worst['slice']}**, {interval(worst['f1'])}." if worst else "No slice is large enough to be ranked."
+    named = "No slice has enough rows of both classes to be ranked."
+    if worst:
+        named = f"Worst by F1, of the slices with enough rows of both classes: **{worst['dimension']}: {worst['slice']}**, {interval(worst['f1'])}."
     return "\n".join(["## Slices of the test rows", "", named, "", *table(["slice", "rows", "dissatisfied", "F1", "AUC", "ECE, debiased"], rows)])
+
+
+def _errors(metrics: dict[str, Any]) -> str:
+    """The first of each list, by id."""
+    wrong, suspect = metrics["errors"]["confident_errors"], metrics["errors"]["likely_wrong_labels"]
+    return "\n".join(
+        [
+            "## Errors, by review id",
+            "",
+            f"- The surest wrong decisions: {_by_id(wrong)}.",
+            f"- Stars that the network and TF-IDF both contradict (probability below 0.05 of being right): {_by_id(suspect)}.",
+            "",
+            "metrics.json has up to 20 of each. Look them up before changing the model: some are labels that do not fit their text.",
+        ]
+    )
+
+
+def _by_id(rows: list[dict[str, Any]]) -> str:
+    shown = [f"`{row['review_id']}` ({'1-2' if row['label'] else '4-5'} stars, probability {row['probability']:.3f})" for row in rows[:5]]
+    return ", ".join(shown) or "none"
 
 
 def _calibration(metrics: dict[str, Any]) -> str:
@@ -193,9 +254,9 @@ def _calibration(metrics: dict[str, Any]) -> str:
         [
             "## Calibration",
             "",
-            f"Calibrator: {found['method']}. Class weighting shifts the log-odds by {found['prior_shift']:+.3f}, which every rung but `none` takes back.",
-            "The rung is the one of least log-loss on the last part of validation when fitted on the middle part; then it is fitted on both",
-            "(reliability.png shows test).",
+            f"Calibrator: `{found['method']}`. Class weighting shifts the log-odds by {found['prior_shift']:+.3f}, which every rung but `none` takes back.",
+            "`auto` takes the rung of least log-loss on the last part of validation when fitted on the middle part (first column), and fits it again",
+            "on both. The figures on test are of each rung fitted on both, and had no say (reliability.png shows test).",
             "",
             *table(["rung", "log-loss, choosing", "log-loss, test", "Brier, test", "ECE, test", "ECE debiased, test"], rows),
         ]
@@ -203,14 +264,16 @@ def _calibration(metrics: dict[str, Any]) -> str:
 
 
 def _thresholds(metrics: dict[str, Any], thresholds: list[dict[str, Any]]) -> str:
-    head = ["threshold", "flagged at or above", "precision", "recall", "flagged share", "for"]
+    head = ["threshold", "for", "flagged at or above", "precision", "recall", "flagged share"]
     rows = [
-        [f"{row['threshold_name']}{' (default)' if row['is_default'] else ''}", number(row["threshold"]), *_row_intervals(row), row["purpose"]]
+        [f"{row['threshold_name']}{' (default)' if row['is_default'] else ''}", row["purpose"], number(row["threshold"]), *_row_intervals(row)]
         for row in thresholds
     ]
     missing = [f"- `{name}` could not be set: {reason}." for name, reason in metrics["calibration"]["model"]["thresholds_not_set"].items()]
-    lines = ["## Thresholds", "", *table(head, rows), ""]
-    return "\n".join([*lines, *missing, *([""] if missing else []), "All are fitted on the two later parts of validation; the figures are of test."])
+    lines = ["## Thresholds", "", *table(head, rows, left=2), "", *missing, *([""] if missing else [])]
+    if any(row["threshold_name"] == "review_low" for row in thresholds):
+        lines += ["Reviews of at least `review_low` and below `review_high` are the uncertain ones, which people are to read.", ""]
+    return "\n".join([*lines, "All are fitted on validation, and a guarantee is for reviews like those; the figures are of test, which is later."])
 
 
 def _row_intervals(row: dict[str, Any]) -> list[str]:

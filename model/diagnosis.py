@@ -18,7 +18,7 @@ from model.spectrum import INTRUDER_COSINE, TOP_DIRECTIONS, ModuleChange, Weight
 
 COIN_TOSS = math.log(2)  # the loss of saying one half to every row, which is about where a new head starts
 
-# Rounding MiniLM-sized weights to bfloat16 moves them by 0.0017 of their norm: a change of less than 0.001 hardly exists.
+# Rounding a weight matrix to bfloat16 moves it by 0.0017 of its norm: a change of less than 0.001 hardly exists.
 LEAST_CHANGE = 1e-3
 # Shares of the loss of a model that knows the class shares alone. A run that learns ends far below half of it; noisy labels may hold it higher.
 HIGH_LOSS = 0.5
@@ -29,7 +29,8 @@ STUCK_LOSS = 0.95
 LEAST_AUC = 0.7
 # Of two successive thirds of a run: a loss that falls by less than a twentieth has stopped falling.
 FLAT_SHARE = 0.95
-# In runs that learnt, the median module used 0.2 to 0.5 of its rank; where the rank binds, singular values are about equally great.
+# In runs that learnt at ranks 4 to 16, the median module used 0.3 to 0.5 of its rank; where the rank binds, the singular values come
+# nearer to each other. A rank of 1 is always used whole.
 WHOLE_RANK = 0.7
 # Validation losses of a healthy run wander by some per cent from epoch to epoch, and by any share when they are next to nothing.
 OVERFITTING_RISE = 1.2
@@ -53,15 +54,25 @@ class Finding:
     advice: str
 
 
-def diagnose_bundle(bundle: Path) -> tuple[list[Finding], WeightEvidence]:
-    """The findings of a bundle, the found ones first, and what they know of its weights; see `diagnose`.
+@dataclass(frozen=True)
+class Diagnosis:
+    """The findings about a bundle, the found ones first, and its weights. Without training the curves' findings are missing."""
+
+    findings: list[Finding]
+    weights: WeightEvidence
+    has_training: bool
+
+
+def diagnose_bundle(bundle: Path) -> Diagnosis:
+    """What `diagnose` finds in a bundle's own files and its backbone.
 
     Raises ReviewriskError where the bundle does not verify or this machine has another backbone than it was trained on.
     """
     weights = read_weights(bundle)
     settings = ModelSettings.model_validate(read_json(bundle / "settings.json"))
-    share = _dissatisfied_share(bundle) if settings.training.class_weighting == "none" else 0.5
-    return diagnose(settings, read_json(bundle / "metrics.json").get("training", {}), weights, share), weights
+    training = read_json(bundle / "metrics.json").get("training", {})
+    share = _dissatisfied_share(bundle) if training and settings.training.class_weighting == "none" else 0.5
+    return Diagnosis(diagnose(settings, training, weights, share), weights, bool(training))
 
 
 def diagnose(settings: ModelSettings, training: Mapping[str, Any], weights: WeightEvidence, dissatisfied_share: float = 0.5) -> list[Finding]:
@@ -116,11 +127,16 @@ class _Curves:
     @property
     def has_learnt(self) -> bool:
         """Whether validation was better than chance in any epoch."""
-        return min(self.validation) <= UNLEARNT_LOSS * self.chance or max(self.auc) >= LEAST_AUC
+        return self.had_low_loss or max(self.auc) >= LEAST_AUC
+
+    @property
+    def had_low_loss(self) -> bool:
+        """Whether validation loss was clearly below that of chance in any epoch."""
+        return min(self.validation) <= UNLEARNT_LOSS * self.chance
 
     @property
     def ends_at_chance(self) -> bool:
-        """Whether the last epoch is no better than chance, on training and validation rows alike."""
+        """Whether the last epoch's losses are no better than chance, on training and validation rows alike."""
         return min(self.training[-1], self.validation[-1]) > STUCK_LOSS * self.chance
 
     def third(self, number: int) -> float:
@@ -162,7 +178,7 @@ def _never_moved(settings: ModelSettings, weights: WeightEvidence) -> Finding:
 
 def _rate_too_high(settings: ModelSettings, curves: _Curves) -> Finding:
     highest, lowest, usual = max(curves.stretches), min(curves.validation), curves.usual_norm
-    was_lost = curves.ends_at_chance and (highest > SPIKE_OF_STUCK_RUN or curves.has_learnt)
+    was_lost = curves.ends_at_chance and (highest > SPIKE_OF_STUCK_RUN or curves.had_low_loss)
     exploded = [norm for norm, loss in zip(curves.norms, curves.stretches, strict=True) if norm > EXPLOSION * usual and loss > COIN_TOSS]
     return Finding(
         "learning_rate_too_high",
@@ -212,7 +228,7 @@ def _overfitting(settings: ModelSettings, curves: _Curves, best_epoch: int) -> F
     has_risen = last > OVERFITTING_RISE * lowest and last - lowest > OVERFITTING_LEAST_RISE * curves.chance
     return Finding(
         "overfitting",
-        has_risen and after < before and curves.has_learnt,
+        has_risen and after < before,
         f"validation loss is lowest in epoch {turn + 1} ({lowest:.3g}) and {last:.3g} in the last, epoch {len(curves.validation)}; training loss goes from "
         f"{before:.3g} down to {after:.3g} meanwhile; the weights kept are those of epoch {best_epoch}",
         f"Get more training rows, or fewer training.epochs (now {settings.training.epochs}), a lower lora.rank (now {settings.lora.rank}), more lora.dropout "

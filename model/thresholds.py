@@ -153,8 +153,8 @@ def review_band(probability: FloatArray, threshold: float, days: int, reviews_pe
     rows = min(reviews_per_day * days, len(distance))
     width = float(distance[rows - 1] + np.append(distance, distance[-1] + 1)[rows]) / 2
     low, high = (float(1 / (1 + np.exp(-(centre + sign * width)))) for sign in (-1, 1))
-    purpose = f"{reviews_per_day:,} uncertain reviews a day for people"
-    return [FittedThreshold("review_low", low, purpose), FittedThreshold("review_high", high, purpose)]
+    band = f"of the uncertain band: {reviews_per_day:,} a day for people to read"
+    return [FittedThreshold("review_low", low, f"lower end {band}"), FittedThreshold("review_high", high, f"upper end {band}")]
 
 
 def _logit(probability: FloatArray) -> NDArray[np.float64]:
