@@ -209,11 +209,11 @@ def _rank_too_low(settings: ModelSettings, curves: _Curves, weights: WeightEvide
 
 
 def _wrong_layers(settings: ModelSettings, curves: _Curves) -> Finding:
-    lowest, best = curves.training[-1], min(curves.validation)
+    last, best = curves.training[-1], min(curves.validation)
     return Finding(
         "wrong_layers",
-        lowest < LEARNT_LOSS * curves.chance and not curves.has_learnt,
-        f"the last epoch's training loss is {lowest:.3g}, the lowest validation loss of an epoch {best:.3g} (chance {curves.chance:.3g}); on validation the "
+        last < LEARNT_LOSS * curves.chance and not curves.has_learnt,
+        f"the last epoch's training loss is {last:.3g}, the lowest validation loss of an epoch {best:.3g} (chance {curves.chance:.3g}); on validation the "
         f"greatest AUC is {max(curves.auc):.3f} (chance 0.5) and the greatest average precision {max(curves.average_precision):.3f}",
         f"Adapt other places: lora.targets all-linear (now {', '.join(settings.lora.targets)}), lora.layers null (now "
         f"{'null' if settings.lora.layers is None else list(settings.lora.layers)}). Then see that training and validation labels mean the same: training "
@@ -228,7 +228,7 @@ def _overfitting(settings: ModelSettings, curves: _Curves, best_epoch: int) -> F
     has_risen = last > OVERFITTING_RISE * lowest and last - lowest > OVERFITTING_LEAST_RISE * curves.chance
     return Finding(
         "overfitting",
-        has_risen and after < before,
+        has_risen and after < before and curves.has_learnt,
         f"validation loss is lowest in epoch {turn + 1} ({lowest:.3g}) and {last:.3g} in the last, epoch {len(curves.validation)}; training loss goes from "
         f"{before:.3g} down to {after:.3g} meanwhile; the weights kept are those of epoch {best_epoch}",
         f"Get more training rows, or fewer training.epochs (now {settings.training.epochs}), a lower lora.rank (now {settings.lora.rank}), more lora.dropout "

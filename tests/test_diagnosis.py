@@ -251,6 +251,8 @@ def test_flat_loss_is_no_matter_of_rank_where_the_rank_is_not_used_or_nothing_mo
     assert found(stuck) == {"rank_too_low"}
     assert found(stuck, change(values=(1.0, 0.1))) == set()
     assert found(stuck, change(relative_change=1e-5)) == {"adapter_never_moved"}
+    stuck["history"][0]["train_losses"][2] = 2.0
+    assert found(stuck) == {"learning_rate_too_high"}
     assert found(history([0.6, 0.5, 0.4], [0.6, 0.5, 0.4])) == set()
     assert found(history([0.2, 0.2, 0.2], [0.2, 0.2, 0.2])) == set()
 
