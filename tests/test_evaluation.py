@@ -186,8 +186,8 @@ def coverage() -> dict[str, float]:
         alone = intervals(first, 10, product, 0.95, repeat, draws=200)
         gain = difference_intervals(first, second, 10, product, 0.95, repeat, draws=200)
         for name in names:
-            held[name] += (alone[name]["low"] <= truth[0][name] <= alone[name]["high"]) / 200  # type: ignore[operator]
-            held[f"gain {name}"] += (gain[name]["low"] <= truth[0][name] - truth[1][name] <= gain[name]["high"]) / 200  # type: ignore[operator]
+            held[name] += (alone[name]["low"] <= truth[0][name] <= alone[name]["high"]) / 200
+            held[f"gain {name}"] += (gain[name]["low"] <= truth[0][name] - truth[1][name] <= gain[name]["high"]) / 200
     return held
 
 
@@ -208,8 +208,8 @@ def test_intervals_of_calibration_errors_hold_the_true_error() -> None:
             found = intervals(scored(true, label), 10, np.arange(600), 0.95, repeat, draws=150)["ece_debiased"]
             number = np.argsort(np.argsort(true)) // 60
             truth = np.abs(np.bincount(number, expit(true) - expit(true - shift))).sum() / 600
-            below += found["high"] < truth  # type: ignore[operator]
-            above += found["low"] > max(truth, 0.01)  # type: ignore[operator]
+            below += found["high"] < truth
+            above += found["low"] > max(truth, 0.01)
             from_zero += found["low"] == 0
         assert max(below, above) <= 6  # 1.5 to 2.5 of 60 are due
         assert from_zero >= fewest_from_zero

@@ -68,7 +68,7 @@ def test_bins_of_equal_mass_have_equally_many_rows() -> None:
 def test_equal_probabilities_share_a_bin(values: list[float], bins: int) -> None:
     probability = np.array(values)
     for kind in ("width", "mass"):
-        number = bin_numbers(probability, bins, kind)  # type: ignore[arg-type]
+        number = bin_numbers(probability, bins, kind)
         assert number.min() >= 0 and number.max() < bins
         assert all(len(set(number[probability == value])) == 1 for value in values)
 
