@@ -22,8 +22,8 @@ from model.card import number, table, view_table
 from model.data import LabelledReviews, PreparedData, prepare
 from model.errors import ReviewriskError
 from model.evaluation import Scored, metrics
-from model.files import file_sha256, read_json, temporary_folder_beside, write_json
-from model.fit import FittedModel, assess, predict, tfidf_logits
+from model.files import read_json, temporary_folder_beside, write_json
+from model.fit import FittedModel, assess, fitted_model, predict, tfidf_logits
 from model.lora import count_parameters
 from model.merging import Parent, Recipe, combine, heads_began_alike
 from model.plots import reliability_diagram
@@ -58,7 +58,7 @@ def make_child(parents: Sequence[Parent], recipe: Recipe, reviews: pa.Table, out
     with progress("resampling the test rows for intervals", report):
         contents = _contents(adapted, backbone, settings, data, models, merge)
     bundle, manifest = write_bundle(output, contents)
-    return _fitted(bundle, manifest, contents, adapted, models["model"])
+    return fitted_model(bundle, manifest, contents, count_parameters(adapted), models["model"])
 
 
 def figures_by_category(scored: dict[str, Scored], categories: Sequence[str], bins: int) -> dict[str, dict[str, Any]]:
@@ -167,22 +167,6 @@ def _contents(
 
     calibrator = models["model"].choice.calibrator.to_json()
     return BundleContents(adapted, backbone, settings, calibrator, thresholds, figures, prediction_table(models, data), data.data_version, describe)
-
-
-def _fitted(bundle: Path, manifest: dict[str, Any], contents: BundleContents, adapted: PeftModel, network: Decided) -> FittedModel:
-    return FittedModel(
-        model_version=manifest["model_version"],
-        bundle=bundle,
-        manifest=manifest,
-        metrics=contents.metrics,
-        thresholds=contents.thresholds,
-        counts=count_parameters(adapted),
-        rows=contents.metrics["rows"],
-        settings=contents.settings,
-        data_version=contents.data_version,
-        calibration=network.choice.calibrator.method,
-        bundle_checksum=file_sha256(bundle / "manifest.json"),
-    )
 
 
 def _card(manifest: dict[str, Any], figures: dict[str, Any], thresholds: list[dict[str, Any]]) -> str:

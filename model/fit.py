@@ -93,6 +93,11 @@ def fit(reviews: pa.Table, settings: ModelSettings, output: Path, work: Path, re
         bundle, manifest = write_bundle(output, contents)
         drop_states(checkpoints)
     report(f"Bundle {manifest['model_version']} is in {bundle}")
+    return fitted_model(bundle, manifest, contents, counts, network)
+
+
+def fitted_model(bundle: Path, manifest: dict[str, Any], contents: BundleContents, counts: ParameterCounts, network: Decided) -> FittedModel:
+    """What is said of a bundle that was just written from these contents."""
     return FittedModel(
         model_version=manifest["model_version"],
         bundle=bundle,
@@ -100,9 +105,9 @@ def fit(reviews: pa.Table, settings: ModelSettings, output: Path, work: Path, re
         metrics=contents.metrics,
         thresholds=contents.thresholds,
         counts=counts,
-        rows=data.rows,
-        settings=settings,
-        data_version=data.data_version,
+        rows=contents.metrics["rows"],
+        settings=contents.settings,
+        data_version=contents.data_version,
         calibration=network.choice.calibrator.method,
         bundle_checksum=file_sha256(bundle / "manifest.json"),
     )
