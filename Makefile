@@ -3,8 +3,9 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v p
 BIN := .venv/bin
 CONF ?= demo
 SOURCE ?=
+SHIFTED ?=
 
-.PHONY: help setup demo test test-long check format bench clean
+.PHONY: help setup demo test test-long check format bench results clean
 help:            ## this list
 	@sed -n 's/^\([a-z-]*\):.*##/  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
 
@@ -36,6 +37,10 @@ check: .venv/ready   ## ruff, mypy, sqlfluff, generated files
 
 bench: .venv/ready   ## what docs/benchmarks.md is made from
 	$(BIN)/python benchmarks/score_batching.py
+
+results: .venv/ready   ## docs/results/ from real reviews: SOURCE=reviews.tsv.gz SHIFTED=others.tsv.gz; goes on where it was stopped
+	@test -n "$(SOURCE)" -a -n "$(SHIFTED)" || { echo "make results needs two raw files: SOURCE=reviews.tsv.gz SHIFTED=others.tsv.gz" >&2; exit 1; }
+	benchmarks/results.sh "$(SOURCE)" "$(SHIFTED)"
 
 format: .venv/ready   ## ruff's own formatting
 	$(BIN)/ruff check --fix .

@@ -68,7 +68,7 @@ def main() -> None:
 
     def scorer(precision: str) -> Scorer:
         settings = ScoringSettings(precision=precision)
-        return Scorer(model, backbone.tokenizer, Calibrator(), [], "benchmark", MAX_LENGTH, settings, torch.device("cpu"))
+        return Scorer(model, backbone.tokenizer, Calibrator(), [], "benchmark", MAX_LENGTH, "keep", settings, torch.device("cpu"))
 
     exact, half = scorer("float32"), scorer("bfloat16")
     contestants: dict[str, Callable[[], object]] = {

@@ -272,7 +272,7 @@ TOKEN_ATTRIBUTIONS = Table(
             _column("char_end", pa.int32(), "One past the word's last character."),
             _column("attribution", pa.float64(), "Share of the logit: above 0 towards dissatisfied, below 0 towards satisfied."),
             _required("method", pa.string(), "integrated_gradients."),
-            _column("nodes", pa.int32(), "Gauss-Legendre nodes used; null where the computing failed."),
+            _column("nodes", pa.int32(), "Places of the path whose gradients the last quadrature used; null where the computing failed."),
             _column("convergence_delta", pa.float64(), "Sum of all attributions minus the change in logit; null where the computing failed."),
             _required("is_converged", pa.bool_(), "|convergence_delta| is below the limit; else the cap of nodes was reached or computing failed."),
             _column("error", pa.string(), "Why the review has no words (rank 0); it is not tried again until its text changes."),

@@ -2,9 +2,9 @@
 
 Sundararajan, Taly and Yan 2017, "Axiomatic Attribution for Deep Networks" (arXiv 1703.01365), equation 1: with x the word
 embeddings of a review, b the baseline and f the log-odds, token i is given (x_i - b_i) times the mean of df/dx_i along the straight
-line from b to x. The mean is taken by Gauss-Legendre quadrature. The baseline keeps [CLS] and [SEP] and puts [PAD] in all other
-places; only word embeddings lie on the line, position embeddings are added inside the model as always. The attributions of all
-tokens add up to f(x) - f(b); how far the quadrature misses that sum is the convergence delta.
+line from b to x. The mean is taken at a few places of the line (see `model.quadrature`). The baseline keeps [CLS] and [SEP] and
+puts [PAD] in all other places; only word embeddings lie on the line, position embeddings are added inside the model as always. The
+attributions of all tokens add up to f(x) - f(b); how far the quadrature misses that sum is the convergence delta.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from model.classifier import margin
 from model.errors import ReviewriskError
+from model.quadrature import Quadrature, first_quadrature, refined_quadrature
 from model.scorer import Scorer, pad_rows, readable_start
 from model.settings import AttributionSettings
 from model.text import FieldName, ModelText, compose
@@ -85,21 +86,24 @@ def integrated_gradients(
     """Attributions of every token of each row of token ids ([CLS] … [SEP]), in the rows' order.
 
     `classifier` is a ReviewClassifier in evaluation mode, also one that peft has wrapped. Only rows whose |delta| is not below
-    `max_delta` are computed again with more nodes; a row that is still not there with the last number is marked.
+    `max_delta` are computed again, with more nodes, which lie where the last ones saw the logit change; a row that is still not there with
+    the last number is marked.
     """
     path = _Path(classifier, pad_id, device, settings.tokens_per_batch)
     logits = path.logits(rows)
     baselines = path.baseline_logits(rows)
     results: dict[int, TokenAttributions] = {}
-    pending = list(range(len(rows)))
-    for nodes in settings.nodes:
-        for index, values in zip(pending, path.attributions([rows[index] for index in pending], nodes), strict=True):
-            change = logits[index] - baselines[index]
-            delta = float(values.sum() - change)
+    chosen = dict.fromkeys(range(len(rows)), first_quadrature(settings.nodes[0]))
+    for nodes, more in zip(settings.nodes, [*settings.nodes[1:], None], strict=True):
+        for index, products in zip(chosen, path.products([rows[index] for index in chosen], list(chosen.values())), strict=True):
+            values = chosen[index].weights @ products
+            delta = float(values.sum() - (logits[index] - baselines[index]))
             is_converged = abs(delta) < settings.max_delta
             results[index] = TokenAttributions(values, logits[index], baselines[index], nodes, delta, is_converged)
-        pending = [index for index in pending if not results[index].is_converged]
-        if not pending:
+            if more is not None and not is_converged:
+                chosen[index] = refined_quadrature(more, chosen[index].places, products.sum(axis=1))
+        chosen = {index: quadrature for index, quadrature in chosen.items() if not results[index].is_converged}
+        if not chosen:
             break
     return [results[index] for index in range(len(rows))]
 
@@ -133,17 +137,18 @@ class _Path:
         by_length = dict(zip(baselines, self.logits(list(baselines.values())), strict=True))
         return [by_length[len(row)] for row in rows]
 
-    def attributions(self, rows: Sequence[list[int]], nodes: int) -> list[NDArray[np.float64]]:
-        """Per row the attribution of each of its tokens, by a quadrature of so many nodes."""
-        places, weights = np.polynomial.legendre.leggauss(nodes)  # on [-1, 1]
-        places, weights = (places + 1) / 2, weights / 2
-        sums = [np.zeros(len(row)) for row in rows]
+    def products(self, rows: Sequence[list[int]], quadratures: Sequence[Quadrature]) -> list[NDArray[np.float64]]:
+        """Per row (x - b) · df/dx of each token at each place of its quadrature, shape (nodes, tokens); all have as many nodes."""
+        if not rows:
+            return []
+        nodes = len(quadratures[0].places)
+        found = [np.empty((nodes, len(row))) for row in rows]
         for batch in self._batches([len(row) for row in rows], nodes):
-            at = torch.tensor([places[node] for _, node in batch], dtype=torch.float32, device=self.device)
+            at = torch.tensor([quadratures[index].places[node] for index, node in batch], dtype=torch.float32, device=self.device)
             products = self._products([rows[index] for index, _ in batch], at)
             for (index, node), product in zip(batch, products, strict=True):
-                sums[index] += weights[node] * product[: len(rows[index])]
-        return sums
+                found[index][node] = product[: len(rows[index])]
+        return found
 
     def _products(self, rows: Sequence[list[int]], at: Tensor) -> NDArray[np.float64]:
         """(x - b) · df/dx of each token, shape (rows, length), each row at its own place on its line (0 baseline, 1 review)."""

@@ -103,7 +103,7 @@ def _how_made(comparison: Comparison, command: str, hardware: Sequence[str]) -> 
         f"{len(data.test):,} of {data.rows['test']:,} test rows ({int(data.test.labels.sum()):,} dissatisfied)"
         + (f"; {len(shifted):,} rows of the shifted population ({int(shifted.labels.sum()):,} dissatisfied)." if shifted else "."),
         f"* Encoder {settings.backbone.name}; {trained.epochs} epochs at most, batches of {trained.batch_size}, classes {trained.class_weighting}; "
-        f"LoRA of rank {settings.lora.rank}. All methods share everything but the learning rate in the cost table.",
+        f"LoRA of rank {settings.lora.rank}. All methods share everything but what their names say and the learning rate in the cost table.",
         "* Calibrator and threshold are chosen on validation and used unchanged on every other population. Intervals are of "
         f"{settings.thresholds.confidence:.0%}, from a bootstrap of whole products; gains over TF-IDF are paired, on the same rows.",
         f"* A gain whose interval does not lie above zero is marked “{NOT_SIGNIFICANT}”.",

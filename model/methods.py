@@ -39,10 +39,11 @@ class TrainedParameters:
 
 @dataclass(frozen=True)
 class Method:
-    """One way, by the name that cells carry. All else in the settings (epochs, batch size, rows, stopping) is equal for all.
+    """One way, by the name that cells carry. What it does not override (epochs, batch size, rows, stopping) is equal for all.
 
     `learning_rate` None is that of the settings, which are meant for LoRA; `reason` says where it comes from. `lora` overrides
-    settings.lora. `attach` turns a fresh classifier into the network to train (None: nothing is trained by gradient).
+    settings.lora, and `training` settings.training. `attach` turns a fresh classifier into the network to train (None: nothing is trained
+    by gradient).
     """
 
     name: str
@@ -51,12 +52,13 @@ class Method:
     reason: str
     learning_rate: float | None = None
     lora: dict[str, Any] | None = None
+    training: dict[str, Any] | None = None
     attach: Callable[[ReviewClassifier, ModelSettings], nn.Module] | None = None
 
     def settings(self, settings: ModelSettings) -> ModelSettings:
-        """The settings with this method's learning rate and LoRA settings in them."""
+        """The settings with this method's learning rate, LoRA and training settings in them."""
         rate = self.learning_rate or settings.training.learning_rate
-        training = settings.training.model_copy(update={"learning_rate": rate})
+        training = settings.training.model_copy(update={"learning_rate": rate, **(self.training or {})})
         lora = settings.lora.model_copy(update=self.lora or {})
         return settings.model_copy(update={"training": training, "lora": lora})
 
@@ -232,8 +234,8 @@ _PLAIN_LORA = {"dora": False, "quantization": "none", "initialisation": "default
 _SOFT_RATE = "within 5e-3 to 1e-2, which the scripts of P-tuning v2's authors use for BERT"
 
 
-def _lora(name: str, title: str, **lora: Any) -> Method:
-    return Method(name, title, "network", _AS_SET, lora={**_PLAIN_LORA, **lora}, attach=attach_lora)
+def _lora(name: str, title: str, training: dict[str, Any] | None = None, **lora: Any) -> Method:
+    return Method(name, title, "network", _AS_SET, lora={**_PLAIN_LORA, **lora}, training=training, attach=attach_lora)
 
 
 # In the order in which a comparison runs them: what is cheap and what is asked for most comes first.
@@ -256,6 +258,8 @@ METHODS: dict[str, Method] = {
             1e-3,
             attach=attach_bottleneck,
         ),
+        _lora("lora_unweighted", "LoRA, all linear layers, classes unweighted", {"class_weighting": "none"}, targets=("all-linear",)),
+        _lora("lora_oversampled", "LoRA, all linear layers, rarer class oversampled", {"class_weighting": "oversampled"}, targets=("all-linear",)),
         _lora("dora_all", "DoRA, all linear layers", targets=("all-linear",), dora=True),
         Method("prompt_tuning", f"prompt tuning, {SOFT_TOKENS} soft tokens", "network", _SOFT_RATE, 5e-3, attach=attach_prompt),
         Method("prefix_tuning", f"prefix tuning, {SOFT_TOKENS} keys and values a layer", "network", _SOFT_RATE, 5e-3, attach=attach_prefix),

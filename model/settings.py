@@ -125,7 +125,7 @@ class ScoringSettings(Settings):
 class AttributionSettings(Settings):
     """Integrated Gradients (Sundararajan et al. 2017, arXiv 1703.01365) of the logit margin."""
 
-    nodes: tuple[int, ...] = Field((16, 32, 64, 128), description="Gauss-Legendre nodes, escalated until the delta is small.")
+    nodes: tuple[int, ...] = Field((16, 24, 48, 96), description="Gradients per review (see model.quadrature), escalated until the delta is small.")
     max_delta: float = Field(0.05, gt=0, description="|sum of attributions - change in logit| below which a review counts as converged.")
     top_words: int = Field(10, ge=1)
     tokens_per_batch: int = Field(2048, ge=512, description="Padded tokens (rows x nodes x length) per forward and backward pass.")
@@ -133,7 +133,7 @@ class AttributionSettings(Settings):
     @model_validator(mode="after")
     def _nodes_rise(self) -> AttributionSettings:
         if not self.nodes or list(self.nodes) != sorted(set(self.nodes)) or self.nodes[0] < 1:
-            raise ValueError("nodes must be positive whole numbers in rising order, such as [16, 32, 64]")
+            raise ValueError("nodes must be positive whole numbers in rising order, such as [16, 24, 48]")
         return self
 
 

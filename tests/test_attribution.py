@@ -16,6 +16,7 @@ from transformers import BertConfig, BertModel, DistilBertConfig, DistilBertMode
 from model.attribution import Explanation, TokenAttributions, explain, integrated_gradients
 from model.calibration import Calibrator
 from model.classifier import Pooling, ReviewClassifier, margin
+from model.quadrature import Quadrature, refined_quadrature
 from model.scorer import Scorer
 from model.settings import AttributionSettings, ScoringSettings
 from model.text import HeadlineMode
@@ -83,15 +84,15 @@ def test_single_rows_equal_captum(family: str, pooling: Pooling) -> None:
     def forward(embeddings: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         return margin(classifier(inputs_embeds=embeddings, attention_mask=mask))
 
-    for ids, tokens in zip(ROWS, attribute(classifier, ROWS, fine((16,))), strict=True):
+    for ids, tokens in zip(ROWS, attribute(classifier, ROWS, fine((1024,))), strict=True):
         review = embed(torch.tensor([ids])).detach()
         baseline = embed(torch.tensor([[CLS, *[PAD] * (len(ids) - 2), SEP]])).detach()
         mask = torch.ones(1, len(ids), dtype=torch.long)
         expected, delta = IntegratedGradients(forward).attribute(
-            review, baseline, additional_forward_args=mask, n_steps=16, method="gausslegendre", return_convergence_delta=True
+            review, baseline, additional_forward_args=mask, n_steps=512, method="gausslegendre", return_convergence_delta=True
         )
-        np.testing.assert_allclose(tokens.values, expected.sum(dim=-1)[0].detach(), atol=1e-4)
-        assert tokens.convergence_delta == pytest.approx(float(delta), abs=1e-4)
+        np.testing.assert_allclose(tokens.values, expected.sum(dim=-1)[0].detach(), atol=5e-4)
+        assert tokens.convergence_delta == pytest.approx(float(delta), abs=2e-3)
 
 
 @pytest.mark.parametrize(("family", "pooling"), FAMILIES)
@@ -118,23 +119,32 @@ def test_a_wrapper_of_peft_changes_nothing() -> None:
         np.testing.assert_allclose(one.values, other.values, atol=1e-4)
 
 
-def test_only_rows_that_need_more_nodes_get_them_and_the_cap_is_marked() -> None:
-    classifier = tiny_classifier("bert", "cls")
-    by_nodes = {nodes: attribute(classifier, ROWS, fine((nodes,))) for nodes in (1, 4, 64)}
-    limit = 0.02
-    expected = []
-    for index in range(len(ROWS)):
-        nodes = next((nodes for nodes in (1, 4, 64) if abs(by_nodes[nodes][index].convergence_delta) < limit), 64)
-        expected.append((nodes, abs(by_nodes[nodes][index].convergence_delta) < limit))
+def test_only_rows_that_need_more_nodes_get_them_and_the_cap_is_marked(monkeypatch: pytest.MonkeyPatch) -> None:
+    classifier, limit = tiny_classifier("bert", "cls"), 0.02
+    exact = attribute(classifier, ROWS, fine((512,)))
+    first, capped = (attribute(classifier, ROWS, fine(nodes, limit)) for nodes in ((1,), (1, 4)))
+    refined: list[int] = []
+
+    def counted(nodes: int, *seen: Any) -> Quadrature:
+        refined.append(nodes)
+        return refined_quadrature(nodes, *seen)
+
+    monkeypatch.setattr("model.attribution.refined_quadrature", counted)
     escalated = attribute(classifier, ROWS, fine((1, 4, 64), limit))
-    assert [(tokens.nodes, tokens.is_converged) for tokens in escalated] == expected
-    assert expected[3] == (1, True)
-    assert {64, 1} <= {nodes for nodes, _ in expected}
-    for index, tokens in enumerate(escalated):
-        np.testing.assert_allclose(tokens.values, by_nodes[tokens.nodes][index].values, atol=1e-5)
-    capped = attribute(classifier, ROWS, fine((1, 4), limit))
-    assert [(tokens.nodes, tokens.is_converged) for tokens in capped] == [(min(nodes, 4), done and nodes < 64) for nodes, done in expected]
-    assert not capped[2].is_converged
+    expected = [1 if one.is_converged else 4 if four.is_converged else 64 for one, four in zip(first, capped, strict=True)]
+    assert [tokens.nodes for tokens in escalated] == expected
+    assert expected[3] == 1 and expected.count(64) >= 2
+    assert (refined.count(4), refined.count(64)) == (len(expected) - expected.count(1), expected.count(64))
+    for tokens, known in zip(escalated, exact, strict=True):
+        assert tokens.is_converged == (abs(tokens.convergence_delta) < limit)
+        if tokens.nodes == 64:
+            np.testing.assert_allclose(tokens.values, known.values, atol=0.02)
+    assert [tokens.is_converged for tokens in capped] == [nodes < 64 for nodes in expected]
+    assert [tokens.nodes for tokens in capped] == [min(nodes, 4) for nodes in expected]
+
+
+def test_no_review_has_no_attribution() -> None:
+    assert attribute(tiny_classifier("bert", "cls"), [], fine((16, 32))) == []
 
 
 @pytest.fixture(scope="module")

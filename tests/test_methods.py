@@ -29,6 +29,8 @@ TRAINED_IN_ENCODER = {
     "lora_attention": LAYERS * 4 * 2 * 2 * WIDTH,
     "lora_feed_forward": LAYERS * 4 * 2 * 3 * WIDTH,
     "lora_all": ALL_LINEAR,
+    "lora_unweighted": ALL_LINEAR,
+    "lora_oversampled": ALL_LINEAR,
     "dora_all": ALL_LINEAR + LAYERS * (4 * WIDTH + 2 * WIDTH + WIDTH),
     "prompt_tuning": SOFT_TOKENS * WIDTH,
     "prefix_tuning": LAYERS * 2 * SOFT_TOKENS * WIDTH,

@@ -11,7 +11,7 @@ create table if not exists token_attributions (
     char_end int comment 'One past the word\'s last character.',
     attribution double comment 'Share of the logit: above 0 towards dissatisfied, below 0 towards satisfied.',
     method string not null comment 'integrated_gradients.',
-    nodes int comment 'Gauss-Legendre nodes used; null where the computing failed.',
+    nodes int comment 'Places of the path whose gradients the last quadrature used; null where the computing failed.',
     convergence_delta double comment 'Sum of all attributions minus the change in logit; null where the computing failed.',
     is_converged boolean not null comment '|convergence_delta| is below the limit; else the cap of nodes was reached or computing failed.',
     error string comment 'Why the review has no words (rank 0); it is not tried again until its text changes.',

@@ -1,0 +1,44 @@
+#!/usr/bin/env bash
+# The pages under docs/results/ from two raw files: make results SOURCE=reviews.tsv.gz SHIFTED=other_reviews.tsv.gz
+#
+# Every step that is done leaves a mark under build/results, and comparison and ablation keep every cell: stopped and started again, it goes on
+# where it was. Remove build/results to begin anew. The boundaries are those of the Amazon US reviews up to August 2015.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+source=$1 shifted=$2
+folder=build/results
+pages=docs/results
+mkdir -p "$folder" "$pages"
+export PATH="$PWD/.venv/bin:$PATH"
+export REVIEWRISK_ROOT="$folder/reviews"
+
+# step NAME COMMAND…: runs the command, unless it has ended well before
+step() {
+    local name=$1
+    shift
+    if [ -e "$folder/$name.done" ]; then
+        echo "$name: done before"
+        return
+    fi
+    echo "$name"
+    "$@"
+    touch "$folder/$name.done"
+}
+
+compare() {
+    reviewrisk compare --conf local --shifted-root "$folder/shifted" --rows 3000 --test-rows 2000 \
+        --pairs tests/data/minimal_pairs.jsonl --output "$pages/comparison.md"
+}
+
+card() {
+    local version
+    version=$(reviewrisk sql --conf local --format csv "select model_version from models order by trained_at desc limit 1" | tail -n 1)
+    cp "$REVIEWRISK_ROOT/models/$version/README.md" "$pages/model-card.md"
+    cp "$REVIEWRISK_ROOT/models/$version/"{curves,reliability}.png "$pages/"
+}
+
+step ingest reviewrisk ingest --conf local --train-end 2014-12-31 --validation-end 2015-04-30 --test-end 2015-08-31 "$source"
+step ingest-shifted env REVIEWRISK_ROOT="$folder/shifted" reviewrisk ingest --conf local "$shifted"
+step compare compare
+step train reviewrisk train --conf local
+step card card

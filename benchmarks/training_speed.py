@@ -1,0 +1,183 @@
+"""How much faster `reviewrisk train` is than the plain recipe, at what quality: both fine-tune the same model on the same rows in one run.
+
+    python benchmarks/training_speed.py --root ROOT [--conf conf/local.yml] [--rows 1600] [--threads 2]
+
+The plain recipe is what most tutorials do: every text padded to max_length, rows in random order, float32, batches without grouping. Both have
+the same LoRA, head, seed, learning rate, class weights, number of steps and rows; ROOT is a root with ingested reviews, whose test split is
+not read. Epochs take turns, so that a machine that speeds up or slows down does so for both; the ratio is that of the rows per second of all
+epochs together. Quality is the average precision on the rows that early stopping uses, with a bootstrap of whole products, and its paired
+difference.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from jobs import tables
+from jobs.config import load_config
+from model.backbone import Backbone, load_backbone, make_classifier
+from model.classifier import margin
+from model.data import (
+    COLUMNS,
+    Batch,
+    LabelledReviews,
+    TokenisedReviews,
+    batches,
+    cut_by_time,
+    draw,
+    drop_texts_of,
+    evaluation_order,
+    labelled_reviews,
+    tokenise,
+    training_order,
+)
+from model.evaluation import Scored, difference_intervals, intervals
+from model.hardware import cpu_threads
+from model.lora import attach_adapter
+from model.lora_advice import resolve
+from model.settings import ModelSettings
+from model.training import TrainingRun, start_run, train_step
+
+
+@dataclass
+class Contestant:
+    """A model in training: `epoch` gives the batches of epoch 1, 2, …; `seconds` and `tokens` (padded ones) grow with each that is run."""
+
+    name: str
+    run: TrainingRun
+    epoch: Callable[[int], Iterator[Batch]]
+    steps: int
+    seconds: float = 0.0
+    tokens: int = 0
+    done: int = 0
+
+    def train_epoch(self, number: int, epochs: int) -> None:
+        """Train for one epoch of `epochs`."""
+        self.run.adapted.train()
+        torch.manual_seed(number)
+        started = time.perf_counter()
+        for batch in self.epoch(number):
+            train_step(self.run, batch, self.done, epochs * self.steps)
+            self.done += 1
+            self.tokens += batch.input_ids.numel()
+            if self.done % 10 == 0:
+                print(f"  {self.name}: epoch {number}, step {self.done:,} of {epochs * self.steps:,}", flush=True)
+        self.seconds += time.perf_counter() - started
+
+
+def padded(batch: Batch, length: int, pad_id: int) -> Batch:
+    """The batch with every row padded to `length` tokens."""
+    missing = length - batch.input_ids.shape[1]
+
+    def extended(values: Tensor, filler: int) -> Tensor:
+        return torch.nn.functional.pad(values, (0, missing), value=filler)
+
+    return replace(batch, input_ids=extended(batch.input_ids, pad_id), attention_mask=extended(batch.attention_mask, 0))
+
+
+def random_order(rows: int, batch_size: int, seed: int, epoch: int) -> list[NDArray[np.int64]]:
+    """Positions per batch in random order, as a plain data loader has them."""
+    order = np.random.default_rng([seed, epoch]).permutation(rows)
+    return [order[start : start + batch_size] for start in range(0, rows, batch_size)]
+
+
+def contestants(training: TokenisedReviews, backbone: Backbone, settings: ModelSettings) -> list[Contestant]:
+    """The plain recipe and that of `reviewrisk train`, each with a model of its own that begins alike."""
+    chosen, pad_id = settings.training, int(backbone.tokenizer.pad_token_id)
+
+    def started(precision: str) -> TrainingRun:
+        own = settings.model_copy(update={"training": chosen.model_copy(update={"precision": precision})})
+        classifier = make_classifier(load_backbone(settings.backbone), chosen.head_dropout, chosen.seed)
+        return start_run(attach_adapter(classifier, settings.lora, chosen.seed), training, own, pad_id, print)
+
+    plain, ours = started("float32"), started("auto")
+
+    def plain_epoch(number: int) -> Iterator[Batch]:
+        order = random_order(len(training), chosen.batch_size, chosen.seed, number)
+        return (padded(batch, backbone.max_length, pad_id) for batch in batches(training, order, chosen.batch_size, pad_id, plain.weights))
+
+    def own_epoch(number: int) -> Iterator[Batch]:
+        order = training_order(training.lengths, chosen.batch_size, chosen.seed, number)
+        return batches(training, order, chosen.batch_size, pad_id, ours.weights)
+
+    steps = -(-len(training) // chosen.batch_size)
+    return [
+        Contestant(f"plain: padded to {backbone.max_length}, random order, float32", plain, plain_epoch, steps),
+        Contestant(f"reviewrisk train: grouped by length, {str(ours.precision).removeprefix('torch.')}", ours, own_epoch, steps),
+    ]
+
+
+@torch.inference_mode()
+def scored(run: TrainingRun, validation: TokenisedReviews) -> Scored:
+    """The validation rows' log-odds, computed in float32 for both."""
+    exact = replace(run, precision=torch.float32)
+    exact.adapted.eval()
+    logit = np.empty(len(validation))
+    size = run.settings.batch_size
+    for batch in batches(validation, evaluation_order(validation.lengths, size), size, run.pad_id, run.weights):
+        logit[batch.positions] = margin(exact.logits(batch)).double()[: len(batch.positions)].numpy()
+    return Scored(logit, 1 / (1 + np.exp(-logit)), validation.labels, 0.5)
+
+
+def read_rows(settings: ModelSettings, reviews: pa.Table, rows: int) -> tuple[LabelledReviews, LabelledReviews]:
+    """Training rows, and the validation rows that early stopping uses."""
+    stopping = cut_by_time(labelled_reviews(reviews, "validation", settings.text.headline))[0]
+    train = drop_texts_of(labelled_reviews(reviews, "train", settings.text.headline), stopping.texts)
+    return draw(train, rows, settings.training.seed), stopping
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--root", type=Path, required=True)
+    parser.add_argument("--conf", type=Path, default=Path("conf/local.yml"))
+    parser.add_argument("--rows", type=int, default=1600)
+    parser.add_argument("--threads", type=int)
+    options = parser.parse_args()
+    config = load_config(options.conf)
+    config = config.model_copy(update={"paths": config.paths.model_copy(update={"root": str(options.root)})})
+    reviews = tables.read_arrow(config.root, "reviews", COLUMNS, pc.field("split").isin(["train", "validation"]))
+    train, stopping = read_rows(config.model, reviews, options.rows)
+    settings, _ = resolve(config.model, len(train))
+    with cpu_threads(options.threads) as threads:
+        backbone = load_backbone(settings.backbone)
+        training, validation = (tokenise(part, backbone.tokenizer, backbone.max_length) for part in (train, stopping))
+        both = contestants(training, backbone, settings)
+        for epoch in range(1, settings.training.epochs + 1):
+            for contestant in both:
+                contestant.train_epoch(epoch, settings.training.epochs)
+        figures = [scored(contestant.run, validation) for contestant in both]
+    print_table(both, figures, training, np.asarray(stopping.product_ids), settings, threads)
+
+
+def print_table(
+    both: list[Contestant], figures: list[Scored], training: TokenisedReviews, products: NDArray[np.str_], settings: ModelSettings, threads: int
+) -> None:
+    """The table of docs/benchmarks.md."""
+    epochs, bins, seed = settings.training.epochs, settings.calibration.bins, settings.training.seed
+    print(f"\n{len(training):,} rows of {training.lengths.mean():.0f} tokens, {epochs} epochs, {settings.backbone.name}, {threads} threads\n")
+    print("| recipe | rows/s | ratio | padded tokens a row | average precision on validation |")
+    print("|---|---:|---:|---:|---:|")
+    for contestant, result in zip(both, figures, strict=True):
+        found = intervals(result, bins, products, settings.thresholds.confidence, seed)["average_precision"]
+        rows = epochs * len(training)
+        speed, ratio = rows / contestant.seconds, both[0].seconds / contestant.seconds
+        print(
+            f"| {contestant.name} | {speed:.1f} | {ratio:.2f} | {contestant.tokens / rows:.0f} | {found['value']:.3f} [{found['low']:.3f}, {found['high']:.3f}] |"
+        )
+    gain = difference_intervals(figures[1], figures[0], bins, products, settings.thresholds.confidence, seed)["average_precision"]
+    print(f"\nPaired difference in average precision: {gain['value']:+.3f} [{gain['low']:+.3f}, {gain['high']:+.3f}] ({len(products):,} rows)")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,47 @@
+"""The scripts behind docs/benchmarks.md still run and print their tables; what the figures are is no test's business."""
+
+from __future__ import annotations
+
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+import yaml
+
+from jobs.config import Config
+from tests.tiny_models import planted_reviews, tiny_encoder
+from tests.trained_root import tiny_config
+from tests.warehouse_rows import review, write_root
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+
+def printed(name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *options: str) -> str:
+    monkeypatch.setattr("sys.argv", [name, *options])
+    runpy.run_path(str(BENCHMARKS / name), run_name="__main__")
+    return capsys.readouterr().out
+
+
+def test_score_batching_prints_a_row_per_engine(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    out = printed("score_batching.py", monkeypatch, capsys, "--rows", "8", "--rounds", "1")
+    assert re.findall(r"^\| (plain|reviewrisk Scorer)[^|]*(float32|bfloat16) \| +\d+ \| +\d+\.\d\d \|$", out, re.MULTILINE) == [
+        ("plain", "float32"),
+        ("plain", "float32"),
+        ("reviewrisk Scorer", "float32"),
+        ("reviewrisk Scorer", "bfloat16"),
+    ]
+
+
+def test_training_speed_prints_both_recipes_and_their_difference(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_root(config.root.local_path, {"reviews": [review(**row) for row in planted_reviews().to_pylist()]})
+    conf = tmp_path / "conf.yml"
+    conf.write_text(yaml.safe_dump(tiny_config(config, tiny_encoder(tmp_path / "encoder")).model_dump(mode="json")), encoding="utf-8")
+    monkeypatch.setenv("REVIEWRISK_ROOT", str(config.root.local_path))
+    out = printed("training_speed.py", monkeypatch, capsys, "--root", str(config.root.local_path), "--conf", str(conf), "--rows", "100", "--threads", "1")
+    rows = [line.split("|") for line in out.splitlines() if line.startswith(("| plain", "| reviewrisk"))]
+    assert [row[3].strip() for row in rows][0] == "1.00"
+    assert float(rows[0][4]) > float(rows[1][4]), "the plain recipe computes more padded tokens a row"
+    assert re.search(r"Paired difference in average precision: [+-]\d\.\d{3} \[[+-]\d\.\d{3}, [+-]\d\.\d{3}\] \(\d+ rows\)", out)
