@@ -26,7 +26,7 @@ step() {
 }
 
 compare() {
-    reviewrisk compare --conf local --shifted-root "$folder/shifted" --rows 3000 --test-rows 2000 \
+    reviewrisk compare --conf local --shifted-root "$folder/shifted" --rows 2400 --test-rows 1500 \
         --pairs tests/data/minimal_pairs.jsonl --output "$pages/comparison.md"
 }
 
