@@ -89,7 +89,7 @@ def integrated_gradients(
     `max_delta` are computed again, with more nodes, which lie where the last ones saw the logit change; a row that is still not there with
     the last number is marked.
     """
-    path = _Path(classifier, pad_id, device, settings.tokens_per_batch)
+    path = AttributionPath(classifier, pad_id, device, settings.tokens_per_batch)
     logits = path.logits(rows)
     baselines = path.baseline_logits(rows)
     results: dict[int, TokenAttributions] = {}
@@ -108,7 +108,7 @@ def integrated_gradients(
     return [results[index] for index in range(len(rows))]
 
 
-class _Path:
+class AttributionPath:
     """The straight line from each row's baseline to its word embeddings, and the classifier along it."""
 
     def __init__(self, classifier: nn.Module, pad_id: int, device: torch.device, tokens_per_batch: int) -> None:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import re
 import runpy
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
 from jobs.config import Config
 from tests.tiny_models import planted_reviews, tiny_encoder
 from tests.trained_root import tiny_config
-from tests.warehouse_rows import review, write_root
+from tests.warehouse_rows import CHAMPION, model, review, write_root
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -45,3 +48,21 @@ def test_training_speed_prints_both_recipes_and_their_difference(
     assert [row[3].strip() for row in rows][0] == "1.00"
     assert float(rows[0][4]) > float(rows[1][4]), "the plain recipe computes more padded tokens a row"
     assert re.search(r"Paired difference in average precision: [+-]\d\.\d{3} \[[+-]\d\.\d{3}, [+-]\d\.\d{3}\] \(\d+ rows\)", out)
+
+
+def test_constructions_counts_each_kind_at_the_thresholds_of_validation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = write_root(tmp_path, {"models": [model(CHAMPION)]})
+    rows = [("choosing", "v1", 1, 2.0, 2.0), ("choosing", "v2", 0, -2.0, -2.0)]
+    rows += [("test", "t1", 1, 3.0, -3.0), ("test", "t2", 0, -3.0, 3.0), ("test", "t3", 1, 3.0, 3.0)]
+    names = ("part", "review_id", "label", "model_logit", "tfidf_logit")
+    bundle = root / "models" / CHAMPION
+    bundle.mkdir(parents=True)
+    pq.write_table(pa.Table.from_pylist([dict(zip(names, row, strict=True)) for row in rows]), bundle / "predictions.parquet")
+    causes = root / "work" / "sample" / "furniture_reviews.causes.jsonl"
+    causes.parent.mkdir(parents=True)
+    lines = [{"review_id": "t1", "construction": "negation"}, {"review_id": "t2", "construction": "negation"}, {"review_id": "t3", "construction": "plain"}]
+    causes.write_text("\n".join(json.dumps(line) for line in [*lines, {"summary": {}}]), encoding="utf-8")
+    out = printed("constructions.py", monkeypatch, capsys, str(root))
+    assert out.splitlines()[2:] == ["| negation | 2 | 1 | 1.000 | 0.000 |", "| plain | 1 | 1 | 1.000 | 1.000 |", "| all | 3 | 2 | 1.000 | 0.500 |"]
