@@ -39,7 +39,7 @@ def choose(logits: Sequence[FloatArray], label: LabelArray, groups: Groups, refe
     """The best of several models by average precision, corrected for having been chosen on the very rows that measure it.
 
     `logits` has each model's log-odds of the same rows. The bootstrap bias correction of Tsamardinos, Greasidou and Borboudakis 2018
-    (Machine Learning 107, section 4, BBC-CV), which resamples the rows' predictions and trains nothing: each resample draws whole
+    (Machine Learning 107, BBC-CV), which resamples the rows' predictions and trains nothing: each resample draws whole
     groups with replacement, chooses the best model on what it drew, and takes that model's figure on the groups that it left out (about
     37%); the mean of these is the corrected figure, their percentiles its interval. Average precision is by chance greater on fewer rows, so
     each model's figures on what was left out are first moved until their mean is its figure on all rows: of one model alone nothing is
