@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from jobs.cli_ablate import ablate
 from jobs.cli_common import CommandGroup, conf_option, head, load, session_of
 from jobs.cli_models import models
 
@@ -315,6 +316,7 @@ def tables_ddl(folder: Path) -> None:
 
 
 main.add_command(models)
+main.add_command(ablate)
 
 
 if __name__ == "__main__":

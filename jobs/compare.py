@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import platform
-from importlib.metadata import version
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,6 +9,7 @@ import pyarrow.compute as pc
 
 from jobs import tables
 from jobs.config import Config
+from jobs.machine import machine_lines
 from jobs.storage import Root, parse_root
 from model.errors import ReviewriskError
 from model.progress import Report, progress
@@ -47,7 +45,7 @@ def run_compare(
     outcomes = run_cells(planned_cells(rows, inputs), inputs, config.model, config.scratch / "compare", minutes, report)
     with progress("resampling for paired gains", report):
         made = Comparison(outcomes, inputs, config.model, min(rows, len(inputs.data.train)))
-        lines = page(made, _command(shifted, rows, test_rows, pairs), _hardware(config, PACKAGES))
+        lines = page(made, _command(shifted, rows, test_rows, pairs), machine_lines(config.model.training, PACKAGES))
     if output is not None:
         output.parent.mkdir(parents=True, exist_ok=True)
         output.write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -72,19 +70,3 @@ def _command(shifted: str | None, rows: int, test_rows: int | None, pairs: Path 
     options = [f"--shifted-root {Path(shifted).name}" if shifted else "", f"--rows {rows}"]
     options += [f"--test-rows {test_rows}" if test_rows else "", f"--pairs {pairs.name}" if pairs else ""]
     return " ".join(["reviewrisk compare", *filter(None, options)])
-
-
-def _hardware(config: Config, packages: tuple[str, ...]) -> list[str]:
-    """The machine and the versions, in words."""
-    cores = len(os.sched_getaffinity(0))
-    threads = config.model.training.threads or cores
-    versions = ", ".join(f"{name} {version(name)}" for name in packages)
-    return [f"{_processor()}, {cores} cores, {threads} threads; device {config.model.training.device}.", f"Python {platform.python_version()}, {versions}."]
-
-
-def _processor() -> str:
-    """The CPU's name as Linux gives it, else what Python knows."""
-    listing = Path("/proc/cpuinfo")
-    lines = listing.read_text(encoding="utf-8").splitlines() if listing.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()

@@ -22,6 +22,7 @@ from model.backbone import load_backbone
 from model.data import LabelledReviews, PreparedData, data_version, labelled_reviews, prepare
 from model.errors import ReviewriskError
 from model.files import canonical_json, file_sha256, read_json, temporary_folder_beside, write_json
+from model.folds import check_both_classes, drawn_by_product, nested_draw
 from model.hardware import resolve_device, resolve_precision
 from model.methods import METHODS, Method
 from model.overlap import Overlap
@@ -82,16 +83,16 @@ def prepare_inputs(reviews: pa.Table, shifted: pa.Table | None, pairs: Path | No
     does, and where a class is missing from what was drawn.
     """
     data = prepare(reviews, settings.model_copy(update={"training": settings.training.model_copy(update={"max_rows": None})}))
-    chosen = _drawn_by_product(data.test, test_rows, settings.training.seed)
+    chosen = drawn_by_product(data.test, test_rows, settings.training.seed)
     overlap = Overlap(data.test_overlap.exact[chosen], data.test_overlap.near[chosen])
     data = replace(data, test=data.test.take(chosen), test_overlap=overlap, test_product_is_new=data.test_product_is_new[chosen])
-    _check_classes(data.test, "the drawn test rows")
+    check_both_classes(data.test, "the drawn test rows")
     other = None
     if shifted is not None:
         every = shifted.set_column(shifted.schema.get_field_index("split"), "split", pa.array([_SHIFTED] * shifted.num_rows))
         other = labelled_reviews(every, _SHIFTED, settings.text.headline)
-        other = other.take(_drawn_by_product(other, test_rows, settings.training.seed))
-        _check_classes(other, "the shifted population")
+        other = other.take(drawn_by_product(other, test_rows, settings.training.seed))
+        check_both_classes(other, "the shifted population")
     return Inputs(data, other, pairs)
 
 
@@ -110,10 +111,7 @@ def planned_cells(rows: int, inputs: Inputs) -> list[Cell]:
 
 def rows_for(cell: Cell, data: PreparedData, seed: int) -> PreparedData:
     """The data with the cell's training rows alone, drawn with the seed: a smaller draw is a part of every larger one."""
-    order = np.random.default_rng(seed).permutation(len(data.train))
-    train = data.train.take(np.sort(order[: cell.rows]))
-    _check_classes(train, f"a draw of {cell.rows:,} training rows")
-    return replace(data, train=train)
+    return replace(data, train=nested_draw(data.train, cell.rows, seed))
 
 
 def fingerprint(cell: Cell, inputs_checksum: str, settings: ModelSettings, revision: str) -> str:
@@ -232,23 +230,6 @@ def _child(work: Path, report: Report) -> int:
         for line in process.stdout:
             report(f"  {line.rstrip()}")
         return process.wait()
-
-
-def _drawn_by_product(reviews: LabelledReviews, most: int | None, seed: int) -> np.ndarray[Any, np.dtype[np.intp]]:
-    """Positions of at most so many rows, of whole products: taken in random order as long as they fit."""
-    if most is None or len(reviews) <= most:
-        return np.arange(len(reviews), dtype=np.intp)
-    _, product, sizes = np.unique(np.asarray(reviews.product_ids), return_inverse=True, return_counts=True)
-    kept, left = np.zeros(len(sizes), dtype=np.bool_), most
-    for number in np.random.default_rng(seed).permutation(len(sizes)):
-        if sizes[number] <= left:
-            kept[number], left = True, left - int(sizes[number])
-    return np.flatnonzero(kept[product])
-
-
-def _check_classes(reviews: LabelledReviews, what: str) -> None:
-    if not 0 < int(reviews.labels.sum()) < len(reviews):
-        raise ReviewriskError(f"{what} ({len(reviews):,}) do not hold both satisfied and dissatisfied reviews: allow more rows.")
 
 
 def _part(name: str, reviews: LabelledReviews, data: PreparedData | None) -> pa.Table:

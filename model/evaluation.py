@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -77,7 +78,7 @@ def figures(scored: Scored, bins: int, weights: FloatArray) -> dict[str, FloatAr
     ece: `bins` bins of equal width; ece_equal_mass, ece_debiased, ece_noise_floor and the Brier parts: as many bins of equal mass,
     which all resamples share: they are cut once, on the rows as given. macro_f1: mean of the two classes' F1. log_loss in nats.
     """
-    auc, average_precision = _ranking(scored.logit, scored.label, weights)
+    auc, average_precision = ranking(scored.logit, scored.label, weights)
     decided = _decisions(scored, weights)
     width = count_bins(scored.probability, scored.label, bin_numbers(scored.probability, bins, "width"), weights)
     mass = count_bins(scored.probability, scored.label, bin_numbers(scored.probability, bins, "mass"), weights)
@@ -136,13 +137,18 @@ def cluster_weights(groups: Groups, draws: int, generator: np.random.Generator) 
     return np.asarray(counts[:, member], dtype=np.float64)
 
 
-def _resampled(models: list[Scored], bins: int, groups: Groups, seed: int, draws: int) -> list[dict[str, FloatArray]]:
-    """Per model each figure's values over the same resamples."""
+def resamples(groups: Groups, draws: int, seed: int) -> Iterator[FloatArray]:
+    """The weights of `cluster_weights` for so many draws, in portions that fit into memory; none where there is a single group."""
     generator = np.random.default_rng(seed)
-    parts: list[list[dict[str, FloatArray]]] = [[] for _ in models]
     at_once = max(1, _NUMBERS_AT_ONCE // max(1, len(groups)))
     for start in range(0, draws if len(np.unique(groups)) > 1 else 0, at_once):  # of one group every resample is the same
-        weights = cluster_weights(groups, min(at_once, draws - start), generator)
+        yield cluster_weights(groups, min(at_once, draws - start), generator)
+
+
+def _resampled(models: list[Scored], bins: int, groups: Groups, seed: int, draws: int) -> list[dict[str, FloatArray]]:
+    """Per model each figure's values over the same resamples."""
+    parts: list[list[dict[str, FloatArray]]] = [[] for _ in models]
+    for weights in resamples(groups, draws, seed):
         for model, part in zip(models, parts, strict=True):
             part.append(figures(model, bins, weights))
     return [{name: np.concatenate([found[name] for found in part] or [np.empty(0)]) for name in FIGURES} for part in parts]
@@ -159,7 +165,7 @@ def _interval(value: float | None, samples: FloatArray, confidence: float, is_bi
     return Estimate(value, max(least, low - bias), high - bias)
 
 
-def _ranking(logit: FloatArray, label: LabelArray, weights: FloatArray) -> tuple[FloatArray, FloatArray]:
+def ranking(logit: FloatArray, label: LabelArray, weights: FloatArray) -> tuple[FloatArray, FloatArray]:
     """(AUC, average precision) per resample; rows of one logit are one step of both curves."""
     order = np.argsort(-logit, kind="stable")
     starts = np.flatnonzero(np.r_[True, np.diff(logit[order]) != 0])

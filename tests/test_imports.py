@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-STAGES = {"sample", "ingest", "train", "score", "explain", "report", "single"}
+STAGES = {"sample", "ingest", "train", "compare", "ablate", "score", "explain", "report", "single"}
 HEAVY = {"torch", "transformers", "peft", "safetensors", "tokenizers"}
 
 
