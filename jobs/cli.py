@@ -302,7 +302,7 @@ def tables_check(conf: Path | None) -> None:
     """Run sql/checks on the published tables; fails where a row comes back."""
     from jobs.checks import run_published_checks
 
-    run_published_checks(load(conf), click.echo)
+    run_published_checks(load(conf).root, click.echo)
 
 
 @tables_group.command("ddl")

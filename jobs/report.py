@@ -17,6 +17,7 @@ from typing import Any
 
 import duckdb
 
+from jobs.checks import check_before_report
 from jobs.config import ReportSettings
 from jobs.delta import published_tables
 from jobs.query import align, open_warehouse, warehouse_file
@@ -60,7 +61,8 @@ def run_report(root: Root, warehouse: Path | None, settings: ReportSettings, rep
     The DuckDB file appears whole or not at all: it is built beside its place and moved there when every test has passed, so readers
     of the last one are not disturbed. `scratch` (by default <root>/work, or a temporary folder for s3) takes what dbt compiles and
     logs; the tables of an s3 root are first copied there, where DuckDB can read them.
-    Raises ReviewriskError, with dbt's own messages, where a model or a test fails.
+    Raises ReviewriskError where tables contradict each other (sql/checks/published), and, with dbt's own messages, where a model or a
+    test of dbt fails.
     """
     file = warehouse_file(root, warehouse)
     if file is None:
@@ -69,6 +71,7 @@ def run_report(root: Root, warehouse: Path | None, settings: ReportSettings, rep
     with JobRun(root, "report") as run:
         work = (scratch or (root.local_path / "work" if root.is_local else Path(tempfile.gettempdir()) / "reviewrisk")) / "dbt"
         with _local_root(root, work / run.run_id, report) as local:
+            check_before_report(str(local), report)
             _build_warehouse(local, file, work, settings, report)
         with open_warehouse(root, file) as connection:
             summary = _read_summary(connection, settings)
