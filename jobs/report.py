@@ -24,7 +24,7 @@ from jobs.query import align, open_warehouse, warehouse_file
 from jobs.resources import resource_folder
 from jobs.runs import JobRun
 from jobs.storage import Root
-from model.errors import ReviewriskError
+from model.errors import ReviewriskError, install_extra
 from model.progress import Report
 
 TITLE_LENGTH = 48
@@ -64,11 +64,11 @@ def run_report(root: Root, warehouse: Path | None, settings: ReportSettings, rep
     Raises ReviewriskError where tables contradict each other (sql/checks/published), and, with dbt's own messages, where a model or a
     test of dbt fails.
     """
-    file = warehouse_file(root, warehouse)
-    if file is None:
-        raise ReviewriskError(f"The root {root.uri} is not a local folder, and the warehouse is a local file: name it in paths.warehouse.")
-    published_tables(root)
     with JobRun(root, "report") as run:
+        file = warehouse_file(root, warehouse)
+        if file is None:
+            raise ReviewriskError(f"The root {root.uri} is not a local folder, and the warehouse is a local file: name it in paths.warehouse.")
+        published_tables(root)
         work = (scratch or (root.local_path / "work" if root.is_local else Path(tempfile.gettempdir()) / "reviewrisk")) / "dbt"
         with _local_root(root, work / run.run_id, report) as local:
             check_before_report(str(local), report)
@@ -113,7 +113,7 @@ def _build_warehouse(root: Path, file: Path, work: Path, settings: ReportSetting
 def _run_dbt(root: Path, warehouse: Path, work: Path, settings: ReportSettings, report: Report) -> None:
     """Run `dbt build`; raise with the messages of what failed."""
     if not _has_dbt():
-        raise ReviewriskError("This step needs dbt: pip install 'reviewrisk[dbt]'.")
+        raise ReviewriskError(f"This step needs dbt: {install_extra('dbt')}.")
     results = work / "target" / "run_results.json"
     results.parent.mkdir(parents=True, exist_ok=True)
     results.unlink(missing_ok=True)
