@@ -173,7 +173,8 @@ def print_table(
         rows = epochs * len(training)
         speed, ratio = rows / contestant.seconds, both[0].seconds / contestant.seconds
         print(
-            f"| {contestant.name} | {speed:.1f} | {ratio:.2f} | {contestant.tokens / rows:.0f} | {found['value']:.3f} [{found['low']:.3f}, {found['high']:.3f}] |"
+            f"| {contestant.name} | {speed:.1f} | {ratio:.2f} | {contestant.tokens / rows:.0f} "
+            f"| {found['value']:.3f} [{found['low']:.3f}, {found['high']:.3f}] |"
         )
     gain = difference_intervals(figures[1], figures[0], bins, products, settings.thresholds.confidence, seed)["average_precision"]
     print(f"\nPaired difference in average precision: {gain['value']:+.3f} [{gain['low']:+.3f}, {gain['high']:+.3f}] ({len(products):,} rows)")
