@@ -106,11 +106,10 @@ def contents(config: Config, name: str) -> list[dict[str, Any]]:
 @pytest.mark.parametrize(
     ("make", "table", "whole", "empty"),
     [
-        (ingesting, "reviews", [], ["reviews", "rejected_reviews", "sources"]),
-        (ingesting, "sources", ["splits", "reviews", "rejected_reviews"], ["sources"]),
-        (training, "models", ["model_thresholds"], ["models"]),
+        pytest.param(ingesting, "reviews", [], ["reviews", "rejected_reviews", "sources"], marks=pytest.mark.long, id="ingest-before-reviews"),
+        pytest.param(ingesting, "sources", ["splits", "reviews", "rejected_reviews"], ["sources"], marks=pytest.mark.long, id="ingest-before-sources"),
+        pytest.param(training, "models", ["model_thresholds"], ["models"], id="train-before-models"),
     ],
-    ids=["ingest-before-reviews", "ingest-between-reviews-and-sources", "train-between-thresholds-and-model"],
 )
 def test_a_killed_run_shows_nothing_half_and_the_next_one_finishes(
     make: Callable[..., Scene], table: str, whole: list[str], empty: list[str], spark: Any, built: Config, tmp_path: Path

@@ -183,6 +183,12 @@ def test_another_cost_gives_another_threshold_row_and_leaves_scores_alone(root: 
     assert tables.current_version(root.root, "review_scores") == before
 
 
+def test_thresholds_without_a_champion_are_a_failed_run(root: Config) -> None:
+    with pytest.raises(ReviewriskError, match="has no champion yet"):
+        run_thresholds(root, None, lambda _: None)
+    assert [(row["command"], row["status"]) for row in tables.read_arrow(root.root, "job_runs").to_pylist()] == [("thresholds", "failed")]
+
+
 @pytest.mark.usefixtures("unverified")
 def test_fitting_the_same_thresholds_again_changes_nothing(root: Config) -> None:
     add_model(root, "old-1", logits(1.5, 1.5, seed=1), "champion", parts=("fitting", "choosing", "test"))
