@@ -23,13 +23,13 @@ demo: .venv/ready   ## raw reviews to dissatisfaction report; SOURCE=path.tsv.gz
 	@mkdir -p build
 	$(if $(SOURCE),REVIEWRISK_ROOT="$${REVIEWRISK_ROOT:-build/demo-$(notdir $(SOURCE))}" )$(BIN)/reviewrisk demo --conf $(CONF) $(if $(SOURCE),"$(SOURCE)")
 
-test: .venv/ready   ## all tests, with coverage
+test: .venv/ready   ## all tests but the long ones, with coverage
 	$(BIN)/python -m pytest -m "not long" --cov --cov-report=term
 
 test-long: .venv/ready   ## the tests that take minutes
 	$(BIN)/python -m pytest -m long
 
-check: .venv/ready   ## ruff, mypy, sqlfluff, generated files
+check: .venv/ready   ## ruff, mypy, sqlfluff
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

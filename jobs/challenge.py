@@ -13,7 +13,7 @@ from jobs import tables
 from jobs.config import Config
 from jobs.registry import default_threshold
 from jobs.serving import local_bundle
-from model.errors import ReviewriskError
+from model.errors import ReviewriskError, install_extra
 
 if TYPE_CHECKING:
     from model.evaluation import Scored
@@ -50,7 +50,7 @@ def compare_with_champion(config: Config, champion: dict[str, Any], challenger: 
     try:
         from model.evaluation import difference_intervals, intervals
     except ImportError as error:
-        raise ReviewriskError(f"Comparing models needs packages of training ({error.name} is missing): pip install 'reviewrisk[train]'.") from None
+        raise ReviewriskError(f"Comparing models needs packages of training ({error.name} is missing): {install_extra('train')}.") from None
     rows = _common_rows(config, champion, challenger)
     settings = config.model
     options = (settings.thresholds.confidence, settings.training.seed)
@@ -99,7 +99,7 @@ def _common_rows(config: Config, champion: dict[str, Any], challenger: dict[str,
 def _test_rows(config: Config, row: dict[str, Any]) -> pa.Table:
     path = local_bundle(config, row) / "predictions.parquet"
     if not path.is_file():
-        raise ReviewriskError(f"The bundle of {row['model_version']} has no predictions.parquet (it is of an older release): train it again.")
+        raise ReviewriskError(f"The bundle of {row['model_version']} has no predictions.parquet (an earlier version of the code made it): train it again.")
     return pq.read_table(path, filters=pc.field("part") == "test")
 
 

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import tempfile
+from pathlib import Path
 
 import duckdb
 import pyarrow.dataset as ds
 
 from jobs import delta
-from jobs.config import Config
 from jobs.delta import Staged
-from jobs.query import CheckFailure, open_warehouse, run_checks
+from jobs.query import CheckFailure, open_tables, run_checks
 from jobs.resources import resource_folder
 from jobs.schemas import Table
 from jobs.storage import Root
 from model.errors import ReviewriskError
-from model.progress import Report
+from model.progress import Report, progress
 
 
 def check_staged(root: Root, table: Table, staged: Staged) -> None:
@@ -45,14 +45,33 @@ def check_staged(root: Root, table: Table, staged: Staged) -> None:
         raise ReviewriskError(f"{table.name}: the rows to be published break these checks, so nothing was published:\n{_shown(failures)}")
 
 
-def run_published_checks(config: Config, report: Report) -> None:
+def run_published_checks(root: Root, report: Report) -> None:
     """Run every check on the published tables; raise where one gives a row back."""
     files = sorted((resource_folder("sql") / "checks").rglob("*.sql"))
-    with open_warehouse(config.root, config.warehouse) as connection:
-        failures = run_checks(connection, files)
+    failures = _failures(root, files)
     if failures:
-        raise ReviewriskError(f"{len(failures)} of {len(files)} checks found rows in the tables of {config.root.uri}:\n{_shown(failures)}")
+        raise ReviewriskError(f"{len(failures)} of {len(files)} checks found rows in the tables of {root.uri}:\n{_shown(failures)}")
     report(f"  {len(files)} checks, no row found")
+
+
+def check_before_report(root: Root | str, report: Report) -> None:
+    """Raise where the tables contradict each other: sql/checks/published, which no check of one table's staged rows can see.
+
+    Each reads keys, dates and counts alone, and no text, so that it is quick on large tables.
+    """
+    files = sorted((resource_folder("sql") / "checks" / "published").glob("*.sql"))
+    with progress("checking the tables against each other", report):
+        failures = _failures(root, files)
+    if failures:
+        raise ReviewriskError(
+            f"Tables contradict each other, so nothing was built and the warehouse was left as it was:\n{_shown(failures)}\n"
+            "The rows are what the query of each file under sql/checks/published gives (`reviewrisk sql`)."
+        )
+
+
+def _failures(root: Root | str, files: list[Path]) -> list[CheckFailure]:
+    with open_tables(root) as connection:
+        return run_checks(connection, files)
 
 
 def _shown(failures: list[CheckFailure]) -> str:

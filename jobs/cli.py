@@ -167,21 +167,24 @@ def nightly(conf: Path | None, sources: tuple[str, ...]) -> None:
 @conf_option
 @click.argument("sources", nargs=-1)
 def demo(conf: Path | None, sources: tuple[str, ...]) -> None:
-    """The whole job from nothing: ingest SOURCES (default: a synthetic sample), train, promote, score, explain, report."""
-    from jobs.explain import run_explain
+    """The whole job from nothing: ingest SOURCES (default: a synthetic sample), train, promote, score, explain the test split, report."""
+    from jobs.explain import run_explain, with_test_months
     from jobs.ingest import run_ingest
     from jobs.promotion import run_promote
     from jobs.report import run_report
     from jobs.sample import run_sample
     from jobs.score import run_score
     from jobs.train import run_train
+    from model.progress import progress
 
     config = load(conf or Path("demo"))
     click.echo(f"root: {config.root.uri}")
     if not sources:
         head("0/6 sample")
         target = config.scratch / "sample" / "furniture_reviews.tsv.gz"
-        click.echo(str(run_sample(target, config.sample.rows, config.sample.seed)))
+        with progress("writing the sample", click.echo):
+            summary = run_sample(target, config.sample.rows, config.sample.seed)
+        click.echo(str(summary))
         sources = (str(target),)
     session = session_of(config)
     head("1/6 ingest")
@@ -193,7 +196,7 @@ def demo(conf: Path | None, sources: tuple[str, ...]) -> None:
     head("4/6 score")
     run_score(session, config, click.echo)
     head("5/6 explain")
-    run_explain(session, config, click.echo)
+    run_explain(session, with_test_months(config), click.echo)
     head("6/6 report")
     run_report(config.root, config.warehouse, config.report, click.echo, config.scratch)
 
@@ -210,6 +213,8 @@ def try_text(conf: Path | None, text: str | None, headline: str | None, jsonl: P
 
     if (text is None) == (jsonl is None):
         raise click.UsageError("Give either TEXT or --jsonl FILE.")
+    if jsonl and headline is not None:
+        raise click.UsageError("--headline belongs to one TEXT; with --jsonl each line has its own headline.")
     config = load(conf)
     texts = read_jsonl(jsonl) if jsonl else iter([(headline, text)])
     for result in run_single(config, texts, with_words=not no_explain):
@@ -303,7 +308,7 @@ def tables_check(conf: Path | None) -> None:
     """Run sql/checks on the published tables; fails where a row comes back."""
     from jobs.checks import run_published_checks
 
-    run_published_checks(load(conf), click.echo)
+    run_published_checks(load(conf).root, click.echo)
 
 
 @tables_group.command("ddl")

@@ -11,7 +11,7 @@ from jobs import tables
 from jobs.config import Config
 from jobs.machine import machine_lines
 from jobs.storage import Root, parse_root
-from model.errors import ReviewriskError
+from model.errors import ReviewriskError, install_extra
 from model.progress import Report, progress
 
 
@@ -36,7 +36,7 @@ def run_compare(
         from model.comparison_page import Comparison, page
         from model.data import COLUMNS
     except ImportError as error:
-        raise ReviewriskError(f"Comparing needs the packages of training ({error.name} is missing): pip install 'reviewrisk[train]'.") from None
+        raise ReviewriskError(f"Comparing needs the packages of training ({error.name} is missing): {install_extra('train')}.") from None
     with progress("reading the reviews", report):
         reviews = _labelled(config.root, COLUMNS, ["train", "validation", "test"])
         other = _labelled(parse_root(shifted, config.storage), COLUMNS, None) if shifted else None

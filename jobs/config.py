@@ -101,7 +101,7 @@ class ReportSettings(Settings):
 
 
 class PublishedFigures(Settings):
-    """Somebody's published result, to stand beside what a run gives. It changes nothing in a run."""
+    """Somebody's published result, to stand beside what a run gives. `train` and `models show` print both; it changes nothing in a run."""
 
     source: str
     status: str
@@ -151,9 +151,12 @@ class Config(Settings):
     def with_split_ends(self, train_end: datetime.datetime | None, validation_end: datetime.datetime | None, test_end: datetime.datetime | None) -> Config:
         """This config with given split boundaries; itself where none of the three is given."""
         ends = {"train_end": train_end, "validation_end": validation_end, "test_end": test_end}
-        if not any(ends.values()):
-            return self
         days = {name: end.date() for name, end in ends.items() if end}
+        if not days:
+            return self
+        if len(days) < len(ends):
+            given, missing = (", ".join(f"--{name.replace('_', '-')}" for name in ends if (name in days) == is_given) for is_given in (True, False))
+            raise ReviewriskError(f"{given} alone does not fix the splits: give {missing} too, or none of the three (then the config's splits are taken).")
         return _validated({**self.model_dump(), "splits": {**self.splits.model_dump(), "mode": "given", **days}}, "given on the command line")
 
     @property
@@ -199,17 +202,23 @@ def _problem(detail: Any) -> str:
     location = tuple(str(part) for part in detail["loc"])
     key = ".".join(location)
     if detail["type"] == "extra_forbidden":
-        known = _known_keys(location[:-1])
-        nearest = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.0)
-        return f"{key}: unknown key; the nearest known one is {'.'.join((*location[:-1], *nearest))!r}"
+        return f"{key}: unknown key; the nearest known one is {_nearest_key(key)!r}"
     return f"{key}: {detail['msg']}" + ("" if detail["type"] == "missing" else f" (it is {detail['input']!r})")
 
 
-def _known_keys(location: tuple[str, ...]) -> list[str]:
-    """The keys that a section of the config may have."""
-    section: type[BaseModel] = Config
-    for part in location:
-        annotation = section.model_fields[part].annotation
-        candidates = [kind for kind in (annotation, *getattr(annotation, "__args__", ())) if isinstance(kind, type) and issubclass(kind, BaseModel)]
-        section = candidates[0]
-    return list(section.model_fields)
+def _nearest_key(key: str) -> str:
+    """The known key, anywhere in the config, that an unknown one most likely means: one that ends alike first, then the one most like it."""
+    known = _known_keys(Config)
+    same_end = [one for one in known if one.rpartition(".")[2] == key.rpartition(".")[2]]
+    return max(same_end or known, key=lambda one: difflib.SequenceMatcher(None, one, key).ratio())
+
+
+def _known_keys(section: type[BaseModel], before: str = "") -> list[str]:
+    """Every key that the section may have and those of the sections in it, as full paths."""
+    found = []
+    for name, field in section.model_fields.items():
+        found.append(before + name)
+        for kind in (field.annotation, *getattr(field.annotation, "__args__", ())):
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                found += _known_keys(kind, f"{before}{name}.")
+    return found

@@ -76,7 +76,7 @@ def create(root: Root, table: Table) -> None:
 
 
 def add_missing_columns(root: Root, table: Table) -> None:
-    """Give a table that an older release made the columns that have come since; their old values are null.
+    """Give a table that an earlier version of the code made the columns that have come since; their old values are null.
 
     Does nothing where the table is not there or lacks nothing. Raises ReviewriskError where a lacking column may not be null.
     """
@@ -86,7 +86,8 @@ def add_missing_columns(root: Root, table: Table) -> None:
     required = [field.name for field in missing if not field.nullable]
     if required:
         raise ReviewriskError(
-            f"{root.uri}: {table.name} was made by an older release and has no {', '.join(required)}: build a new root from the sources (reviewrisk ingest)."
+            f"{root.uri}: {table.name} was made by an earlier version of the code and has no {', '.join(required)}: build a new root from the sources "
+            "(reviewrisk ingest)."
         )
     if handle and missing:
         with suppress(CommitFailedError):  # another run adds them at this moment
@@ -113,7 +114,7 @@ def published_tables(root: Root) -> dict[str, DeltaTable]:
     """The root's tables at their newest version, by name; an error where it has none."""
     found: dict[str, DeltaTable] = {}
     for name in TABLES:
-        with suppress(ReviewriskError):  # a root of an older release may lack a table
+        with suppress(ReviewriskError):  # a root of an earlier version may lack a table
             found[name] = open_table(root, name)
     if not found:
         raise ReviewriskError(f"{root.uri} holds no tables yet: run `reviewrisk ingest` first, or check the root.")

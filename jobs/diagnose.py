@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from jobs.config import Config
 from jobs.registry import registered
 from jobs.serving import local_bundle
-from model.errors import ReviewriskError
+from model.errors import ReviewriskError, install_extra
 from model.progress import Report, progress
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def run_diagnose(config: Config, version: str, report: Report) -> list[Finding]:
         from model.diagnosis import diagnose_bundle
         from model.spectrum import weight_table
     except ImportError as error:
-        raise ReviewriskError(f"Diagnosing needs the packages of training ({error.name} is missing): pip install 'reviewrisk[train]'.") from None
+        raise ReviewriskError(f"Diagnosing needs the packages of training ({error.name} is missing): {install_extra('train')}.") from None
     bundle = local_bundle(config, registered(config.root, version))
     with progress("taking the weights apart", report):
         diagnosis = diagnose_bundle(bundle)

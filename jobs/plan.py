@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 
 from jobs import tables
 from jobs.config import Config
-from model.errors import ReviewriskError
+from model.errors import ReviewriskError, install_extra
 from model.progress import Report, progress
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ def run_plan(config: Config, report: Report) -> Plan:
         from model.data import COLUMNS
         from model.planning import plan
     except ImportError as error:
-        raise ReviewriskError(f"Planning needs the packages of training ({error.name} is missing): pip install 'reviewrisk[train]'.") from None
+        raise ReviewriskError(f"Planning needs the packages of training ({error.name} is missing): {install_extra('train')}.") from None
     root = config.root
     with progress("reading the reviews", report):
         reviews = tables.read_arrow(root, "reviews", COLUMNS, pc.field("split").isin(["train", "validation", "test"]))

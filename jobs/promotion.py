@@ -10,7 +10,7 @@ import pyarrow as pa
 from jobs import tables
 from jobs.challenge import PeriodComparison, compare_with_champion, shown_comparison
 from jobs.config import Config
-from jobs.query import open_warehouse
+from jobs.query import open_tables
 from jobs.registry import all_models, registered
 from jobs.runs import JobRun
 from jobs.schemas import MODELS
@@ -111,6 +111,6 @@ def _check_figures(row: dict[str, Any], settings: PromotionSettings) -> None:
 
 def _rows_to_score(root: Root, version: str, since: datetime.date | None) -> int:
     """Reviews that the model has no current score for."""
-    with open_warehouse(root) as connection:
+    with open_tables(root) as connection:
         found = connection.execute(_TO_SCORE, {"version": version, "since": since or datetime.date.min}).fetchone()
     return int(found[0]) if found else 0

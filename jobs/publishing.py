@@ -18,7 +18,7 @@ from jobs.registration import figures_on_test, register
 from jobs.registry import default_threshold, registered
 from jobs.runs import JobRun
 from jobs.serving import local_bundle, serving_folder
-from model.errors import ReviewriskError
+from model.errors import ReviewriskError, install_extra
 from model.files import folder_sha256, temporary_folder_beside
 from model.progress import Report, progress
 
@@ -97,10 +97,10 @@ def _fold(config: Config, version: str, output: Path | None, report: Report) -> 
         from model.bundle import build_serving_folder
         from model.export import check_empty
         from model.merging import compare_folded
-    row = registered(config.root, version)
-    if output is not None:
-        check_empty(output)
     with JobRun(config.root, "merge") as run:
+        row = registered(config.root, version)
+        if output is not None:
+            check_empty(output)
         with progress("merging", report):
             serving = serving_folder(config, row)
         reviews = _later_reviews(config)
@@ -143,9 +143,9 @@ def _combine(config: Config, versions: Sequence[str], recipe_parts: tuple[Any, .
         from model.data import COLUMNS
         from model.merging import load_parent, make_recipe
     root = config.root
-    rows = [registered(root, version) for version in versions]
-    recipe = make_recipe(*recipe_parts)
     with JobRun(root, "merge") as run:
+        rows = [registered(root, version) for version in versions]
+        recipe = make_recipe(*recipe_parts)
         parents = [load_parent(local_bundle(config, row)) for row in rows]
         with progress("reading the reviews", report):
             reviews = tables.read_arrow(root, "reviews", COLUMNS, pc.field("split").isin(["train", "validation", "test"]))
@@ -173,7 +173,7 @@ def _packages(what: str) -> Iterator[None]:
     try:
         yield
     except ImportError as error:
-        raise ReviewriskError(f"{what} needs the packages of training ({error.name} is missing): pip install 'reviewrisk[train]'.") from None
+        raise ReviewriskError(f"{what} needs the packages of training ({error.name} is missing): {install_extra('train')}.") from None
 
 
 def _sizes(folder: Path) -> list[str]:

@@ -51,14 +51,29 @@ def open_warehouse(root: Root | str, warehouse: Path | None = None) -> duckdb.Du
     Marts are missing where `reviewrisk report` has not run yet. Tables are read by delta-rs, so a local and an s3 root work alike.
     """
     place = parse_root(root, StorageSettings()) if isinstance(root, str) else root
-    tables = delta.published_tables(place)
+    connection = _connection_over_tables(place)
+    file = warehouse_file(place, warehouse)
+    if file is not None and file.exists():
+        _attach_marts(connection, file)
+    return _locked(connection)
+
+
+def open_tables(root: Root | str) -> duckdb.DuckDBPyConnection:
+    """As `open_warehouse`, over the Delta tables alone: it works while another program holds the warehouse's file."""
+    return _locked(_connection_over_tables(parse_root(root, StorageSettings()) if isinstance(root, str) else root))
+
+
+def _connection_over_tables(root: Root) -> duckdb.DuckDBPyConnection:
+    tables = delta.published_tables(root)
     connection = duckdb.connect(config={"python_enable_replacements": False})
     connection.execute("set TimeZone = 'UTC'")
     for name, table in tables.items():
         connection.register(name, table.to_pyarrow_dataset())
-    file = warehouse_file(place, warehouse)
-    if file is not None and file.exists():
-        _attach_marts(connection, file)
+    return connection
+
+
+def _locked(connection: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
+    """The connection without access to files or to its own settings."""
     connection.execute("set enable_external_access = false")
     connection.execute("set lock_configuration = true")
     return connection

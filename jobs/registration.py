@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from jobs import tables
+from jobs.delta import Staged
 from jobs.runs import JobRun
 from jobs.schemas import MODEL_THRESHOLDS, MODELS
 from jobs.storage import Root
@@ -16,12 +18,12 @@ if TYPE_CHECKING:
 
 
 def register(root: Root, fitted: FittedModel, run: JobRun) -> None:
-    """Put the bundle under the root, commit its thresholds, then the model as a candidate: whoever finds a model also finds the other two."""
+    """Put the bundle under the root, commit its thresholds, then the model as a candidate: whoever finds a model also finds the other two.
+
+    A model that is registered already stays as it is, with the thresholds that were fitted for it since.
+    """
     root.upload_folder(fitted.bundle, "models", fitted.model_version)
-    scope = {"model_version": [fitted.model_version]}
-    rows = [{**threshold, "model_version": fitted.model_version, "run_id": run.run_id} for threshold in fitted.thresholds]
-    staged_rows = pa.Table.from_pylist(rows, schema=MODEL_THRESHOLDS.schema)
-    tables.publish(root, "model_thresholds", run.run_id, lambda _: tables.stage_arrow(staged_rows, root, "model_thresholds", run.run_id, scope))
+    _publish_thresholds(root, fitted, run)
     row = _model_row(fitted, run)
 
     def with_model(before: pa.Table) -> pa.Table:
@@ -32,6 +34,20 @@ def register(root: Root, fitted: FittedModel, run: JobRun) -> None:
         return pa.Table.from_pylist(rows if same else [*rows, row], schema=MODELS.schema)
 
     tables.replace_rows(root, "models", run.run_id, with_model)
+
+
+def _publish_thresholds(root: Root, fitted: FittedModel, run: JobRun) -> None:
+    """Commit the rows of thresholds.json, unless the table has some of this version: those are of the same file, or newer (`models thresholds`)."""
+    is_own = pc.field("model_version") == fitted.model_version
+    rows = [{**threshold, "model_version": fitted.model_version, "run_id": run.run_id} for threshold in fitted.thresholds]
+
+    def stage(version: int) -> Staged | None:
+        if tables.read_arrow(root, "model_thresholds", ["model_version"], is_own, version).num_rows:
+            return None
+        own = pa.Table.from_pylist(rows, schema=MODEL_THRESHOLDS.schema)
+        return tables.stage_arrow(own, root, "model_thresholds", run.run_id, {"model_version": [fitted.model_version]})
+
+    tables.publish(root, "model_thresholds", run.run_id, stage)
 
 
 def figures_on_test(fitted: FittedModel) -> dict[str, Any]:

@@ -11,11 +11,12 @@ import pyarrow.compute as pc
 
 from jobs import tables
 from jobs.config import Config
+from jobs.reference import beside_published
 from jobs.runs import JobRun
 from jobs.schemas import MODELS
 from jobs.serving import local_bundle
 from jobs.storage import Root
-from model.errors import ReviewriskError
+from model.errors import ReviewriskError, install_extra
 from model.progress import Report
 
 
@@ -97,7 +98,7 @@ def run_retire(root: Root, version: str, report: Report) -> None:
 def run_show(config: Config, version: str, report: Report) -> None:
     """Report all that is known of a model: counts, figures on test, thresholds, its bundle and whether that is whole, promotions, settings."""
     row = registered(config.root, version)
-    for line in [*_described(row), *_shown_thresholds(config.root, version), *_promotions(config.root, version)]:
+    for line in [*_described(row), *beside_published(config.reference, row), *_shown_thresholds(config.root, version), *_promotions(config.root, version)]:
         report(line)
     for line in _shown_bundle(config, row):
         report(line)
@@ -157,14 +158,14 @@ def _shown_bundle(config: Config, row: dict[str, Any]) -> list[str]:
     except ReviewriskError as error:
         return [f"  bundle       {place}", f"  NOT WHOLE    {error}"]
     lines = [f"  bundle       {place}: whole, {files} files as its manifest says"]
-    return lines + [f"  setting      {section}.{name}: {value}" for section, values in settings.items() for name, value in values.items()]
+    return lines + [f"  setting      model.{section}.{name}: {value}" for section, values in settings.items() for name, value in values.items()]
 
 
 def _verified_files(bundle: Path) -> int:
     try:
         from model.bundle import verify_bundle
     except ImportError as error:
-        raise ReviewriskError(f"It was not looked into, as that needs packages ({error.name} is missing): pip install 'reviewrisk[train]'.") from None
+        raise ReviewriskError(f"It was not looked into, as that needs packages ({error.name} is missing): {install_extra('train')}.") from None
     return len(verify_bundle(bundle)["files"])
 
 

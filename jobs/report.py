@@ -17,13 +17,14 @@ from typing import Any
 
 import duckdb
 
+from jobs.checks import check_before_report
 from jobs.config import ReportSettings
 from jobs.delta import published_tables
 from jobs.query import align, open_warehouse, warehouse_file
 from jobs.resources import resource_folder
 from jobs.runs import JobRun
 from jobs.storage import Root
-from model.errors import ReviewriskError
+from model.errors import ReviewriskError, install_extra
 from model.progress import Report
 
 TITLE_LENGTH = 48
@@ -60,15 +61,17 @@ def run_report(root: Root, warehouse: Path | None, settings: ReportSettings, rep
     The DuckDB file appears whole or not at all: it is built beside its place and moved there when every test has passed, so readers
     of the last one are not disturbed. `scratch` (by default <root>/work, or a temporary folder for s3) takes what dbt compiles and
     logs; the tables of an s3 root are first copied there, where DuckDB can read them.
-    Raises ReviewriskError, with dbt's own messages, where a model or a test fails.
+    Raises ReviewriskError where tables contradict each other (sql/checks/published), and, with dbt's own messages, where a model or a
+    test of dbt fails.
     """
-    file = warehouse_file(root, warehouse)
-    if file is None:
-        raise ReviewriskError(f"The root {root.uri} is not a local folder, and the warehouse is a local file: name it in paths.warehouse.")
-    published_tables(root)
     with JobRun(root, "report") as run:
+        file = warehouse_file(root, warehouse)
+        if file is None:
+            raise ReviewriskError(f"The root {root.uri} is not a local folder, and the warehouse is a local file: name it in paths.warehouse.")
+        published_tables(root)
         work = (scratch or (root.local_path / "work" if root.is_local else Path(tempfile.gettempdir()) / "reviewrisk")) / "dbt"
         with _local_root(root, work / run.run_id, report) as local:
+            check_before_report(str(local), report)
             _build_warehouse(local, file, work, settings, report)
         with open_warehouse(root, file) as connection:
             summary = _read_summary(connection, settings)
@@ -110,7 +113,7 @@ def _build_warehouse(root: Path, file: Path, work: Path, settings: ReportSetting
 def _run_dbt(root: Path, warehouse: Path, work: Path, settings: ReportSettings, report: Report) -> None:
     """Run `dbt build`; raise with the messages of what failed."""
     if not _has_dbt():
-        raise ReviewriskError("This step needs dbt: pip install 'reviewrisk[dbt]'.")
+        raise ReviewriskError(f"This step needs dbt: {install_extra('dbt')}.")
     results = work / "target" / "run_results.json"
     results.parent.mkdir(parents=True, exist_ok=True)
     results.unlink(missing_ok=True)

@@ -14,7 +14,7 @@ from jobs.config import Config
 from jobs.registration import figures_on_test, register
 from jobs.registry import champion, registered
 from jobs.runs import JobRun
-from model.errors import ReviewriskError
+from model.errors import ReviewriskError, install_extra
 from model.progress import Report, progress
 
 # Of the labelled live reviews, in order of time: training, validation, and the rest is the new period's test.
@@ -34,15 +34,15 @@ def run_retrain(config: Config, report: Report) -> str:
         from model.data import COLUMNS
         from model.fit import fit
     except ImportError as error:
-        raise ReviewriskError(f"Training needs its packages ({error.name} is missing): pip install 'reviewrisk[train]'.") from None
+        raise ReviewriskError(f"Training needs its packages ({error.name} is missing): {install_extra('train')}.") from None
     root = config.root
-    current = champion(root)
     with JobRun(root, "retrain") as run:
+        current = champion(root)
         with progress("reading the reviews", report):
             reviews, ends = resplit(tables.read_arrow(root, "reviews", COLUMNS))
         report(f"  live reviews up to {ends[0]} train, up to {ends[1]} validate, and later ones are the new period's test")
         output = root.local_path / "models" if root.is_local else config.scratch / "models"
-        fitted = fit(reviews, config.model, output=output, work=config.scratch / "train", report=report)
+        fitted = fit(reviews, config.model, output=output, work=config.scratch / "train", report=report, tolerance=config.score.parity_tolerance)
         register(root, fitted, run)
         with progress("comparing with the champion", report):
             comparisons = compare_with_champion(config, current, registered(root, fitted.model_version))

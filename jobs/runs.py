@@ -1,4 +1,4 @@
-"""`job_runs`: one row for every run that ended, whatever its end."""
+"""`job_runs`: one row for every run that ended, whatever its end, of a command that changes the root (see docs/operations.md)."""
 
 from __future__ import annotations
 

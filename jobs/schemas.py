@@ -79,13 +79,13 @@ REVIEWS = Table(
             _column("review_headline", pa.string(), "The headline as written, HTML leftovers included; null where empty."),
             _column("review_body", pa.string(), "The text as written, HTML leftovers included; null where empty."),
             _required("review_date", pa.date32(), "The day of the review."),
-            _required("split", pa.string(), "train, validation, test or live, by review_date; see splits. A partition."),
+            _required("split", pa.string(), "train, validation, test or live, by review_date; see splits (`retrain` also trains on live ones). A partition."),
             REVIEW_MONTH,
             TEXT_HASH,
             _required("source_checksum", pa.string(), "sha256 of the source file; see sources."),
             _required("source_order", pa.int64(), "The source's place in the order of first ingestion."),
             _required("source_line", pa.int64(), "Line of the source file, the header being line 1."),
-            _required("ingested_at", UTC, "When this version of the review was ingested."),
+            _required("ingested_at", UTC, "Start of the run that ingested this version of the review."),
             RUN_ID,
         ]
     ),
@@ -100,7 +100,7 @@ REJECTED_REVIEWS = Table(
         [
             _required("ingest_id", pa.string(), "The first 16 digits of source_checksum; a partition."),
             _required("source_checksum", pa.string(), "sha256 of the source file; see sources."),
-            _required("source_file", pa.string(), "The file's name as it was given."),
+            _required("source_file", pa.string(), "The file's name, without its folder."),
             _required("source_line", pa.int64(), "Line of the source file, the header being line 1."),
             _required("reason", pa.string(), "blank_line, not_utf8, too_few_fields, too_many_fields, or bad_ and a column."),
             _column("detail", pa.string(), "The value at fault or the number of fields found."),
@@ -118,7 +118,7 @@ SOURCES = Table(
     schema=pa.schema(
         [
             _required("source_checksum", pa.string(), "sha256 of the file as it lies, compressed or not."),
-            _required("source_file", pa.string(), "The file's name as it was given."),
+            _required("source_file", pa.string(), "The file's name, without its folder."),
             _required("source_bytes", pa.int64(), "Size of the file as it lies."),
             _required("source_order", pa.int64(), "1, 2, 3 … in order of first ingestion; later wins between equal review dates."),
             _required("rows_read", pa.int64(), "Lines after the header, blank ones included; accepted + rejected + superseded."),
@@ -127,7 +127,7 @@ SOURCES = Table(
             _required("rows_superseded", pa.int64(), "Valid lines older than another version of the same review."),
             _column("first_review_date", pa.date32(), "Earliest date among valid lines."),
             _column("last_review_date", pa.date32(), "Latest date among valid lines."),
-            _required("ingested_at", UTC, "When the file was published."),
+            _required("ingested_at", UTC, "Start of the run that published the file."),
             RUN_ID,
         ]
     ),
@@ -135,7 +135,7 @@ SOURCES = Table(
 
 SPLITS = Table(
     name="splits",
-    description="The temporal splits of this corpus, resolved once when it was built. One row per split.",
+    description="The temporal splits of this corpus, resolved once when it was built. One row per split. `retrain` cuts its live reviews by time once more.",
     key=("split",),
     schema=pa.schema(
         [
@@ -150,13 +150,13 @@ SPLITS = Table(
 
 MODELS = Table(
     name="models",
-    description="Trained models with their test figures. One row per model_version; exactly one has status champion once one is promoted.",
+    description="Trained models with the test figures of their training. One row per model_version; exactly one has status champion once one is promoted.",
     key=("model_version",),
     schema=pa.schema(
         [
             MODEL_VERSION,
             _required("status", pa.string(), "candidate, champion or retired."),
-            _required("trained_at", UTC, "When the training ended."),
+            _required("trained_at", UTC, "Start of the run that trained and registered it."),
             _column("promoted_at", UTC, "When it became champion."),
             _column("score_since", pa.date32(), "Reviews before this day are not scored by this model; null: all are."),
             _required("backbone", pa.string(), "Name of the pretrained encoder."),
@@ -175,19 +175,19 @@ MODELS = Table(
             _required("test_rows", pa.int64(), "Labelled test rows (3 stars excluded); the denominator of all test_ columns."),
             _required("test_auc", pa.float64(), "Area under the ROC curve on test."),
             _required("test_average_precision", pa.float64(), "Average precision on test."),
-            _required("test_f1", pa.float64(), "F1 of the dissatisfied class on test at the default threshold."),
+            _required("test_f1", pa.float64(), "F1 of the dissatisfied class on test at the default threshold of its training (model_thresholds: of today)."),
             _required("test_ece", pa.float64(), "Expected calibration error on test, equal-width bins of the probability."),
             _required("test_brier", pa.float64(), "Brier score on test."),
             _required("test_log_loss", pa.float64(), "Log-loss on test, in nats."),
             _required("baseline_auc", pa.float64(), "AUC of TF-IDF + logistic regression on the same rows."),
-            _required("baseline_f1", pa.float64(), "F1 of TF-IDF + logistic regression on the same rows."),
-            _column("test_f1_low", pa.float64(), "Lower limit of the 95% interval of test_f1 (bootstrap of whole products)."),
+            _required("baseline_f1", pa.float64(), "F1 of TF-IDF + logistic regression on the same rows, at a threshold of its own, fitted alike."),
+            _column("test_f1_low", pa.float64(), "Lower limit of test_f1's interval (bootstrap of whole products; see model.thresholds.confidence)."),
             _column("test_f1_high", pa.float64(), "Its upper limit."),
             _column("f1_gain", pa.float64(), "test_f1 - baseline_f1."),
-            _column("f1_gain_low", pa.float64(), "Lower limit of the 95% interval of f1_gain (paired bootstrap of whole products)."),
+            _column("f1_gain_low", pa.float64(), "Lower limit of f1_gain's interval (paired bootstrap of whole products; see model.thresholds.confidence)."),
             _column("f1_gain_high", pa.float64(), "Its upper limit."),
             _column("beats_baseline", pa.bool_(), "f1_gain_low is above 0: the gain over TF-IDF is more than chance."),
-            _column("test_f1_ratings_masked", pa.float64(), "F1 with phrases that state the rating masked in headline and body."),
+            _column("test_f1_ratings_masked", pa.float64(), "F1, at the threshold of test_f1, with phrases that state the rating masked in headline and body."),
             _column("test_ece_debiased", pa.float64(), "Expected calibration error less what chance adds, bins of equal mass."),
             _required("bundle_path", pa.string(), "Folder of the bundle, relative to the root."),
             _required("bundle_checksum", pa.string(), "sha256 of the bundle's manifest.json."),
@@ -216,11 +216,11 @@ MODEL_THRESHOLDS = Table(
             _required("recall", pa.float64(), "Share of flagged among dissatisfied, on labelled test rows."),
             _required("f1", pa.float64(), "F1 of the dissatisfied class on labelled test rows."),
             _required("flagged_share", pa.float64(), "Share of flagged among labelled test rows."),
-            _column("precision_low", pa.float64(), "Lower limit of precision's 95% interval (bootstrap of whole products)."),
+            _column("precision_low", pa.float64(), "Lower limit of precision's interval (bootstrap of whole products; see model.thresholds.confidence)."),
             _column("precision_high", pa.float64(), "Its upper limit."),
-            _column("recall_low", pa.float64(), "Lower limit of recall's 95% interval."),
+            _column("recall_low", pa.float64(), "Lower limit of recall's interval, alike."),
             _column("recall_high", pa.float64(), "Its upper limit."),
-            _column("flagged_share_low", pa.float64(), "Lower limit of flagged_share's 95% interval."),
+            _column("flagged_share_low", pa.float64(), "Lower limit of flagged_share's interval, alike."),
             _column("flagged_share_high", pa.float64(), "Its upper limit."),
             _column("purpose", pa.string(), "What it is for, in words."),
             RUN_ID,
@@ -248,7 +248,7 @@ REVIEW_SCORES = Table(
             _required("engine", pa.string(), "What computed it, such as torch."),
             _required("precision", pa.string(), "Arithmetic of the encoder: float32 or bfloat16."),
             _column("error", pa.string(), "Why the row could not be scored; null where it was."),
-            _required("scored_at", UTC, "When the row was scored."),
+            _required("scored_at", UTC, "Start of the run that scored the row."),
             RUN_ID,
         ]
     ),
@@ -276,7 +276,7 @@ TOKEN_ATTRIBUTIONS = Table(
             _column("convergence_delta", pa.float64(), "Sum of all attributions minus the change in logit; null where the computing failed."),
             _required("is_converged", pa.bool_(), "|convergence_delta| is below the limit; else the cap of nodes was reached or computing failed."),
             _column("error", pa.string(), "Why the review has no words (rank 0); it is not tried again until its text changes."),
-            _required("explained_at", UTC, "When the row was computed."),
+            _required("explained_at", UTC, "Start of the run that computed the row."),
             RUN_ID,
         ]
     ),
@@ -284,7 +284,7 @@ TOKEN_ATTRIBUTIONS = Table(
 
 JOB_RUNS = Table(
     name="job_runs",
-    description="What ran. One row per finished run, failed ones included; a killed run leaves none.",
+    description="What ran. One row per finished run of a command that changes the root, failed ones included; a killed run leaves none.",
     key=("run_id",),
     schema=pa.schema(
         [

@@ -45,9 +45,9 @@ class ScoreSummary:
 def run_score(spark: SparkSession, config: Config, report: Report) -> ScoreSummary:
     """Score what is new, moved or changed under the champion. Each commit publishes whole months, newest first."""
     root = config.root
-    row = champion(root)
-    version = str(row["model_version"])
     with JobRun(root, "score") as run:
+        row = champion(root)
+        version = str(row["model_version"])
         with spark_progress(spark, "score", report):
             todo, stale, skipped = _rows_to_score(spark, config, version, row["score_since"])
         work = _Work(spark, config, row, run)

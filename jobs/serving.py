@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jobs.config import Config
-from model.errors import ReviewriskError
+from model.errors import ReviewriskError, install_extra
 
 if TYPE_CHECKING:
     import datetime
@@ -29,7 +29,7 @@ def serving_folder(config: Config, row: dict[str, Any]) -> Path:
     try:
         from model.bundle import build_serving_folder
     except ImportError as error:
-        raise ReviewriskError(f"Scoring needs its packages ({error.name} is missing): pip install 'reviewrisk[train]'.") from None
+        raise ReviewriskError(f"Scoring needs its packages ({error.name} is missing): {install_extra('train')}.") from None
     return build_serving_folder(local_bundle(config, row), config.scratch / "serving" / row["model_version"], config.score.parity_tolerance)
 
 

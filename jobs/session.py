@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from jobs.config import SparkSettings
 from jobs.java import use_java
 from jobs.resources import resource_folder
-from model.errors import ReviewriskError
+from model.errors import ReviewriskError, install_extra
 from model.progress import Report, progress
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def build_session(settings: SparkSettings) -> SparkSession:
         from pyspark import SparkConf, SparkContext
         from pyspark.sql import SparkSession
     except ImportError:
-        raise ReviewriskError("This step needs Spark: pip install 'reviewrisk[spark]'.") from None
+        raise ReviewriskError(f"This step needs Spark: {install_extra('spark')}.") from None
     if "PYSPARK_GATEWAY_PORT" in os.environ:
         SparkContext._ensure_initialized()  # only now does SparkConf hold what spark-submit was given
     conf = SparkConf()

@@ -76,9 +76,11 @@ def _batches(texts: Iterator[tuple[str | None, str | None]]) -> Iterator[list[tu
 
 
 def read_jsonl(path: Path) -> Iterator[tuple[str | None, str | None]]:
-    """(headline, body) of each line; an error names the line that is no object with these two."""
+    """(headline, body) of each line that is not blank; an error names the line that is no object with these two."""
     with path.open(encoding="utf-8") as file:
         for number, line in enumerate(file, start=1):
+            if not line.strip():
+                continue
             try:
                 value = json.loads(line)
             except json.JSONDecodeError as error:

@@ -31,7 +31,7 @@ def create_tables(root: Root) -> None:
 
 
 def add_missing_columns(root: Root) -> None:
-    """Give the tables of a root that an older release made the columns that have come since."""
+    """Give the tables of a root that an earlier version of the code made the columns that have come since."""
     for table in TABLES.values():
         delta.add_missing_columns(root, table)
 

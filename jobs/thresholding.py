@@ -13,7 +13,7 @@ from jobs.registry import champion, registered
 from jobs.runs import JobRun
 from jobs.schemas import MODEL_THRESHOLDS
 from jobs.serving import local_bundle
-from model.errors import ReviewriskError
+from model.errors import ReviewriskError, install_extra
 from model.progress import Report, progress
 
 
@@ -24,15 +24,15 @@ def run_thresholds(config: Config, version: str | None, report: Report) -> list[
     what refers to them goes on working. Which one is the default, and which are active, is as the config says.
     """
     root = config.root
-    row = champion(root) if version is None else registered(root, version)
     try:
         from model.assessment import refit_thresholds
         from model.bundle import verify_bundle
         from model.calibration import Calibrator
         from model.files import read_json
     except ImportError as error:
-        raise ReviewriskError(f"Thresholds are fitted with packages of training ({error.name} is missing): pip install 'reviewrisk[train]'.") from None
+        raise ReviewriskError(f"Thresholds are fitted with packages of training ({error.name} is missing): {install_extra('train')}.") from None
     with JobRun(root, "thresholds") as run:
+        row = champion(root) if version is None else registered(root, version)
         bundle = local_bundle(config, row)
         verify_bundle(bundle)
         calibrator = Calibrator.from_json(read_json(bundle / "calibrator.json"))

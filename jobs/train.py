@@ -6,9 +6,11 @@ import pyarrow.compute as pc
 
 from jobs import tables
 from jobs.config import Config
+from jobs.reference import beside_published
 from jobs.registration import figures_on_test, register
+from jobs.registry import registered
 from jobs.runs import JobRun
-from model.errors import ReviewriskError
+from model.errors import ReviewriskError, install_extra
 from model.progress import Report, progress
 
 
@@ -18,7 +20,7 @@ def run_train(config: Config, report: Report) -> str:
         from model.data import COLUMNS
         from model.fit import fit
     except ImportError as error:
-        raise ReviewriskError(f"Training needs its packages ({error.name} is missing): pip install 'reviewrisk[train]'.") from None
+        raise ReviewriskError(f"Training needs its packages ({error.name} is missing): {install_extra('train')}.") from None
     root = config.root
     with JobRun(root, "train") as run:
         with progress("reading the reviews", report):
@@ -26,8 +28,10 @@ def run_train(config: Config, report: Report) -> str:
         if reviews.num_rows == 0:
             raise ReviewriskError(f"{root.uri} has no reviews to train on: run `reviewrisk ingest` first.")
         output = root.local_path / "models" if root.is_local else config.scratch / "models"
-        fitted = fit(reviews, config.model, output=output, work=config.scratch / "train", report=report)
+        fitted = fit(reviews, config.model, output=output, work=config.scratch / "train", report=report, tolerance=config.score.parity_tolerance)
         register(root, fitted, run)
         run.finish(model_version=fitted.model_version, rows_read=reviews.num_rows, details=figures_on_test(fitted))
+    for line in beside_published(config.reference, registered(root, fitted.model_version)):
+        report(line)
     report(f"  registered {fitted.model_version} as a candidate; `reviewrisk models promote` makes it the champion")
     return fitted.model_version

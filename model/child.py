@@ -41,13 +41,13 @@ def make_child(parents: Sequence[Parent], recipe: Recipe, reviews: pa.Table, out
 
     `reviews` is as `fit` takes it. Calibrator and thresholds are fitted on its validation split, cut as for the first parent; every
     parent and the child are then judged on its test split, in all and by category, each at its own default threshold. `tolerance` is
-    the greatest |logit difference| that merging a parent may make. Raises ReviewriskError as `merging.combine` and `prepare` do.
+    the greatest |logit difference| that merging a parent or the child may make. Raises ReviewriskError as `merging.combine` and `prepare` do.
     """
     with progress("combining the adapters", report):
         adapted, backbone, settings = combine(parents, recipe)
     data = prepare(reviews, settings)
     with temporary_folder_beside(work / "child") as folder:
-        models = _decided(_predict(adapted, backbone, data, settings, folder, report), data, settings)
+        models = _decided(_predict(adapted, backbone, data, settings, folder, tolerance, report), data, settings)
         scored = {parent.version: _score_parent(parent, data.test, folder, tolerance, report) for parent in parents}
     by_category = figures_by_category(
         {**scored, CHILD: models["model"].scored(data)}, [name.strip() for name in data.test.categories], settings.calibration.bins
@@ -107,16 +107,16 @@ def _decided(logits: Logits, data: PreparedData, settings: ModelSettings) -> dic
     return {"model": decide(logits, data, settings), "tfidf": decide(tfidf_logits(data), data, settings, TFIDF_WEIGHTING)}
 
 
-def _predict(adapted: PeftModel, backbone: Backbone, data: PreparedData, settings: ModelSettings, folder: Path, report: Report) -> Logits:
+def _predict(adapted: PeftModel, backbone: Backbone, data: PreparedData, settings: ModelSettings, folder: Path, tolerance: float, report: Report) -> Logits:
     """Log-odds of the merged child, computed by the scorer itself, so that scoring gives the same."""
-    serving, scoring = folder / CHILD, ScoringSettings()
+    serving = folder / CHILD
     serving.mkdir()
     backbone.tokenizer.save_pretrained(serving / "tokenizer")
     write_json(serving / "calibrator.json", Calibrator().to_json())
     write_json(serving / "thresholds.json", [])
     identity = {"model_version": CHILD, "headline_mode": settings.text.headline}
-    write_serving_model(serving, copy.deepcopy(adapted), backbone, scoring.parity_tolerance, identity)
-    return predict(Scorer.load(serving, scoring), data, report)
+    write_serving_model(serving, copy.deepcopy(adapted), backbone, tolerance, identity)
+    return predict(Scorer.load(serving, ScoringSettings()), data, report)
 
 
 def _score_parent(parent: Parent, test: LabelledReviews, folder: Path, tolerance: float, report: Report) -> Scored:
@@ -151,7 +151,7 @@ def _lines(merge: dict[str, Any]) -> list[str]:
         "The head is the weighted mean of the parents' heads, by the same weights divided by their sum.",
     ]
     if not merge["heads_began_alike"]:
-        lines.append("The parents' heads began at different random weights (training.seed): their mean may be worth nothing.")
+        lines.append("The parents' heads began at different random weights (model.training.seed): their mean may be worth nothing.")
     return [*lines, "", "Each model at its own default threshold; " + side_by_side(merge["by_category"])[0], *side_by_side(merge["by_category"])[1:]]
 
 

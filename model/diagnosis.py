@@ -161,7 +161,7 @@ def _b_not_zero(settings: ModelSettings, start: Mapping[str, Any]) -> Finding:
         "b_not_zero_at_start",
         norm > 0 and not is_pissa,
         f"the norm of all B was {norm:.3g} before the first step" + (", as PiSSA wants it" if is_pissa else "; it is to be 0"),
-        "Train again with lora.initialisation default: with B at 0 the run starts from the pretrained model, with anything else from a damaged one.",
+        "Train again with model.lora.initialisation default: with B at 0 the run starts from the pretrained model, with anything else from a damaged one.",
     )
 
 
@@ -171,7 +171,7 @@ def _never_moved(settings: ModelSettings, weights: WeightEvidence) -> Finding:
         "adapter_never_moved",
         greatest < LEAST_CHANGE,
         f"the greatest change of a weight is {greatest:.2g} of its norm ({len(weights.modules)} modules; limit {LEAST_CHANGE:g})",
-        f"Raise training.learning_rate (now {settings.training.learning_rate:g}; usual for LoRA is 1e-4 to 4e-4) or lora.alpha (now "
+        f"Raise model.training.learning_rate (now {settings.training.learning_rate:g}; usual for LoRA is 1e-4 to 4e-4) or model.lora.alpha (now "
         f"{settings.lora.effective_alpha:g}), or train for more epochs.",
     )
 
@@ -187,8 +187,8 @@ def _rate_too_high(settings: ModelSettings, curves: _Curves) -> Finding:
         f"{curves.chance:.3g}); the last epoch's losses are {curves.training[-1]:.3g} in training and {curves.validation[-1]:.3g} on validation, where "
         f"{lowest:.3g} was the lowest; gradient norms are about {usual:.3g} in the first epoch and {max(curves.norms):.3g} at most; stretches with a norm "
         f"{EXPLOSION:g} times that and a loss above {COIN_TOSS:.3g}: {len(exploded)}",
-        f"Divide training.learning_rate (now {settings.training.learning_rate:g}) by 3 to 10; lora.learning_rate_ratio (now "
-        f"{settings.lora.learning_rate_ratio:g}) and lora.alpha (now {settings.lora.effective_alpha:g}) act like a rate, too.",
+        f"Divide model.training.learning_rate (now {settings.training.learning_rate:g}) by 3 to 10; model.lora.learning_rate_ratio (now "
+        f"{settings.lora.learning_rate_ratio:g}) and model.lora.alpha (now {settings.lora.effective_alpha:g}) act like a rate, too.",
     )
 
 
@@ -203,8 +203,8 @@ def _rank_too_low(settings: ModelSettings, curves: _Curves, weights: WeightEvide
         f"the lowest training loss of an epoch is {lowest:.3g} (chance {curves.chance:.3g}); it was {middle:.3g} over the middle third of the run and "
         f"{last:.3g} over the last; weights changed by up to {weights.greatest_change:.1%}, and the median module uses {weights.rank_use:.0%} of its rank"
         + (" (of DoRA's direction)" if weights.has_dora else ""),
-        f"Raise lora.rank (now {settings.lora.rank}) two- to fourfold or adapt more layers (lora.targets, now {', '.join(settings.lora.targets)}). Where that "
-        "does not lower the training loss, the labels are noise to the texts: look at them.",
+        f"Raise model.lora.rank (now {settings.lora.rank}) two- to fourfold or adapt more layers (model.lora.targets, now "
+        f"{', '.join(settings.lora.targets)}). Where that does not lower the training loss, the labels are noise to the texts: look at them.",
     )
 
 
@@ -215,7 +215,7 @@ def _wrong_layers(settings: ModelSettings, curves: _Curves) -> Finding:
         last < LEARNT_LOSS * curves.chance and not curves.has_learnt,
         f"the last epoch's training loss is {last:.3g}, the lowest validation loss of an epoch {best:.3g} (chance {curves.chance:.3g}); on validation the "
         f"greatest AUC is {max(curves.auc):.3f} (chance 0.5) and the greatest average precision {max(curves.average_precision):.3f}",
-        f"Adapt other places: lora.targets all-linear (now {', '.join(settings.lora.targets)}), lora.layers null (now "
+        f"Adapt other places: model.lora.targets all-linear (now {', '.join(settings.lora.targets)}), model.lora.layers null (now "
         f"{'null' if settings.lora.layers is None else list(settings.lora.layers)}). Then see that training and validation labels mean the same: training "
         "rows were learnt by heart.",
     )
@@ -231,8 +231,8 @@ def _overfitting(settings: ModelSettings, curves: _Curves, best_epoch: int) -> F
         has_risen and after < before and curves.has_learnt,
         f"validation loss is lowest in epoch {turn + 1} ({lowest:.3g}) and {last:.3g} in the last, epoch {len(curves.validation)}; training loss goes from "
         f"{before:.3g} down to {after:.3g} meanwhile; the weights kept are those of epoch {best_epoch}",
-        f"Get more training rows, or fewer training.epochs (now {settings.training.epochs}), a lower lora.rank (now {settings.lora.rank}), more lora.dropout "
-        "and training.weight_decay (null sets both by the number of rows).",
+        f"Get more training rows, or fewer model.training.epochs (now {settings.training.epochs}), a lower model.lora.rank (now {settings.lora.rank}), "
+        "more model.lora.dropout and model.training.weight_decay (null sets both by the number of rows).",
     )
 
 
@@ -247,8 +247,9 @@ def _intruders(weights: WeightEvidence) -> Finding:
         f"{sum(module.intruders for module in having)} of {directions} top directions of the changed weights (the {TOP_DIRECTIONS} greatest left singular "
         f"vectors of each of {len(weights.modules)} modules) have no |cosine| of {INTRUDER_COSINE:g} with any of the weight before; the least is {least:.2f}"
         + (f"; worst: {worst}" if worst else ""),
-        "Lower training.learning_rate or lora.alpha, or take a higher lora.rank with lora.rank_stabilised true. Shuttleworth et al. 2024 tie these directions "
-        "to forgetting what the base knew: it matters where the model meets other reviews than those it was trained on.",
+        "Lower model.training.learning_rate or model.lora.alpha, or take a higher model.lora.rank with model.lora.rank_stabilised true. "
+        "Shuttleworth et al. 2024 tie these directions to forgetting what the base knew: it matters where the model meets other reviews "
+        "than those it was trained on.",
     )
 
 

@@ -66,12 +66,14 @@ class FittedModel:
     bundle_checksum: str
 
 
-def fit(reviews: pa.Table, settings: ModelSettings, output: Path, work: Path, report: Report) -> FittedModel:
+def fit(
+    reviews: pa.Table, settings: ModelSettings, output: Path, work: Path, report: Report, tolerance: float = ScoringSettings().parity_tolerance
+) -> FittedModel:
     """Train on the table's splits and write the bundle output/<model_version>.
 
     `reviews` has the columns of `data.COLUMNS`. Checkpoints go under `work` until the bundle stands, so a killed run goes on when it
-    is called again. `report` gets one line of text at a time, at least about every ten seconds in the long parts. Raises
-    ReviewriskError where the data, the settings or the machine do not allow it.
+    is called again. `report` gets one line of text at a time, at least about every ten seconds in the long parts. `tolerance`
+    is the greatest |logit difference| that merging the adapter may make. Raises ReviewriskError where the data, the settings or the machine do not allow it.
     """
     check_names(settings.thresholds)  # before hours of training, not after
     with cpu_threads(settings.training.threads):
@@ -88,7 +90,7 @@ def fit(reviews: pa.Table, settings: ModelSettings, output: Path, work: Path, re
         counts = count_parameters(adapted)
         report(f"Model: {counts}")
         result, checkpoints = _train(adapted, backbone, data, settings, work, report)
-        network = decide(_predict(adapted, backbone, result.device, data, settings, work, report), data, settings)
+        network = decide(_predict(adapted, backbone, result.device, data, settings, work, tolerance, report), data, settings)
         contents = _contents(adapted, backbone, settings, data, result, counts, network, report)
         bundle, manifest = write_bundle(output, contents)
         drop_states(checkpoints)
@@ -124,17 +126,18 @@ def _train(adapted: PeftModel, backbone: Backbone, data: PreparedData, settings:
     return train(adapted, training, stopping, settings, pad_id, checkpoints, report), checkpoints
 
 
-def _predict(adapted: PeftModel, backbone: Backbone, device: str, data: PreparedData, settings: ModelSettings, work: Path, report: Report) -> Logits:
+def _predict(
+    adapted: PeftModel, backbone: Backbone, device: str, data: PreparedData, settings: ModelSettings, work: Path, tolerance: float, report: Report
+) -> Logits:
     """Log-odds of the merged model in float32, computed by the scorer itself, so that scoring gives the same."""
-    scoring = ScoringSettings()
     with temporary_folder_beside(work / "serving") as folder:
         backbone.tokenizer.save_pretrained(folder / "tokenizer")
         write_json(folder / "calibrator.json", Calibrator().to_json())
         write_json(folder / "thresholds.json", [])
         merged = _on_full_precision_base(adapted, settings)
         identity = {"model_version": "candidate", "headline_mode": settings.text.headline}
-        write_serving_model(folder, merged, backbone, scoring.parity_tolerance, identity)
-        return predict(Scorer.load(folder, scoring, device=device), data, report)
+        write_serving_model(folder, merged, backbone, tolerance, identity)
+        return predict(Scorer.load(folder, ScoringSettings(), device=device), data, report)
 
 
 def _on_full_precision_base(adapted: PeftModel, settings: ModelSettings) -> PeftModel:

@@ -65,7 +65,7 @@ def attach_adapter(classifier: ReviewClassifier, settings: LoraSettings, seed: i
     where PiSSA cannot start from such weights, and where peft adapted anything but exactly the targeted modules.
     """
     if settings.dropout is None:
-        raise ValueError("lora.dropout is None: give the settings that model.lora_advice.resolve returns")
+        raise ValueError("model.lora.dropout is None: give the settings that model.lora_advice.resolve returns")
     expected = targeted_modules(classifier, settings.targets, settings.layers)
     config = LoraConfig(
         r=settings.rank,
@@ -185,7 +185,7 @@ def merge_adapter(adapted: PeftModel) -> ReviewClassifier:
     try:
         merged = adapted.float().merge_and_unload(safe_merge=True)
     except ValueError as error:  # peft's answer to NaN
-        raise ReviewriskError(f"The adapter cannot be merged: {error} Train again with a lower training.learning_rate.") from error
+        raise ReviewriskError(f"The adapter cannot be merged: {error} Train again with a lower model.training.learning_rate.") from error
     return cast(ReviewClassifier, merged).eval()
 
 
@@ -200,7 +200,7 @@ def _names(classifier: ReviewClassifier, target: str) -> tuple[str, ...]:
     family = classifier.encoder.config.model_type
     if family not in TARGETS[target]:
         raise ReviewriskError(
-            f"lora.targets {target!r} is known for {', '.join(TARGETS[target])}, not for {family}: use 'all-linear' or module names. "
+            f"model.lora.targets {target!r} is known for {', '.join(TARGETS[target])}, not for {family}: use 'all-linear' or module names. "
             + _known_names(_linear_modules(classifier))
         )
     return TARGETS[target][family]
@@ -209,12 +209,13 @@ def _names(classifier: ReviewClassifier, target: str) -> tuple[str, ...]:
 def _check_every_layer(name: str, modules: list[str], layers: int, linear: list[str]) -> None:
     """A name must stand for the same modules in every layer: a partial match trains a fraction of the model without a word."""
     if not modules:
-        raise ReviewriskError(f"lora.targets: no linear layer of the encoder is called {name!r}. {_known_names(linear)}")
+        raise ReviewriskError(f"model.lora.targets: no linear layer of the encoder is called {name!r}. {_known_names(linear)}")
     per_place = Counter(map(module_place, modules))
     partial = [f"{place} in {count}" for place, count in per_place.items() if count != layers]
     if partial:
         raise ReviewriskError(
-            f"lora.targets: {name!r} matches {', '.join(partial)} of {layers} layers; to adapt some layers alone, set lora.layers. {_known_names(linear)}"
+            f"model.lora.targets: {name!r} matches {', '.join(partial)} of {layers} layers; to adapt some layers alone, set model.lora.layers. "
+            f"{_known_names(linear)}"
         )
 
 
@@ -227,7 +228,7 @@ def _checked_layers(layers: Iterable[int], depth: int) -> set[int]:
     unknown = sorted(layer for layer in chosen if not 0 <= layer < depth)
     if unknown or not chosen:
         raise ReviewriskError(
-            f"lora.layers {'names no layer' if not chosen else f'has {unknown}'}, but the encoder has {depth} layers, 0 to {depth - 1}; null adapts all."
+            f"model.lora.layers {'names no layer' if not chosen else f'has {unknown}'}, but the encoder has {depth} layers, 0 to {depth - 1}; null adapts all."
         )
     return chosen
 
@@ -241,11 +242,11 @@ def _layer(module: str) -> int | None:
 def _check_pissa(classifier: ReviewClassifier, modules: list[str], rank: int) -> None:
     if is_quantised(classifier.encoder):
         raise ReviewriskError(
-            "lora.initialisation 'pissa' takes the base weights apart, which 8- and 4-bit ones do not allow: set one of the two to its default."
+            "model.lora.initialisation 'pissa' takes the base weights apart, which 8- and 4-bit ones do not allow: set one of the two to its default."
         )
     narrowest = min(min(cast(nn.Linear, classifier.get_submodule(module)).weight.shape) for module in modules)
     if rank > narrowest:
-        raise ReviewriskError(f"lora.rank is {rank}, but a targeted layer has only {narrowest} singular vectors for PiSSA: lower it.")
+        raise ReviewriskError(f"model.lora.rank is {rank}, but a targeted layer has only {narrowest} singular vectors for PiSSA: lower it.")
 
 
 def _tell_peft_of_quantisation(classifier: ReviewClassifier) -> None:

@@ -120,7 +120,9 @@ def load_parent(bundle: Path) -> Parent:
     config = LoraConfig.from_pretrained(str(bundle / "adapter"))
     if config.use_dora or config.bias != "none":
         part = "DoRA's magnitudes" if config.use_dora else "trained biases"
-        raise ReviewriskError(f"{manifest['model_version']} has {part}, which cannot be combined: train it again with lora.dora false and lora.bias none.")
+        raise ReviewriskError(
+            f"{manifest['model_version']} has {part}, which cannot be combined: train it again with model.lora.dora false and model.lora.bias none."
+        )
     tensors = load_file(bundle / "adapter" / "adapter_model.safetensors")
     factors = {name: tensor for name, tensor in tensors.items() if ".lora_" in name}
     return Parent(
@@ -161,9 +163,9 @@ def check_alike(parents: Sequence[Parent]) -> None:
         ours, theirs = first.manifest["backbone"], other.manifest["backbone"]
         differing = [f"{name} {ours[name]} and {theirs[name]}" for name in ("name", "revision", "pooling", "max_length") if ours[name] != theirs[name]]
         if first.settings.text != other.settings.text:
-            differing.append(f"text.headline {first.settings.text.headline} and {other.settings.text.headline}")
+            differing.append(f"model.text.headline {first.settings.text.headline} and {other.settings.text.headline}")
         if first.factors.keys() != other.factors.keys():
-            differing.append(f"adapted layers ({len(first.factors) // 2} and {len(other.factors) // 2}; lora.targets, lora.layers)")
+            differing.append(f"adapted layers ({len(first.factors) // 2} and {len(other.factors) // 2}; model.lora.targets, model.lora.layers)")
         if differing:
             raise ReviewriskError(f"{first.version} and {other.version} cannot be combined, as they differ in {'; '.join(differing)}. Train them alike.")
 

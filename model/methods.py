@@ -88,7 +88,9 @@ def attach_prompt(classifier: ReviewClassifier, settings: ModelSettings) -> Revi
     encoder, length = attach_head(classifier, settings).encoder, settings.backbone.max_length
     limit = getattr(encoder.config, "max_position_embeddings", length + SOFT_TOKENS)
     if length + SOFT_TOKENS > limit:
-        raise ReviewriskError(f"{SOFT_TOKENS} soft tokens and {length} of a text are more than the encoder's {limit} positions: lower backbone.max_length.")
+        raise ReviewriskError(
+            f"{SOFT_TOKENS} soft tokens and {length} of a text are more than the encoder's {limit} positions: lower model.backbone.max_length."
+        )
     encoder.soft_prompt = nn.Parameter(_drawn((SOFT_TOKENS, int(encoder.config.hidden_size)), settings))
     encoder.register_forward_pre_hook(_insert_prompt, with_kwargs=True)
     encoder.register_forward_hook(_leave_prompt_out)

@@ -50,7 +50,7 @@ class PairText:
 
     @property
     def text(self) -> str:
-        """What a model reads with `text.headline: keep`."""
+        """What a model reads with `model.text.headline: keep`."""
         return model_text(self.headline, self.body)
 
 
@@ -127,15 +127,6 @@ def pair_report(pairs: Sequence[Pair], probabilities: FloatArray, threshold: flo
     kinds = np.array([pair.kind for pair in pairs])
     rows = [_figures(kind, passed[kinds == kind], probabilities[kinds == kind], labels[kinds == kind]) for kind in dict.fromkeys(kinds.tolist())]
     return [*rows, _figures(ALL_KINDS, passed, probabilities, labels)]
-
-
-def failed_pairs(pairs: Sequence[Pair], probabilities: FloatArray, threshold: float) -> dict[str, list[str]]:
-    """Kind to the ids of its pairs that do not pass, in the pairs' order; a kind without a failure has an empty list."""
-    failed: dict[str, list[str]] = {pair.kind: [] for pair in pairs}
-    for pair, has_passed in zip(pairs, _passed(pairs, probabilities, threshold), strict=True):
-        if not has_passed:
-            failed[pair.kind].append(pair.pair_id)
-    return failed
 
 
 def pairs_table(reports: Mapping[str, Sequence[PairFigures]]) -> list[str]:

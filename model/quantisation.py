@@ -31,7 +31,7 @@ def check_quantization(quantization: Quantization) -> None:
         missing.append("the package bitsandbytes (pip install bitsandbytes)")
     if missing:
         raise ReviewriskError(
-            f"lora.quantization is {quantization!r}, which needs {' and '.join(missing)}: set it to 'none', or train on a machine that has it."
+            f"model.lora.quantization is {quantization!r}, which needs {' and '.join(missing)}: set it to 'none', or train on a machine that has it."
         )
 
 

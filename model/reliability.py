@@ -90,11 +90,6 @@ def brier_parts(counts: BinCounts) -> tuple[FloatArray, FloatArray]:
     return np.asarray((counts.share * counts.gap**2).sum(axis=-1)), np.asarray((counts.share * observed * (1 - observed)).sum(axis=-1))
 
 
-def expected_calibration_error(probability: FloatArray, label: LabelArray, bins: int) -> float:
-    """ECE over bins of equal width, as the reference project reports it."""
-    return float(calibration_error(count_bins(probability, label, bin_numbers(probability, bins, "width")))[0])
-
-
 def reliability_table(probability: FloatArray, label: LabelArray, bins: int) -> list[dict[str, Any]]:
     """One row per equal-width bin of the probability: lower, upper, rows, mean_probability, observed_share (None where no rows)."""
     number = bin_numbers(probability, bins, "width")

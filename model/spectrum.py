@@ -27,7 +27,7 @@ INTRUDER_COSINE = 0.5
 class ModuleChange:
     """What training did to one linear layer's weight W.
 
-    `singular_values` are those of the low-rank change alpha / rank · B A, greatest first, as many as its rank allows (twice lora.rank
+    `singular_values` are those of the low-rank change alpha / rank · B A, greatest first, as many as its rank allows (twice model.lora.rank
     for PiSSA, as it is saved). `relative_change` is the Frobenius norm of the whole change over that of W; `cosines` has, for each of the
     10 greatest left singular vectors of W + change, its greatest |cosine| with any left singular vector of W. With DoRA the whole change
     also has the trained magnitudes, which give it full rank; otherwise the two are the same.

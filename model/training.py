@@ -235,7 +235,7 @@ def _finite(sums: Tensor, epoch: int | None, step: int | None) -> list[float]:
     values: list[float] = sums.tolist()
     if not math.isfinite(values[0]):
         where = f"in epoch {epoch}, step {step}" if epoch else "on validation"
-        raise ReviewriskError(f"The loss is {values[0]} {where}: lower training.learning_rate, or set training.precision to float32.")
+        raise ReviewriskError(f"The loss is {values[0]} {where}: lower model.training.learning_rate, or set model.training.precision to float32.")
     return values
 
 

@@ -45,7 +45,7 @@ def test_training_speed_prints_both_recipes_and_their_difference(
     monkeypatch.setenv("REVIEWRISK_ROOT", str(config.root.local_path))
     out = printed("training_speed.py", monkeypatch, capsys, "--root", str(config.root.local_path), "--conf", str(conf), "--rows", "100", "--threads", "1")
     rows = [line.split("|") for line in out.splitlines() if line.startswith(("| plain", "| reviewrisk"))]
-    assert [row[3].strip() for row in rows][0] == "1.00"
+    assert rows[0][3].strip() == "1.00"
     assert float(rows[0][4]) > float(rows[1][4]), "the plain recipe computes more padded tokens a row"
     assert re.search(r"Paired difference in average precision: [+-]\d\.\d{3} \[[+-]\d\.\d{3}, [+-]\d\.\d{3}\] \(\d+ rows\)", out)
 

@@ -155,7 +155,7 @@ def test_harmed_bundle_is_not_served(bundle: Path, tmp_path: Path) -> None:
 
 
 def test_merge_that_moves_logits_beyond_the_tolerance_is_refused(made: Path, tmp_path: Path) -> None:
-    with pytest.raises(ReviewriskError, match=r"Merging the adapter moves a logit by .*, more than scoring\.parity_tolerance 1e-30"):
+    with pytest.raises(ReviewriskError, match=r"Merging the adapter moves a logit by .*, more than score\.parity_tolerance 1e-30"):
         build_serving_folder(made, tmp_path / "serving", 1e-30)
     assert list(tmp_path.iterdir()) == []
 

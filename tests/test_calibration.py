@@ -18,7 +18,7 @@ from sklearn.metrics import log_loss
 from model.calibration import LADDER, Calibrator, Method, choose_calibrator, fit_calibrator, probability_log_loss, sigmoid
 from model.data import class_weights, prior_shift, repeat_rarer_class
 from model.errors import ReviewriskError
-from model.reliability import expected_calibration_error
+from tests.test_reliability import ece
 
 EVERY_RUNG = (
     Calibrator(),
@@ -121,10 +121,7 @@ def test_isotonic_mends_a_shape_that_no_formula_has() -> None:
     def steps(values: np.ndarray) -> np.ndarray:
         return np.log(np.select([values < -2, values < 1], [0.02, 0.4], 0.7) / np.select([values < -2, values < 1], [0.98, 0.6], 0.3))
 
-    errors = {
-        method: expected_calibration_error(fit_calibrator(method, 0.0, logit, labels_of(steps(logit), 7)).apply(later), labels_of(steps(later), 8), 10)
-        for method in LADDER
-    }
+    errors = {method: ece(fit_calibrator(method, 0.0, logit, labels_of(steps(logit), 7)).apply(later), labels_of(steps(later), 8), 10) for method in LADDER}
     assert errors["isotonic"] < 0.03 < 0.05 < min(error for method, error in errors.items() if method != "isotonic")
 
 

@@ -46,6 +46,9 @@ def test_try_reads_a_file_and_gives_one_object_a_line(conf: Path, tmp_path: Path
     assert found[0]["words"][0]["word"] in {"broke", "broken", "waste", "Bad"}
     bare = [json.loads(row) for row in run("try", "--conf", conf, "--jsonl", texts, "--no-explain").output.splitlines()]
     assert [row["words"] for row in bare] == [[], [], []] and bare[0]["score"] == pytest.approx(found[0]["score"])
+    assert run("try", "--conf", conf, "--jsonl", texts, "--headline", "Bad").exit_code == 2, "each line has a headline of its own"
+    texts.write_text('\n{"body": "love it great"}\n\n')
+    assert len(run("try", "--conf", conf, "--jsonl", texts, "--no-explain").output.splitlines()) == 1, "blank lines are no texts"
     texts.write_text('{"text": 1}\n')
     wrong = run("try", "--conf", conf, "--jsonl", texts)
     assert wrong.exit_code == 1 and "line 1: expected an object with headline and body" in wrong.output
@@ -105,7 +108,11 @@ def test_ingest_takes_split_ends_from_the_command_line(spark: Any, config: Confi
     source = write_source(tmp_path / "a.tsv", corpus())
     conf = Path(__file__).parents[1] / "conf" / "test.yml"
     partial = run("ingest", "--conf", conf, "--train-end", "2014-12-31", source)
-    assert partial.exit_code == 1 and "train_end, validation_end and test_end are all needed" in partial.output
+    assert (
+        partial.exit_code == 1
+        and "--train-end alone does not fix the splits: give --validation-end, --test-end too" in partial.output
+        and "{" not in partial.output
+    )
     ends = ("--train-end", "2014-12-31", "--validation-end", "2015-04-30", "--test-end", "2015-08-31")
     whole = run("ingest", "--conf", conf, *ends, source)
     assert whole.exit_code == 0, whole.output

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from pydantic import BaseModel
 
 from jobs.config import Config, load_config
 from model.errors import ReviewriskError
+from model.settings import ModelSettings
 
 FOLDER = Path(__file__).parents[1] / "conf"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.yml"))
@@ -66,6 +69,9 @@ def write(path: Path, text: str) -> Path:
     [
         ("paths: {root: x}\nmodel: {lora: {rnak: 4}}", r"model\.lora\.rnak: unknown key; the nearest known one is 'model\.lora\.rank'"),
         ("paths: {root: x}\nspilts: {}", r"spilts: unknown key; the nearest known one is 'splits'"),
+        ("paths: {root: x}\nbackbone: {name: x}", r"backbone: unknown key; the nearest known one is 'model\.backbone'"),
+        ("paths: {root: x}\nmodel: {learning_rate: 1}", r"the nearest known one is 'model\.training\.learning_rate'"),
+        ("paths: {root: x}\nscore: {months: 1}", r"the nearest known one is '(explain|report)\.months'"),
         ("paths: {root: x}\nmodel: {lora: {rank: 0}}", r"model\.lora\.rank: .*greater than or equal to 1 \(it is 0\)"),
         ("paths: {root: x}\nsplits: {mode: given}", "train_end, validation_end and test_end are all needed"),
         ("paths: {root: x}\nsplits: {mode: given, train_end: 2015-02-01, validation_end: 2015-01-01, test_end: 2015-03-01}", "must hold"),
@@ -93,6 +99,20 @@ def test_settings_cannot_be_changed() -> None:
     config = load_config(FOLDER / "demo.yml")
     with pytest.raises(ValueError, match="frozen"):
         config.paths.root = "elsewhere"  # type: ignore[misc]
+
+
+def texts(path: Path) -> list[str]:
+    """What a module's strings say, docstrings and the values put into them left out."""
+    tree = ast.parse(path.read_text())
+    documented = [node for node in ast.walk(tree) if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)]
+    docstrings = {node.body[0].value for node in documented if node.body and isinstance(node.body[0], ast.Expr)}
+    return [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in docstrings]
+
+
+@pytest.mark.parametrize("path", sorted(path for folder in ("jobs", "model") for path in (FOLDER.parent / folder).glob("*.py")), ids=lambda path: path.stem)
+def test_a_message_names_a_setting_by_the_path_that_a_config_takes(path: Path) -> None:
+    names = "|".join(f"{section}\\.{name}" for section, field in ModelSettings.model_fields.items() for name in field.annotation.model_fields)
+    assert not [text for text in texts(path) if re.search(rf"(?<![\w.])({names})\b", text)]
 
 
 def test_every_setting_that_bounds_something_says_so() -> None:

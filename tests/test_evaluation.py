@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.special import expit
 
 from model.evaluation import FIGURES, Scored, cluster_weights, difference_intervals, figures, intervals, metrics
-from model.reliability import expected_calibration_error
+from tests.test_reliability import ece
 
 LOGIT = np.array([2.0, 0.4, -0.4, -2.0])
 PROBABILITY = np.array([0.9, 0.6, 0.4, 0.1])
@@ -63,7 +63,7 @@ def test_figures_are_scikit_learns_ties_included(rows: list[tuple[int, int]], th
     assert found["brier"] == pytest.approx(peers.brier_score_loss(label, probability))
     assert found["log_loss"] == pytest.approx(peers.log_loss(label, probability))
     assert found["flagged_share"] == pytest.approx(flagged.mean())
-    assert found["ece"] == pytest.approx(expected_calibration_error(probability, label, 10))
+    assert found["ece"] == pytest.approx(ece(probability, label, 10))
 
 
 @settings(max_examples=150, deadline=None)

@@ -11,7 +11,7 @@ from pyspark.sql.functions import struct
 
 from jobs import tables
 from jobs.config import Config
-from jobs.explain import explaining_udf, run_explain
+from jobs.explain import explaining_udf, run_explain, with_test_months
 from jobs.ingest import run_ingest
 from jobs.registry import champion, lowest_active_threshold
 from jobs.score import run_score
@@ -143,3 +143,10 @@ def test_a_changed_text_is_explained_anew_and_its_old_words_go(spark: Any, score
 def untouched(rows: list[dict[str, Any]], others: set[str]) -> list[dict[str, Any]]:
     kept = [row for row in rows if row["review_id"] not in others]
     return sorted(kept, key=lambda row: (row["review_id"], row["attribution_rank"]))
+
+
+def test_the_months_of_the_test_split_are_counted_from_the_newest_review(spark: Any, trained: Config, tmp_path: Path) -> None:
+    """The test split begins in May 2015; its reviews are of May to July, and live ones of October come on top."""
+    assert with_test_months(trained).explain.months == 3
+    run_ingest(spark, trained, [str(write_source(tmp_path / "night.tsv", [line(review_id="live", review_date="2015-10-02")]))], lambda _: None)
+    assert with_test_months(trained).explain.months == 4

@@ -56,6 +56,15 @@ def test_the_wheel_carries_code_and_data(wheel: Path) -> None:
     assert not [name for name in names if name.startswith(("tests/", "benchmarks/"))]
 
 
+def test_what_is_missing_is_an_extra_and_on_no_index() -> None:
+    sources = "\n".join(path.read_text() for folder in ("jobs", "model") for path in (ROOT / folder).glob("*.py"))
+    named = set(re.findall(r"install_extra\('(\w+)'\)", sources))
+    extras = set(re.findall(r'^        "(\w+)": ', (ROOT / "setup.py").read_text(), flags=re.MULTILINE))
+    assert named == {"spark", "train", "dbt", "bundled", "java"} < extras
+    pages = "\n".join(path.read_text() for path in (ROOT / "docs").glob("*.md"))
+    assert not re.findall(r"pip install [^`\n]*'reviewrisk", sources + pages) and "## Parts of the install" in pages
+
+
 def test_an_installed_copy_runs_from_another_directory(installed: Path, built: Config, tmp_path: Path) -> None:
     """Sample and report with the wheel alone; the root in between is the tests' own, since a model takes minutes to train."""
     program = installed / "bin" / "reviewrisk"

@@ -32,7 +32,7 @@ def test_without_java_the_error_names_both_ways_out(tmp_path: Path, monkeypatch:
     monkeypatch.delenv("JAVA_HOME", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ReviewriskError, match=r"Java 17 or 21 .*apt-get install.*pip install 'reviewrisk\[java\]'"):
+    with pytest.raises(ReviewriskError, match=r"Java 17 or 21 .*apt-get install.*install the extra 'java'"):
         java.use_java()
 
 

@@ -70,7 +70,7 @@ def test_usual_settings_get_no_warning() -> None:
         ({"rank": 65}, "lora.rank 65 is high for 20,000 training rows: above 64"),
         ({"rank": 32, "shapes": {"layer.*.narrow": (64, 64), "layer.*.wide": (64, 256)}}, "gives layer.*.narrow as many parameters as the layer itself"),
         ({"learning_rate": 5e-5}, "learning_rate 5e-05 is one for full fine-tuning"),
-        ({"learning_rate": 5e-4}, "learning_rate 0.0005 can be unstable for LoRA"),
+        ({"learning_rate": 5e-4}, "learning_rate 0.0005 is a high one for LoRA (5e-4 and more). The bundled encoder trains well"),
     ],
 )
 def test_each_risky_setting_is_named_alone(settings: dict[str, Any], words: str) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from model.errors import ReviewriskError
-from model.pairs import KINDS, Pair, PairFigures, PairText, failed_pairs, load_pairs, pair_report, pairs_table, wilson_interval
+from model.pairs import KINDS, Pair, PairFigures, PairText, load_pairs, pair_report, pairs_table, wilson_interval
 
 SUITE = Path(__file__).parent / "data" / "minimal_pairs.jsonl"
 _SENTIMENT = """
@@ -254,11 +254,6 @@ def test_the_right_answers_pass_the_whole_suite() -> None:
     pairs = load_pairs(SUITE)
     right = np.array([[pair.a.label, pair.b.label] for pair in pairs], dtype=np.float64)
     assert {row.pass_rate for row in pair_report(pairs, right, 0.5)} == {1}
-    assert failed_pairs(pairs, right, 0.5) == {kind: [] for kind in KINDS}
-
-
-def test_failed_pairs_are_named_per_kind() -> None:
-    assert failed_pairs(PAIRS, PROBABILITIES, 0.6) == {"sarcasm": ["s2", "s3", "s4"], "bias_probe": ["p2"], "comparison": ["c1"]}
 
 
 @pytest.mark.parametrize(
@@ -273,8 +268,6 @@ def test_failed_pairs_are_named_per_kind() -> None:
 def test_probabilities_that_cannot_be_of_these_pairs_are_refused(probabilities: np.ndarray, fault: str) -> None:
     with pytest.raises(ValueError, match=fault):
         pair_report(PAIRS, probabilities, 0.6)
-    with pytest.raises(ValueError, match=fault):
-        failed_pairs(PAIRS, probabilities, 0.6)
 
 
 def test_the_table_has_the_models_side_by_side() -> None:

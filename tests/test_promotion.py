@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime
 import json
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,7 @@ from jobs import tables
 from jobs.challenge import compare_with_champion
 from jobs.config import Config
 from jobs.promotion import run_promote
+from jobs.query import open_warehouse
 from jobs.registry import champion, registered
 from jobs.schemas import MODEL_THRESHOLDS, MODELS, REVIEW_SCORES, SPLITS
 from jobs.thresholding import run_thresholds
@@ -128,6 +131,20 @@ def test_a_loss_within_chance_does_not_stop_a_promotion(root: Config) -> None:
     assert champion(root.root)["model_version"] == "new-2"
 
 
+def test_a_locked_warehouse_does_not_stop_a_promotion(root: Config) -> None:
+    """What is left to score is counted on the tables alone, after the commit."""
+    duel(root, (1.5, 1.5), (1.5, 1.5))
+    warehouse = root.root.local_path / "warehouse" / "reviewrisk.duckdb"
+    warehouse.parent.mkdir()
+    hold = "import duckdb, sys; held = duckdb.connect(sys.argv[1]); held.execute('create table t (a int)'); print('held', flush=True); sys.stdin.read()"
+    with subprocess.Popen([sys.executable, "-c", hold, str(warehouse)], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None and holder.stdout.readline() == b"held\n"
+        with pytest.raises(ReviewriskError, match="cannot be opened"):
+            open_warehouse(root.root)
+        assert promote(root)[-1].startswith("  new-2 is the champion; 0 reviews in all are still to be scored")
+        holder.communicate()
+
+
 def test_without_scores_the_champion_is_compared_on_what_its_bundle_has(root: Config) -> None:
     duel(root, (1.5, 1.5), (1.5, 1.5), scored=False)
     assert [one.period for one in compare_with_champion(root, champion(root.root), registered(root.root, "new-2"))] == ["old", "new"]
@@ -164,6 +181,12 @@ def test_another_cost_gives_another_threshold_row_and_leaves_scores_alone(root: 
     for row in rows.values():
         assert row["recall_low"] <= row["recall"] <= row["recall_high"]
     assert tables.current_version(root.root, "review_scores") == before
+
+
+def test_thresholds_without_a_champion_are_a_failed_run(root: Config) -> None:
+    with pytest.raises(ReviewriskError, match="has no champion yet"):
+        run_thresholds(root, None, lambda _: None)
+    assert [(row["command"], row["status"]) for row in tables.read_arrow(root.root, "job_runs").to_pylist()] == [("thresholds", "failed")]
 
 
 @pytest.mark.usefixtures("unverified")

@@ -31,7 +31,7 @@ def test_places_rise_within_the_line_and_weights_are_its_length(nodes: int) -> N
     for quadrature in (first_quadrature(nodes), refined(peak(0.3, 0.05), 16, nodes)):
         assert quadrature.places.shape == quadrature.weights.shape == (nodes,)
         assert (np.diff(quadrature.places) > 0).all()
-        assert 0 < quadrature.places[0] and quadrature.places[-1] < 1
+        assert quadrature.places[0] > 0 and quadrature.places[-1] < 1
         assert (quadrature.weights > 0).all()
     if nodes > 1:
         assert first_quadrature(nodes).weights.sum() == pytest.approx(1, abs=1e-9)

@@ -187,7 +187,7 @@ def test_show_says_what_is_known_of_a_model(shown: tuple[Config, str]) -> None:
     assert promotions == ["  promoted     2026-01-01 00:00 UTC", "  promoted     2026-01-02 00:00 UTC, since 2015-06-01"]
     files = sum(path.is_file() for path in (config.root.local_path / "models" / version).rglob("*")) - 1
     assert f"{config.root.join('models', version)}: whole, {files} files as its manifest says" in text
-    assert "  setting      lora.rank: 4" in lines and "  setting      text.headline: keep" in lines
+    assert "  setting      model.lora.rank: 4" in lines and "  setting      model.text.headline: keep" in lines
 
 
 def test_show_says_where_a_bundle_is_harmed_or_gone(shown: tuple[Config, str]) -> None:

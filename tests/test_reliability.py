@@ -15,7 +15,6 @@ from model.reliability import (
     calibration_error,
     count_bins,
     debiased_calibration_error,
-    expected_calibration_error,
     noise_floor,
     reliability_table,
 )
@@ -35,17 +34,22 @@ def counts_of_draws(true: np.ndarray, draws: int, seed: int) -> BinCounts:
     return BinCounts(weight, np.tile(SPREAD @ member, (draws, 1)), labels @ member)
 
 
+def ece(probability: np.ndarray, label: np.ndarray, bins: int) -> float:
+    """The expected calibration error over bins of equal width."""
+    return float(calibration_error(count_bins(probability, label, bin_numbers(probability, bins, "width")))[0])
+
+
 # ---- by hand
 
 
 def test_expected_calibration_error_by_hand() -> None:
     # two bins: [0, .5) has 0.05, 0.15, 0.0 -> mean 1/15, observed 1/3; [.5, 1] has 0.95, 0.85, 1.0 -> mean 14/15, observed 1
-    assert expected_calibration_error(PROBABILITY, LABEL, 2) == pytest.approx(0.5 * (1 / 3 - 1 / 15) + 0.5 * (1 - 14 / 15))
+    assert ece(PROBABILITY, LABEL, 2) == pytest.approx(0.5 * (1 / 3 - 1 / 15) + 0.5 * (1 - 14 / 15))
 
 
 def test_bins_weigh_by_their_rows() -> None:
     probability, label = np.array([0.1, 0.1, 0.1, 0.9]), np.array([0, 0, 0, 0])
-    assert expected_calibration_error(probability, label, 10) == pytest.approx(0.75 * 0.1 + 0.25 * 0.9)
+    assert ece(probability, label, 10) == pytest.approx(0.75 * 0.1 + 0.25 * 0.9)
 
 
 def test_reliability_table_has_every_bin_once() -> None:

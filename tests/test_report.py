@@ -106,22 +106,42 @@ def test_dbt_writes_into_the_root_and_not_into_the_project(reported: Reported) -
 
 
 def test_a_failing_test_is_named_and_the_last_warehouse_stays(reported: Reported, tmp_path: Path) -> None:
-    """A score of a review that is not there would be lost in the marts."""
+    """A second score of a review by one model would double the review in the marts."""
     folder = tmp_path / "root"
     shutil.copytree(reported.root.local_path, folder)
     before = (folder / "warehouse" / "reviewrisk.duckdb").stat()
-    write_deltalake(str(folder / "tables" / "review_scores"), arrow_rows("review_scores", [score("R9999")]), mode="append")
+    write_deltalake(str(folder / "tables" / "review_scores"), arrow_rows("review_scores", [score("R0600")]), mode="append")
     root = parse_root(str(folder), StorageSettings())
     with pytest.raises(ReviewriskError) as raised:
         report_of(root)
     message = str(raised.value)
     assert message.startswith("dbt build failed, so the warehouse was left as it was:\n")
-    assert "\n  relationships_stg_review_scores_review_id__review_id__ref_stg_reviews_ (fail): Got 1 result, configured to fail if != 0" in message
+    assert "\n  unique_combination_stg_review_scores_model_version__review_id (fail): Got 1 result, configured to fail if != 0" in message
     after = (folder / "warehouse" / "reviewrisk.duckdb").stat()
     assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
     with open_warehouse(root) as connection:
         assert connection.execute("select count(*) from fct_review_scores").fetchone() == (90,)
         assert connection.execute("select status from job_runs where command = 'report' order by started_at").fetchall() == [("succeeded",), ("failed",)]
+
+
+def test_tables_that_contradict_each_other_are_named_before_dbt_builds(reported: Reported, tmp_path: Path) -> None:
+    """Every staged check passes on such a row: only beside the other tables is it wrong."""
+    folder = tmp_path / "root"
+    shutil.copytree(reported.root.local_path, folder)
+    before = (folder / "warehouse" / "reviewrisk.duckdb").stat()
+    write_deltalake(str(folder / "tables" / "review_scores"), arrow_rows("review_scores", [score("R9999")]), mode="append")
+    root, printed = parse_root(str(folder), StorageSettings()), []
+    with pytest.raises(ReviewriskError) as raised:
+        run_report(root, None, SETTINGS, printed.append)
+    message = str(raised.value)
+    assert message.startswith("Tables contradict each other, so nothing was built and the warehouse was left as it was:\n")
+    assert "\n  scores_without_review (1 rows): A row is a score of a review that is not there." in message
+    assert not [line for line in printed if "dbt" in line], "dbt was not begun"
+    after = (folder / "warehouse" / "reviewrisk.duckdb").stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    with open_warehouse(root) as connection:
+        runs = connection.execute("select status, error from job_runs where command = 'report' order by started_at").fetchall()
+    assert [status for status, _ in runs] == ["succeeded", "failed"] and "scores_without_review" in runs[1][1]
 
 
 def test_before_the_first_champion_the_report_is_of_the_stars_alone(tmp_path: Path) -> None:
@@ -171,7 +191,8 @@ def test_an_s3_root_is_reported_from_a_copy(bucket: Root, tmp_path: Path) -> Non
     assert (reported.summary.reviews, reported.summary.precision) == (90, 0.8)
     with open_warehouse(bucket, warehouse) as connection:
         assert connection.execute("select count(*) from reviews semi join fct_review_scores using (review_id)").fetchone() == (90,)
-        assert connection.execute("select count(*) from job_runs where command = 'report'").fetchone() == (1,)
+        runs = connection.execute("select status from job_runs where command = 'report' order by started_at").fetchall()
+    assert runs == [("failed",), ("succeeded",)], "the report that had no place to go has its row, too"
     assert not list((tmp_path / "scratch" / "dbt").glob("*/tables")), "the copy goes when the report stands"
 
 

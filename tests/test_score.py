@@ -16,6 +16,7 @@ import yaml
 
 from jobs import tables
 from jobs.config import Config
+from jobs.explain import run_explain
 from jobs.ingest import run_ingest
 from jobs.promotion import run_promote
 from jobs.registry import champion
@@ -170,5 +171,8 @@ def test_batches_are_joined_into_buffers_without_losing_rows() -> None:
 
 def test_without_a_champion_the_error_says_what_to_do(spark: Any, config: Config) -> None:
     tables.create_tables(config.root)
-    with pytest.raises(ReviewriskError, match="has no champion yet"):
-        run_score(spark, config, lambda _: None)
+    for run in (run_score, run_explain):
+        with pytest.raises(ReviewriskError, match="has no champion yet"):
+            run(spark, config, lambda _: None)
+    runs = tables.read_arrow(config.root, "job_runs").to_pylist()
+    assert sorted((row["command"], row["status"]) for row in runs) == [("explain", "failed"), ("score", "failed")], "a run that could not begin leaves its row"

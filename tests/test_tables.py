@@ -72,7 +72,7 @@ def s3_root(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Root:
     return parse_root(f"s3://{bucket}/some/prefix", settings)
 
 
-def made_by_an_older_release(root: Root, *lacking: str) -> None:
+def made_by_an_earlier_version(root: Root, *lacking: str) -> None:
     """Puts a table review_scores without some columns, with one row, in the place of the empty one."""
     schema = pa.schema([column for column in REVIEW_SCORES.schema if column.name not in lacking])
     rows = scores(("a", JANUARY, 0.1)).select(schema.names)
@@ -86,8 +86,8 @@ def made_by_an_older_release(root: Root, *lacking: str) -> None:
     )
 
 
-def test_a_table_of_an_older_release_gets_its_new_columns_and_keeps_its_rows(root: Root) -> None:
-    made_by_an_older_release(root, "error", "token_count")
+def test_a_table_of_an_earlier_version_gets_its_new_columns_and_keeps_its_rows(root: Root) -> None:
+    made_by_an_earlier_version(root, "error", "token_count")
     before = tables.current_version(root, "review_scores")
     with JobRun(root, "score"):
         pass
@@ -100,9 +100,9 @@ def test_a_table_of_an_older_release_gets_its_new_columns_and_keeps_its_rows(roo
     assert tables.current_version(root, "review_scores") == before + 2, "nothing is added twice"
 
 
-def test_a_table_of_an_older_release_that_lacks_a_needed_column_is_refused(root: Root) -> None:
-    made_by_an_older_release(root, "engine")
-    with pytest.raises(ReviewriskError, match="older release and has no engine: build a new root"), JobRun(root, "score"):
+def test_a_table_of_an_earlier_version_that_lacks_a_needed_column_is_refused(root: Root) -> None:
+    made_by_an_earlier_version(root, "engine")
+    with pytest.raises(ReviewriskError, match="earlier version of the code and has no engine: build a new root"), JobRun(root, "score"):
         pass
 
 

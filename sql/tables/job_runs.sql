@@ -14,4 +14,4 @@ create table if not exists job_runs (
     error string comment 'Why it failed.'
 )
 using delta
-comment 'What ran. One row per finished run, failed ones included; a killed run leaves none.';
+comment 'What ran. One row per finished run of a command that changes the root, failed ones included; a killed run leaves none.';

@@ -2,7 +2,7 @@
 create table if not exists rejected_reviews (
     ingest_id string not null comment 'The first 16 digits of source_checksum; a partition.',
     source_checksum string not null comment 'sha256 of the source file; see sources.',
-    source_file string not null comment 'The file\'s name as it was given.',
+    source_file string not null comment 'The file\'s name, without its folder.',
     source_line bigint not null comment 'Line of the source file, the header being line 1.',
     reason string not null comment 'blank_line, not_utf8, too_few_fields, too_many_fields, or bad_ and a column.',
     detail string comment 'The value at fault or the number of fields found.',

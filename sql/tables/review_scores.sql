@@ -13,7 +13,7 @@ create table if not exists review_scores (
     engine string not null comment 'What computed it, such as torch.',
     precision string not null comment 'Arithmetic of the encoder: float32 or bfloat16.',
     error string comment 'Why the row could not be scored; null where it was.',
-    scored_at timestamp not null comment 'When the row was scored.',
+    scored_at timestamp not null comment 'Start of the run that scored the row.',
     run_id string not null comment 'The run that wrote the row; see job_runs.'
 )
 using delta

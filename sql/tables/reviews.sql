@@ -15,13 +15,13 @@ create table if not exists reviews (
     review_headline string comment 'The headline as written, HTML leftovers included; null where empty.',
     review_body string comment 'The text as written, HTML leftovers included; null where empty.',
     review_date date not null comment 'The day of the review.',
-    split string not null comment 'train, validation, test or live, by review_date; see splits. A partition.',
+    split string not null comment 'train, validation, test or live, by review_date; see splits (`retrain` also trains on live ones). A partition.',
     review_month date not null comment 'First day of the month of review_date; a partition.',
     text_hash string not null comment 'sha256 of the stored headline and body: tells whether the text changed.',
     source_checksum string not null comment 'sha256 of the source file; see sources.',
     source_order bigint not null comment 'The source\'s place in the order of first ingestion.',
     source_line bigint not null comment 'Line of the source file, the header being line 1.',
-    ingested_at timestamp not null comment 'When this version of the review was ingested.',
+    ingested_at timestamp not null comment 'Start of the run that ingested this version of the review.',
     run_id string not null comment 'The run that wrote the row; see job_runs.'
 )
 using delta

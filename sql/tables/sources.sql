@@ -1,7 +1,7 @@
 -- Key: source_checksum (unique; see sql/checks). Generated from jobs/schemas.py: change it there.
 create table if not exists sources (
     source_checksum string not null comment 'sha256 of the file as it lies, compressed or not.',
-    source_file string not null comment 'The file\'s name as it was given.',
+    source_file string not null comment 'The file\'s name, without its folder.',
     source_bytes bigint not null comment 'Size of the file as it lies.',
     source_order bigint not null comment '1, 2, 3 … in order of first ingestion; later wins between equal review dates.',
     rows_read bigint not null comment 'Lines after the header, blank ones included; accepted + rejected + superseded.',
@@ -10,7 +10,7 @@ create table if not exists sources (
     rows_superseded bigint not null comment 'Valid lines older than another version of the same review.',
     first_review_date date comment 'Earliest date among valid lines.',
     last_review_date date comment 'Latest date among valid lines.',
-    ingested_at timestamp not null comment 'When the file was published.',
+    ingested_at timestamp not null comment 'Start of the run that published the file.',
     run_id string not null comment 'The run that wrote the row; see job_runs.'
 )
 using delta

@@ -1,0 +1,126 @@
+"""Real processes killed between two commits: nothing half is seen, and the next run leaves the tables of an undisturbed one."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from os import environ, killpg
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from jobs import tables
+from jobs.config import Config
+from jobs.ingest import run_ingest
+from jobs.train import run_train
+from tests.raw_files import corpus, line, write_source
+from tests.trained_root import copied
+
+# What tells one run from another, and what becomes of a model later.
+OF_THE_RUN = {"run_id", "ingested_at", "trained_at", "bundle_checksum", "status", "promoted_at"}
+# A second reading of a file comes later in the order of ingestion than its reviews that are stored already: the order holds, the number is another.
+OF_THE_RUN |= {"source_order"}
+
+# The command line, except that the commit of one table is never reached.
+STOPPED = """
+import sys, time
+from jobs import delta
+from jobs.cli import main
+table, *arguments = sys.argv[1:]
+real = delta.commit
+def commit(root, committed, *rest, **options):
+    if committed.name == table:
+        print("ready", flush=True)
+        time.sleep(600)
+    return real(root, committed, *rest, **options)
+delta.commit = commit
+main(arguments)
+"""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A root on which a command is to be killed, the command again, and a root on which it ran undisturbed."""
+
+    config: Config
+    arguments: list[str]
+    again: Callable[[], Any]
+    undisturbed: Config
+
+
+def at(config: Config, root: Path) -> Config:
+    return config.model_copy(update={"paths": config.paths.model_copy(update={"root": str(root)})})
+
+
+def ingesting(spark: Any, built: Config, folder: Path) -> Scene:
+    """A file with accepted, rejected and superseded lines."""
+    lines = [*corpus(), line(review_id="train-1", review_date="2014-05-01", review_body="an older version"), line(review_id="bad", star_rating="six")]
+    source = str(write_source(folder / "reviews.tsv", lines))
+    config = at(built, folder / "root").model_copy(update={"ingest": built.ingest.model_copy(update={"max_rejected_share": 0.5})})
+    undisturbed = at(config, folder / "undisturbed")
+    run_ingest(spark, undisturbed, [source], lambda _: None)
+    return Scene(config, ["ingest", source], lambda: run_ingest(spark, config, [source], lambda _: None), undisturbed)
+
+
+def training(spark: Any, built: Config, folder: Path) -> Scene:
+    """The reviews of the built root, from which its model came, without that model."""
+    config = copied(built, folder / "root")
+    for gone in ("tables/models", "tables/model_thresholds", "models", "work"):
+        shutil.rmtree(config.root.local_path / gone, ignore_errors=True)
+    tables.create_tables(config.root)
+    return Scene(config, ["train"], lambda: run_train(config, lambda _: None), built)
+
+
+def killed_before_the_commit(table: str, scene: Scene, folder: Path) -> None:
+    conf = folder / "conf.yml"
+    conf.write_text(yaml.safe_dump(scene.config.model_dump(mode="json")))
+    command, *rest = scene.arguments
+    job = subprocess.Popen(
+        [sys.executable, "-c", STOPPED, table, command, "--conf", str(conf), *rest],
+        cwd=Path(__file__).parents[1],
+        env={**environ},
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
+    assert job.stdout is not None
+    is_ready = any(printed == b"ready\n" for printed in job.stdout)
+    killpg(job.pid, signal.SIGKILL)
+    job.wait()
+    job.stdout.close()
+    assert is_ready, "the command ended before it came to the commit"
+
+
+def contents(config: Config, name: str) -> list[dict[str, Any]]:
+    """A table's rows in the order of their key, without what tells one run from another."""
+    rows = tables.read_arrow(config.root, name).to_pylist()
+    ordered = sorted(rows, key=lambda row: tuple(row[column] for column in tables.TABLES[name].key))
+    return [{column: value for column, value in row.items() if column not in OF_THE_RUN} for row in ordered]
+
+
+@pytest.mark.parametrize(
+    ("make", "table", "whole", "empty"),
+    [
+        pytest.param(ingesting, "reviews", [], ["reviews", "rejected_reviews", "sources"], marks=pytest.mark.long, id="ingest-before-reviews"),
+        pytest.param(ingesting, "sources", ["splits", "reviews", "rejected_reviews"], ["sources"], marks=pytest.mark.long, id="ingest-before-sources"),
+        pytest.param(training, "models", ["model_thresholds"], ["models"], id="train-before-models"),
+    ],
+)
+def test_a_killed_run_shows_nothing_half_and_the_next_one_finishes(
+    make: Callable[..., Scene], table: str, whole: list[str], empty: list[str], spark: Any, built: Config, tmp_path: Path
+) -> None:
+    """Of a stage's tables, the one that others look up comes last: whoever finds a model or a source finds all that belongs to it."""
+    scene = make(spark, built, tmp_path)
+    before = tables.read_arrow(scene.config.root, "job_runs").num_rows if (scene.config.root.local_path / "tables").exists() else 0
+    killed_before_the_commit(table, scene, tmp_path)
+    assert {name: contents(scene.config, name) for name in empty} == {name: [] for name in empty}
+    assert {name: contents(scene.config, name) for name in whole} == {name: contents(scene.undisturbed, name) for name in whole}
+    assert tables.read_arrow(scene.config.root, "job_runs").num_rows == before, "a killed run leaves no row"
+    scene.again()
+    compared = [name for name in tables.TABLES if name != "job_runs"]
+    assert {name: contents(scene.config, name) for name in compared} == {name: contents(scene.undisturbed, name) for name in compared}
