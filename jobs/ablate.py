@@ -10,7 +10,7 @@ from jobs import tables
 from jobs.config import Config
 from jobs.machine import machine_lines
 from model.ablation_grid import Sweep
-from model.errors import ReviewriskError
+from model.errors import ReviewriskError, install_extra
 from model.progress import Report, progress
 
 
@@ -26,7 +26,7 @@ def run_ablate(config: Config, sweep: Sweep, minutes: float | None, output: Path
         from model.comparison import PACKAGES
         from model.data import COLUMNS
     except ImportError as error:
-        raise ReviewriskError(f"Sweeping needs the packages of training ({error.name} is missing): pip install 'reviewrisk[train]'.") from None
+        raise ReviewriskError(f"Sweeping needs the packages of training ({error.name} is missing): {install_extra('train')}.") from None
     with progress("reading the reviews", report):
         reviews = tables.read_arrow(config.root, "reviews", COLUMNS, pc.field("split").isin(["train", "validation"]))
     if reviews.num_rows == 0:
