@@ -79,7 +79,7 @@ REVIEWS = Table(
             _column("review_headline", pa.string(), "The headline as written, HTML leftovers included; null where empty."),
             _column("review_body", pa.string(), "The text as written, HTML leftovers included; null where empty."),
             _required("review_date", pa.date32(), "The day of the review."),
-            _required("split", pa.string(), "train, validation, test or live, by review_date; see splits (`retrain` also trains on live ones). A partition."),
+            _required("split", pa.string(), "train, validation, test or live, by review_date; see splits. `retrain` uses live ones too. A partition."),
             REVIEW_MONTH,
             TEXT_HASH,
             _required("source_checksum", pa.string(), "sha256 of the source file; see sources."),
@@ -135,7 +135,7 @@ SOURCES = Table(
 
 SPLITS = Table(
     name="splits",
-    description="The temporal splits of this corpus, resolved once when it was built. One row per split. `retrain` cuts its live reviews by time once more.",
+    description="The temporal splits of this corpus, resolved once when it was built. One row per split. `retrain` cuts live by time again.",
     key=("split",),
     schema=pa.schema(
         [
@@ -150,7 +150,7 @@ SPLITS = Table(
 
 MODELS = Table(
     name="models",
-    description="Trained models with the test figures of their training. One row per model_version; exactly one has status champion once one is promoted.",
+    description="Trained models with the test figures of their training. One row per model_version; one is champion, once one is promoted.",
     key=("model_version",),
     schema=pa.schema(
         [
@@ -175,7 +175,7 @@ MODELS = Table(
             _required("test_rows", pa.int64(), "Labelled test rows (3 stars excluded); the denominator of all test_ columns."),
             _required("test_auc", pa.float64(), "Area under the ROC curve on test."),
             _required("test_average_precision", pa.float64(), "Average precision on test."),
-            _required("test_f1", pa.float64(), "F1 of the dissatisfied class on test at the default threshold of its training (model_thresholds: of today)."),
+            _required("test_f1", pa.float64(), "F1 of the dissatisfied class on test, at the default threshold of its training."),
             _required("test_ece", pa.float64(), "Expected calibration error on test, equal-width bins of the probability."),
             _required("test_brier", pa.float64(), "Brier score on test."),
             _required("test_log_loss", pa.float64(), "Log-loss on test, in nats."),
@@ -187,7 +187,7 @@ MODELS = Table(
             _column("f1_gain_low", pa.float64(), "Lower limit of f1_gain's interval (paired bootstrap of whole products; see model.thresholds.confidence)."),
             _column("f1_gain_high", pa.float64(), "Its upper limit."),
             _column("beats_baseline", pa.bool_(), "f1_gain_low is above 0: the gain over TF-IDF is more than chance."),
-            _column("test_f1_ratings_masked", pa.float64(), "F1, at the threshold of test_f1, with phrases that state the rating masked in headline and body."),
+            _column("test_f1_ratings_masked", pa.float64(), "test_f1 with phrases that state the rating masked in headline and body."),
             _column("test_ece_debiased", pa.float64(), "Expected calibration error less what chance adds, bins of equal mass."),
             _required("bundle_path", pa.string(), "Folder of the bundle, relative to the root."),
             _required("bundle_checksum", pa.string(), "sha256 of the bundle's manifest.json."),

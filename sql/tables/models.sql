@@ -21,7 +21,7 @@ create table if not exists models (
     test_rows bigint not null comment 'Labelled test rows (3 stars excluded); the denominator of all test_ columns.',
     test_auc double not null comment 'Area under the ROC curve on test.',
     test_average_precision double not null comment 'Average precision on test.',
-    test_f1 double not null comment 'F1 of the dissatisfied class on test at the default threshold of its training (model_thresholds: of today).',
+    test_f1 double not null comment 'F1 of the dissatisfied class on test, at the default threshold of its training.',
     test_ece double not null comment 'Expected calibration error on test, equal-width bins of the probability.',
     test_brier double not null comment 'Brier score on test.',
     test_log_loss double not null comment 'Log-loss on test, in nats.',
@@ -33,11 +33,11 @@ create table if not exists models (
     f1_gain_low double comment 'Lower limit of f1_gain\'s interval (paired bootstrap of whole products; see model.thresholds.confidence).',
     f1_gain_high double comment 'Its upper limit.',
     beats_baseline boolean comment 'f1_gain_low is above 0: the gain over TF-IDF is more than chance.',
-    test_f1_ratings_masked double comment 'F1, at the threshold of test_f1, with phrases that state the rating masked in headline and body.',
+    test_f1_ratings_masked double comment 'test_f1 with phrases that state the rating masked in headline and body.',
     test_ece_debiased double comment 'Expected calibration error less what chance adds, bins of equal mass.',
     bundle_path string not null comment 'Folder of the bundle, relative to the root.',
     bundle_checksum string not null comment 'sha256 of the bundle\'s manifest.json.',
     run_id string not null comment 'The run that wrote the row; see job_runs.'
 )
 using delta
-comment 'Trained models with the test figures of their training. One row per model_version; exactly one has status champion once one is promoted.';
+comment 'Trained models with the test figures of their training. One row per model_version; one is champion, once one is promoted.';

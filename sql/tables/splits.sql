@@ -7,4 +7,4 @@ create table if not exists splits (
     run_id string not null comment 'The run that wrote the row; see job_runs.'
 )
 using delta
-comment 'The temporal splits of this corpus, resolved once when it was built. One row per split. `retrain` cuts its live reviews by time once more.';
+comment 'The temporal splits of this corpus, resolved once when it was built. One row per split. `retrain` cuts live by time again.';
