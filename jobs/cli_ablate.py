@@ -16,7 +16,7 @@ _RATE = click.FloatRange(min=0, min_open=True)
 @click.command()
 @conf_option
 @click.option("--rank", "ranks", multiple=True, type=click.IntRange(min=1), default=_DEFAULT.ranks, show_default=True)
-@click.option("--targets", multiple=True, default=_DEFAULT.targets, show_default=True, help="What lora.targets takes; several joined by commas.")
+@click.option("--targets", multiple=True, default=_DEFAULT.targets, show_default=True, help="What model.lora.targets takes; several joined by commas.")
 @click.option("--layers", multiple=True, default=_DEFAULT.layers, show_default=True, help="all, upper or lower (half), or numbers: 0,1,2.")
 @click.option("--learning-rate", "learning_rates", multiple=True, type=_RATE, default=_DEFAULT.learning_rates, show_default=True)
 @click.option("--rows", default=_DEFAULT.rows, show_default=True, type=click.IntRange(min=100), help="Training rows of the last rung.")
@@ -24,7 +24,7 @@ _RATE = click.FloatRange(min=0, min_open=True)
 @click.option("--rungs", default=_DEFAULT.rungs, show_default=True, type=click.IntRange(min=1), help="Rounds, each on rows of its own.")
 @click.option("--eta", default=_DEFAULT.eta, show_default=True, type=click.IntRange(min=2), help="1 in so many goes on, to so many times the rows.")
 @click.option("--minutes", type=float, help="Begin no new training after so many minutes; the same command goes on later.")
-@click.option("--seed", type=int, help="Cuts the rows and seeds the trainings; default: the config's training.seed.")
+@click.option("--seed", type=int, help="Cuts the rows and seeds the trainings; default: the config's model.training.seed.")
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Markdown file to write the tables to.")
 def ablate(
     conf: Path | None,

@@ -187,7 +187,7 @@ def run_cell(candidate: Candidate, bench: Bench, work: Path) -> Found:
     with progress("scoring the validation rows", bench.report):
         logit = read_texts(adapted, bench.tokens["validation"], pad_id).margin
     if not np.isfinite(logit).all():
-        raise ReviewriskError("A log-odds of the trained model is not a finite number: lower the learning rate, or set training.precision to float32.")
+        raise ReviewriskError("A log-odds of the trained model is not a finite number: lower the learning rate, or set model.training.precision to float32.")
     figures = metrics(_scored(logit, bench.training, bench.validation, own.training.class_weighting), own.calibration.bins)
     return {
         "version": CELL_VERSION,
