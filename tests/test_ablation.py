@@ -260,6 +260,14 @@ def test_where_chance_would_do_it_the_page_says_that_your_settings_do_as_well(ab
         assert (said or "Your own settings won: keep them." in text) == does_as_well
 
 
+def test_of_equal_finalists_the_smallest_wins_whatever_their_order(ablation: Ablation) -> None:
+    rung = ablation.rungs[-1]
+    level = [replace(outcome, found={**outcome.found, "logits": rung.done[0].logit.tolist()}) for outcome in rung.outcomes]
+    smallest = min(rung.standings, key=lambda standing: standing.adapter).candidate
+    for outcomes in (level, level[::-1]):
+        assert judge(replace(ablation, rungs=[*ablation.rungs[:-1], replace(rung, outcomes=outcomes)])).winner.candidate == smallest
+
+
 def test_the_lines_for_the_config_make_the_winners_settings(ablation: Ablation, settings: ModelSettings) -> None:
     fixed = replace(ablation, settings=with_lora(settings, alpha=12.0))
     for made, candidate in ((ablation, judge(ablation).winner.candidate), (fixed, Candidate(2, ("attention", "feed-forward"), (0, 1), 2e-5))):
