@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from pyspark.sql.functions import struct
+from pyspark.sql.functions import lit, struct
 
 from jobs import tables
 from jobs.config import Config
@@ -116,9 +116,9 @@ def test_a_review_whose_computing_failed_says_with_what(spark: Any, scored: Conf
     """The poison cannot be scored, so it is never flagged; the same task fails on it alone and explains its neighbours."""
     name = ship(spark, serving_folder(scored, champion(scored.root)))
     capped, failed = (spark.sparkContext.accumulator(0) for _ in range(2))
-    udf = explaining_udf(name, scored.score, scored.explain, 1, capped, failed)
-    rows = tables.read_frame(spark, scored.root, "reviews").where("review_id in ('poison', 'no-headline')")
-    columns = ("review_id", "review_month", "text_hash", "review_headline", "review_body")
+    udf = explaining_udf((name,), scored.score, scored.explain, 1, capped, failed)
+    rows = tables.read_frame(spark, scored.root, "reviews").where("review_id in ('poison', 'no-headline')").withColumn("model_version", lit(name))
+    columns = ("review_id", "review_month", "text_hash", "model_version", "review_headline", "review_body")
     found = {row.review_id: row for row in rows.select(udf(struct(*columns)).alias("it")).select("it.*").collect()}
     assert found["no-headline"].error is None and found["no-headline"].words[0].attribution_rank == 1
     assert found["poison"].words[0].attribution_rank == 0 and found["poison"].nodes is None and found["poison"].error
