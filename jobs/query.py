@@ -19,6 +19,7 @@ import duckdb
 from duckdb import StatementType
 
 from jobs import delta
+from jobs.schemas import TABLES
 from jobs.storage import Root, StorageSettings, parse_root
 from model.errors import ReviewriskError
 
@@ -54,8 +55,8 @@ def open_warehouse(root: Root | str, warehouse: Path | None = None) -> duckdb.Du
     tables = delta.published_tables(place)
     connection = duckdb.connect(config={"python_enable_replacements": False})
     connection.execute("set TimeZone = 'UTC'")
-    for name, table in tables.items():
-        connection.register(name, table.to_pyarrow_dataset())
+    for name, declared in TABLES.items():  # a root of an older release may lack a table: it is empty then
+        connection.register(name, tables[name].to_pyarrow_dataset() if name in tables else declared.schema.empty_table())
     file = warehouse_file(place, warehouse)
     if file is not None and file.exists():
         _attach_marts(connection, file)

@@ -190,13 +190,13 @@ _LOADED: dict[tuple[str, ScoringSettings, str], Scorer] = {}
 def cached(serving_folder: Path, settings: ScoringSettings, threads: int | None = None, device: str = "cpu", beside: Collection[str] = ()) -> Scorer:
     """The process's one scorer for this model version, settings and device.
 
-    A new one takes the place of all others but those of the versions in `beside`, with which it shares the weights that are equal:
-    a process holds the models of one pass, and what they have in common once.
+    It stays alone in the process, but for the versions in `beside`, with which it shares the weights that are equal: a process holds the
+    models of one pass, and what they have in common once.
     """
     key = (_read_serving(serving_folder)["model_version"], settings, device)
+    for other in [other for other in _LOADED if other != key and (other[0] not in beside or other[1:] != key[1:])]:
+        del _LOADED[other]  # models of another pass would need the memory of theirs
     if key not in _LOADED:
-        for other in [other for other in _LOADED if other[0] not in beside or other[1:] != key[1:]]:
-            del _LOADED[other]
         _LOADED[key] = Scorer.load(serving_folder, settings, threads, device, next(iter(_LOADED.values()), None))
     return _LOADED[key]
 
