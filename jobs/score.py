@@ -84,7 +84,7 @@ def run_score(spark: SparkSession, config: Config, report: Report) -> ScoreSumma
             rows = sum(todo.by_month[month] for month in months)
             with spark_progress(spark, f"score {months[-1]:%Y-%m} to {months[0]:%Y-%m} ({rows:,} reviews)", report):
                 tables.publish(root, "review_scores", run.run_id, work.stager(months, rows))
-        if publish_routes(root, routes, run.run_id, run.started_at):
+        if publish_routes(root, routes, run.run_id, datetime.datetime.now(datetime.UTC)):
             report("  routes in force: " + (", ".join(f"{value} → {version}" for value, version in routes.models.items()) or "none"))
         summary = work.summary(todo, time.monotonic() - started)
         run.finish(
