@@ -111,7 +111,7 @@ def diagnose(conf: Path | None, version: str) -> None:
 @main.command()
 @conf_option
 def score(conf: Path | None) -> None:
-    """Score every new, moved or changed review with the champion."""
+    """Score every new, moved or changed review with the champion, or with the model that the config's routing names for it."""
     from jobs.score import run_score
 
     config = load(conf)

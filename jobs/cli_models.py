@@ -54,7 +54,7 @@ def models_promote(conf: Path | None, version: str | None, since: datetime.datet
 @conf_option
 @click.argument("version")
 def models_retire(conf: Path | None, version: str) -> None:
-    """Mark VERSION as retired: it is no candidate any more; its scores and bundle stay."""
+    """Mark VERSION as retired: it is no candidate any more; its scores and bundle stay. No route may name it."""
     from jobs.registry import run_retire
 
     run_retire(load(conf).root, version, click.echo)

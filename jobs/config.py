@@ -75,6 +75,32 @@ class SampleSettings(Settings):
     seed: int = 17
 
 
+class RoutingSettings(Settings):
+    """Which registered model decides for which reviews, by one column of theirs. The champion decides for all others."""
+
+    column: Literal["product_category", "marketplace"] = Field("product_category", description="The column of `reviews` that routes go by.")
+    models: dict[str, str] = Field(default_factory=dict, description="Value of the column, in any case, and the model_version that decides for it.")
+
+    @model_validator(mode="after")
+    def _each_value_once(self) -> RoutingSettings:
+        written: dict[str, str] = {}
+        for value in self.models:
+            other = written.setdefault(route_key(value), value)
+            if other != value:
+                raise ValueError(f"{other!r} and {value!r} are the same value without regard to case and outer blanks: keep one of them")
+        return self
+
+    @property
+    def by_key(self) -> dict[str, str]:
+        """The model_version of each value as it is compared, see `route_key`."""
+        return {route_key(value): version for value, version in self.models.items()}
+
+
+def route_key(value: str) -> str:
+    """A value as routes compare it: in lower case without outer blanks, `unknown` where nothing is left; dbt's category_key is the same."""
+    return value.strip(" ").lower() or "unknown"
+
+
 class ScoreSettings(ScoringSettings):
     """Scoring on Spark: the engine's settings and the size of tasks and commits."""
 
@@ -129,6 +155,7 @@ class Config(Settings):
     splits: SplitSettings = SplitSettings()
     model: ModelSettings = ModelSettings()
     promotion: PromotionSettings = PromotionSettings()
+    routing: RoutingSettings = RoutingSettings()
     score: ScoreSettings = ScoreSettings()
     explain: ExplainSettings = ExplainSettings()
     report: ReportSettings = ReportSettings()

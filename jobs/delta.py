@@ -75,12 +75,12 @@ def create(root: Root, table: Table) -> None:
     )
 
 
-def add_missing_columns(root: Root, table: Table) -> None:
-    """Give a table that an earlier version of the code made the columns that have come since; their old values are null.
+def add_missing_columns(root: Root, table: Table) -> bool:
+    """Give a table that an earlier version of the code made the columns that have come since, their old values null; False where the table is not there.
 
-    Does nothing where the table is not there or lacks nothing. Raises ReviewriskError where a lacking column may not be null.
+    Raises ReviewriskError where a lacking column may not be null.
     """
-    handle = _find_table(root, table)
+    handle = find_table(root, table)
     known = {field.name for field in handle.schema().fields} if handle else set()
     missing = [field for field in table.schema if handle and field.name not in known]
     required = [field.name for field in missing if not field.nullable]
@@ -92,9 +92,11 @@ def add_missing_columns(root: Root, table: Table) -> None:
     if handle and missing:
         with suppress(CommitFailedError):  # another run adds them at this moment
             handle.alter.add_columns([Field.from_arrow(field) for field in missing])
+    return handle is not None
 
 
-def _find_table(root: Root, table: Table) -> DeltaTable | None:
+def find_table(root: Root, table: Table) -> DeltaTable | None:
+    """The table at its newest version, None where the root has none of that name."""
     with suppress(ReviewriskError):
         return open_table(root, table.name)
     return None

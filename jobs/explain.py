@@ -1,4 +1,4 @@
-"""Explain the champion's flagged reviews by Integrated Gradients and publish the top words to `token_attributions`."""
+"""Explain flagged reviews by Integrated Gradients of the model that decides for them; publish the top words to `token_attributions`."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ import pyarrow.compute as pc
 from jobs import tables
 from jobs.config import Config, ExplainSettings, ScoreSettings
 from jobs.delta import Scope, Staged
-from jobs.registry import champion, lowest_active_threshold
+from jobs.registry import champion, lowest_active_threshold, registered
+from jobs.routing import Routes, assigned, published_routes
 from jobs.runs import JobRun
-from jobs.serving import IDENTITY, chunks, serving_folder, ship, task_threads, worker_scorer
+from jobs.serving import IDENTITY, KEY, chunks, ship_all, task_threads, worker_scorer
 from jobs.session import spark_progress
 from model.progress import Report
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 SPECIAL_TOKENS = 2  # [CLS] and [SEP]: a text with no more has no word to explain
 RESULT = (
-    "review_id string, review_month date, text_hash string, nodes int, convergence_delta double, is_converged boolean, "
+    "review_id string, review_month date, text_hash string, model_version string, nodes int, convergence_delta double, is_converged boolean, "
     "error string, words array<struct<attribution_rank int, word string, field string, char_start int, char_end int, attribution double>>"
 )
 
@@ -38,7 +39,7 @@ NO_WORDS = {"attribution_rank": 0, "word": None, "field": None, "char_start": No
 
 @dataclass(frozen=True)
 class ExplainSummary:
-    """Reviews of one run. `left`: flagged and not yet explained, beyond this run's bounds."""
+    """Reviews of one run. `model_version`: the champion; `left`: flagged and not yet explained, beyond this run's bounds."""
 
     model_version: str
     explained: int
@@ -49,27 +50,29 @@ class ExplainSummary:
 
 
 def run_explain(spark: SparkSession, config: Config, report: Report) -> ExplainSummary:
-    """Explain flagged reviews that have no current explanation: newest first, up to `explain.months` and `explain.max_rows`."""
+    """Explain flagged reviews that have no current explanation: newest first, up to `explain.months` and `explain.max_rows`.
+
+    Which model decides for a review, the champion or one that a route names, is read from the published routes.
+    """
     root, settings = config.root, config.explain
     with JobRun(root, "explain") as run:
-        row = champion(root)
-        version = str(row["model_version"])
+        version = str(champion(root)["model_version"])
+        work = _Work(spark, config, version, published_routes(root), run)
         with spark_progress(spark, "explain", report):
-            pending = _pending(spark, config, version).persist()
+            pending = work.pending().persist()
             flagged = pending.count()
-            chosen = _bounded(spark, pending, config, version).persist()
+            chosen = work.choose(pending).persist()
             todo = {row["review_month"]: row["count"] for row in chosen.groupBy("review_month").count().collect()}
-            stale = _months_with_stale_rows(spark, config, version)
+            stale = work.months_with_stale_rows()
         total = sum(todo.values())
         report(f"  {version}: {total:,} flagged reviews to explain" + (f" of {flagged:,}; the rest waits for a later run" if flagged > total else ""))
-        work = _Work(spark, config, version, run, chosen)
         started = time.monotonic()
         if total:
-            work.name = ship(spark, serving_folder(config, row))
+            ship_all(spark, config, (registered(root, one) for one in work.versions))
         for months in chunks(dict.fromkeys(stale, 0) | todo, settings.rows_per_commit):
             rows = sum(todo.get(month, 0) for month in months)
             with spark_progress(spark, f"explain {months[-1]:%Y-%m} to {months[0]:%Y-%m} ({rows:,} reviews)", report):
-                tables.publish(root, "token_attributions", run.run_id, work.stager(months, rows))
+                tables.publish(root, "token_attributions", run.run_id, work.stager(chosen, months, rows))
         summary = ExplainSummary(version, total - work.failed.value, work.capped.value, work.failed.value, flagged - total, time.monotonic() - started)
         run.finish(model_version=version, rows_read=flagged, rows_written=summary.explained, rows_failed=summary.failed, details=asdict(summary))
     if total:
@@ -88,81 +91,81 @@ def with_test_months(config: Config) -> Config:
     return config.model_copy(update={"explain": config.explain.model_copy(update={"months": count})})
 
 
-def _pending(spark: SparkSession, config: Config, version: str) -> DataFrame:
-    """Identity of the reviews that an active threshold flags and that have no current explanation."""
-    from pyspark.sql import functions as F
-
-    lowest = lowest_active_threshold(config.root, version)["threshold"]
-    scores = tables.read_frame(spark, config.root, "review_scores", {"model_version": [version]})
-    flagged = scores.where((F.col("probability") >= lowest) & (F.col("token_count") > SPECIAL_TOKENS)).select(*IDENTITY)
-    explained = tables.read_frame(spark, config.root, "token_attributions", {"model_version": [version]}, columns=IDENTITY).distinct()
-    return flagged.join(explained, on=list(IDENTITY), how="left_anti")
-
-
-def _bounded(spark: SparkSession, pending: DataFrame, config: Config, version: str) -> DataFrame:
-    """The pending reviews of the newest months that hold scores, newest first, at most `max_rows`."""
-    from pyspark.sql import functions as F
-
-    settings = config.explain
-    if settings.months is not None:
-        scores = tables.read_frame(spark, config.root, "review_scores", {"model_version": [version]})
-        months = [row["review_month"] for row in scores.select("review_month").distinct().orderBy(F.desc("review_month")).limit(settings.months).collect()]
-        pending = pending.where(F.col("review_month").isin(months))
-    if settings.max_rows is not None:
-        dates = tables.read_frame(spark, config.root, "reviews", columns=["review_id", "review_date"])
-        newest = pending.join(dates, on="review_id", how="inner").orderBy(F.desc("review_date"), "review_id")
-        pending = newest.limit(settings.max_rows).select(*IDENTITY)
-    return pending
-
-
-def _months_with_stale_rows(spark: SparkSession, config: Config, version: str) -> list[datetime.date]:
-    """Months with explanations of texts that have changed or moved since."""
-    scope = {"model_version": [version]}
-    explained = tables.read_frame(spark, config.root, "token_attributions", scope, columns=IDENTITY).distinct()
-    scores = tables.read_frame(spark, config.root, "review_scores", scope, columns=IDENTITY)
-    stale = explained.join(scores, on=list(IDENTITY), how="left_anti")
-    return [row["review_month"] for row in stale.select("review_month").distinct().collect()]
-
-
 class _Work:
-    """The explaining of one run: the shipped model, the chosen reviews, and figures that the tasks add to."""
+    """The explaining of one run: the models that decide, and figures that the tasks add to."""
 
-    def __init__(self, spark: SparkSession, config: Config, version: str, run: JobRun, chosen: DataFrame) -> None:
-        self._spark, self._config, self._version, self._run, self._chosen = spark, config, version, run, chosen
-        self.name = ""
+    def __init__(self, spark: SparkSession, config: Config, version: str, routes: Routes, run: JobRun) -> None:
+        self._spark, self._config, self._champion, self._routes, self._run = spark, config, version, routes, run
+        self.versions = routes.versions(version)
         self.capped = spark.sparkContext.accumulator(0)
         self.failed = spark.sparkContext.accumulator(0)
 
-    def stager(self, months: list[datetime.date], rows: int) -> Callable[[int], Staged]:
+    def _read(self, name: str, scope: Scope | None = None, columns: tuple[str, ...] | None = None) -> DataFrame:
+        return tables.read_frame(self._spark, self._config.root, name, scope, columns=columns)
+
+    def pending(self) -> DataFrame:
+        """KEY of the reviews that an active threshold of the model that decides for them flags, and that it has no current explanation of."""
+        from pyspark.sql import functions as F
+
+        reviews = assigned(self._read("reviews", columns=(*IDENTITY, self._routes.column)), self._routes, self._champion)
+        scores = self._read("review_scores", {"model_version": self.versions}, (*KEY, "probability", "token_count"))
+        explained = self._read("token_attributions", {"model_version": self.versions}, KEY).distinct()
+        is_flagged = F.lit(False)
+        for version in self.versions:
+            lowest = lowest_active_threshold(self._config.root, version)["threshold"]
+            is_flagged = is_flagged | ((F.col("model_version") == version) & (F.col("probability") >= lowest))
+        flagged = scores.where(is_flagged & (F.col("token_count") > SPECIAL_TOKENS)).join(reviews, on=list(KEY), how="left_semi")
+        return flagged.select(*KEY).join(explained, on=list(KEY), how="left_anti")
+
+    def choose(self, pending: DataFrame) -> DataFrame:
+        """The pending reviews of the newest months that hold scores, newest first, at most `max_rows`."""
+        from pyspark.sql import functions as F
+
+        settings = self._config.explain
+        if settings.months is not None:
+            scored = self._read("review_scores", {"model_version": self.versions}, ("review_month",)).distinct()
+            months = [row["review_month"] for row in scored.orderBy(F.desc("review_month")).limit(settings.months).collect()]
+            pending = pending.where(F.col("review_month").isin(months))
+        if settings.max_rows is not None:
+            dates = self._read("reviews", columns=("review_id", "review_date"))
+            newest = pending.join(dates, on="review_id", how="inner").orderBy(F.desc("review_date"), "review_id")
+            pending = newest.limit(settings.max_rows).select(*KEY)
+        return pending
+
+    def months_with_stale_rows(self) -> list[datetime.date]:
+        """Months with explanations of texts that have changed or moved since."""
+        scope = {"model_version": self.versions}
+        explained = self._read("token_attributions", scope, KEY).distinct()
+        stale = explained.join(self._read("review_scores", scope, KEY), on=list(KEY), how="left_anti")
+        return [row["review_month"] for row in stale.select("review_month").distinct().collect()]
+
+    def stager(self, chosen: DataFrame, months: list[datetime.date], rows: int) -> Callable[[int], Staged]:
         """What stages the attributions of some months: current ones are kept, the chosen reviews' added, stale ones left out."""
         from pyspark.sql import functions as F
 
-        scope: Scope = {"model_version": [self._version], "review_month": months}
+        scope: Scope = {"model_version": self.versions, "review_month": months}
         root = self._config.root
 
         def stage(table_version: int) -> Staged:
-            scores = tables.read_frame(self._spark, root, "review_scores", scope).select(*IDENTITY)
+            scores = self._read("review_scores", scope, KEY)
             stored = tables.read_frame(self._spark, root, "token_attributions", scope, table_version)
-            kept = stored.join(scores, on=list(IDENTITY), how="left_semi")
+            kept = stored.join(scores, on=list(KEY), how="left_semi")
             if not rows:
                 return tables.stage_frame(kept, root, "token_attributions", self._run.run_id, scope)
-            texts = tables.read_frame(self._spark, root, "reviews", {"review_month": months}).select(*IDENTITY, "review_headline", "review_body")
-            wanted = self._chosen.where(F.col("review_month").isin(months))
-            wanted = wanted.join(kept.select(*IDENTITY).distinct(), on=list(IDENTITY), how="left_anti")
-            missing = texts.join(wanted, on=list(IDENTITY), how="left_semi")
+            texts = self._read("reviews", {"review_month": months}).select(*IDENTITY, "review_headline", "review_body")
+            wanted = chosen.where(F.col("review_month").isin(months)).join(kept.select(*KEY).distinct(), on=list(KEY), how="left_anti")
+            missing = texts.join(wanted, on=list(IDENTITY), how="inner")
             tasks = max(1, -(-rows // self._config.explain.rows_per_task))
-            udf = explaining_udf(self.name, self._config.score, self._config.explain, task_threads(self._spark), self.capped, self.failed)
-            explained = (
-                missing.repartition(tasks).select(udf(F.struct(*IDENTITY, "review_headline", "review_body")).alias("explanation")).select("explanation.*")
-            )
+            settings = (self._config.score, self._config.explain)
+            udf = explaining_udf(tuple(self.versions), *settings, task_threads(self._spark), self.capped, self.failed)
+            explained = missing.repartition(tasks).select(udf(F.struct(*KEY, "review_headline", "review_body")).alias("explanation")).select("explanation.*")
             new = explained.select("*", F.explode("words").alias("entry")).select(
-                *IDENTITY,
+                *KEY,
                 "entry.*",
                 "nodes",
                 "convergence_delta",
                 "is_converged",
                 "error",
-                F.lit(self._version).alias("model_version"),
                 F.lit("integrated_gradients").alias("method"),
                 F.lit(self._run.started_at).alias("explained_at"),
                 F.lit(self._run.run_id).alias("run_id"),
@@ -173,27 +176,35 @@ class _Work:
 
 
 def explaining_udf(
-    name: str, scoring: ScoreSettings, settings: ExplainSettings, threads: int, capped: Accumulator[int], failed: Accumulator[int]
+    versions: tuple[str, ...], scoring: ScoreSettings, settings: ExplainSettings, threads: int, capped: Accumulator[int], failed: Accumulator[int]
 ) -> Callable[[Column], Column]:
-    """An iterator pandas UDF: struct(identity, review_headline, review_body) to one struct (RESULT). A failing review has the row of rank 0."""
+    """An iterator pandas UDF: struct(KEY, review_headline, review_body) to one struct (RESULT). A failing review has the row of rank 0.
+
+    Each review is explained by the model of its `model_version`, which is one of the shipped `versions`.
+    """
     from pyspark.sql.pandas.functions import pandas_udf
 
     def explain_batches(batches: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
-        from model.attribution import explain
-
-        scorer = worker_scorer(name, scoring, threads)
-        for rows in batches:
-            headlines, bodies = rows["review_headline"].tolist(), rows["review_body"].tolist()
-            try:
-                explanations: list[Explanation | str] = list(explain(scorer, headlines, bodies, settings))
-            except Exception:  # one bad row must not cost its batch: each is tried alone
-                explanations = [_explain_alone(scorer, headline, body, settings) for headline, body in zip(headlines, bodies, strict=True)]
-            failed.add(sum(isinstance(explanation, str) for explanation in explanations))
-            capped.add(sum(not isinstance(explanation, str) and not explanation.is_converged for explanation in explanations))
-            yield _as_frame(rows, explanations)
+        for batch in batches:
+            for version, rows in batch.groupby("model_version"):
+                scorer = worker_scorer(str(version), scoring, threads, versions)
+                explanations = _explain_rows(scorer, rows["review_headline"].tolist(), rows["review_body"].tolist(), settings)
+                failed.add(sum(isinstance(explanation, str) for explanation in explanations))
+                capped.add(sum(not isinstance(explanation, str) and not explanation.is_converged for explanation in explanations))
+                yield _as_frame(rows, explanations)
 
     udf: Callable[[Column], Column] = pandas_udf(explain_batches, RESULT).asNondeterministic()  # type: ignore[call-overload]
     return udf
+
+
+def _explain_rows(scorer: Any, headlines: list[str | None], bodies: list[str | None], settings: ExplainSettings) -> list[Explanation | str]:
+    """An explanation for each review, or what its computing failed with."""
+    from model.attribution import explain
+
+    try:
+        return list(explain(scorer, headlines, bodies, settings))
+    except Exception:  # one bad row must not cost its batch: each is tried alone
+        return [_explain_alone(scorer, headline, body, settings) for headline, body in zip(headlines, bodies, strict=True)]
 
 
 def _explain_alone(scorer: Any, headline: str | None, body: str | None, settings: ExplainSettings) -> Explanation | str:
@@ -216,7 +227,7 @@ def _as_frame(rows: pd.DataFrame, explanations: list[Explanation | str]) -> pd.D
         "error": pd.Series([_error(explanation) for explanation in explanations], dtype=object),
         "words": pd.Series(words, dtype=object),
     }
-    return pd.concat([rows[list(IDENTITY)].reset_index(drop=True), pd.DataFrame(computed)], axis=1)
+    return pd.concat([rows[list(KEY)].reset_index(drop=True), pd.DataFrame(computed)], axis=1)
 
 
 def _error(explanation: Explanation | str) -> str | None:

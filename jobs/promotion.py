@@ -11,18 +11,20 @@ from jobs import tables
 from jobs.challenge import PeriodComparison, compare_with_champion, shown_comparison
 from jobs.config import Config
 from jobs.query import open_tables
-from jobs.registry import all_models, registered
+from jobs.registry import all_models, missed_limits, registered
 from jobs.runs import JobRun
 from jobs.schemas import MODELS
 from jobs.storage import Root
 from model.errors import ReviewriskError
 from model.progress import Report, progress
-from model.settings import PromotionSettings
 
 _TO_SCORE = """
     select count(*)
     from reviews
     anti join (select * from review_scores where model_version = $version) as scores using (review_id, review_month, text_hash)
+    anti join (select * from model_routes where model_version <> $version) as routes on
+        routes.route_value
+        = coalesce(nullif(lower(trim(case routes.route_column when 'marketplace' then marketplace else product_category end)), ''), 'unknown')
     where review_date >= $since
 """
 
@@ -37,7 +39,8 @@ def run_promote(config: Config, version: str | None, since: datetime.date | None
     root = config.root
     with JobRun(root, "promote") as run:
         row = _candidate(root, version)
-        _check_figures(row, config.promotion)
+        if misses := missed_limits(row, config.promotion):
+            raise ReviewriskError(f"{row['model_version']} is not promoted: on its test split {'; '.join(misses)} (section promotion).")
         losses = _losses(config, row, report)
         if losses and not override:
             raise ReviewriskError(
@@ -95,22 +98,8 @@ def _candidate(root: Root, version: str | None) -> dict[str, Any]:
     return rows[-1]
 
 
-def _check_figures(row: dict[str, Any], settings: PromotionSettings) -> None:
-    misses = [
-        f"{name} {row[column]:.4f} is {relation} the config's {limit}"
-        for name, column, relation, limit, missed in (
-            ("AUC", "test_auc", "below", settings.minimum_auc, row["test_auc"] < settings.minimum_auc),
-            ("F1", "test_f1", "below", settings.minimum_f1, row["test_f1"] < settings.minimum_f1),
-            ("ECE", "test_ece", "above", settings.maximum_ece, row["test_ece"] > settings.maximum_ece),
-        )
-        if missed
-    ]
-    if misses:
-        raise ReviewriskError(f"{row['model_version']} is not promoted: on its test split {'; '.join(misses)} (section promotion).")
-
-
 def _rows_to_score(root: Root, version: str, since: datetime.date | None) -> int:
-    """Reviews that the model has no current score for."""
+    """Reviews that the model has no current score for, less those that a published route gives to another model."""
     with open_tables(root) as connection:
         found = connection.execute(_TO_SCORE, {"version": version, "since": since or datetime.date.min}).fetchone()
     return int(found[0]) if found else 0

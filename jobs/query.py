@@ -19,6 +19,7 @@ import duckdb
 from duckdb import StatementType
 
 from jobs import delta
+from jobs.schemas import TABLES
 from jobs.storage import Root, StorageSettings, parse_root
 from model.errors import ReviewriskError
 
@@ -67,8 +68,8 @@ def _connection_over_tables(root: Root) -> duckdb.DuckDBPyConnection:
     tables = delta.published_tables(root)
     connection = duckdb.connect(config={"python_enable_replacements": False})
     connection.execute("set TimeZone = 'UTC'")
-    for name, table in tables.items():
-        connection.register(name, table.to_pyarrow_dataset())
+    for name, declared in TABLES.items():  # a root that an earlier version of the code made may lack a table: it is empty then
+        connection.register(name, tables[name].to_pyarrow_dataset() if name in tables else declared.schema.empty_table())
     return connection
 
 

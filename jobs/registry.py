@@ -1,4 +1,4 @@
-"""The model registry: the tables `models` and `model_thresholds`, and which model is the champion."""
+"""The model registry: the tables `models` and `model_thresholds`, which model is the champion, and what a model must be to decide."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ import pyarrow.compute as pc
 from jobs import tables
 from jobs.config import Config
 from jobs.reference import beside_published
+from jobs.routing import published_routes
 from jobs.runs import JobRun
 from jobs.schemas import MODELS
 from jobs.serving import local_bundle
 from jobs.storage import Root
 from model.errors import ReviewriskError, install_extra
 from model.progress import Report
+from model.settings import PromotionSettings
 
 
 def champion(root: Root) -> dict[str, Any]:
@@ -54,6 +56,30 @@ def lowest_active_threshold(root: Root, model_version: str) -> dict[str, Any]:
     return _one_of(sorted(active, key=lambda row: float(row["threshold"])), model_version, "active")
 
 
+def missed_limits(row: dict[str, Any], settings: PromotionSettings) -> list[str]:
+    """The limits of the section `promotion` that a model's figures on its test split miss, in words; none where it may decide."""
+    compared = (
+        ("AUC", row["test_auc"], "below", settings.minimum_auc, row["test_auc"] < settings.minimum_auc),
+        ("F1", row["test_f1"], "below", settings.minimum_f1, row["test_f1"] < settings.minimum_f1),
+        ("ECE", row["test_ece"], "above", settings.maximum_ece, row["test_ece"] > settings.maximum_ece),
+    )
+    return [f"{name} {value:.4f} is {relation} the config's {limit}" for name, value, relation, limit, is_missed in compared if is_missed]
+
+
+def routable(config: Config, version: str) -> dict[str, Any]:
+    """The row of `models` of a model that the config's routes name.
+
+    Raises ReviewriskError where the model is not registered, has no default or active threshold, or misses a limit of `promotion`:
+    what decides for some reviews must be as good as what decides for all.
+    """
+    row = registered(config.root, version)
+    for threshold in (default_threshold, lowest_active_threshold):
+        threshold(config.root, version)
+    if misses := missed_limits(row, config.promotion):
+        raise ReviewriskError(f"routing.models names {version}, which may not decide: on its test split {'; '.join(misses)} (section promotion).")
+    return row
+
+
 def _one_of(rows: list[dict[str, Any]], model_version: str, kind: str) -> dict[str, Any]:
     if not rows:
         raise ReviewriskError(f"{model_version} has no {kind} threshold in model_thresholds: train again, or promote another model.")
@@ -66,20 +92,28 @@ def list_models(root: Root) -> list[str]:
     if not rows:
         return ["no model yet: run `reviewrisk train`"]
     width = max(len(row["model_version"]) for row in rows)
+    routes = published_routes(root)
     lines = [f"{'model_version':<{width}}  {'status':<9}  {'trained (UTC)':<16}  test AUC      F1     ECE  TF-IDF F1"]
     for row in rows:
         figures = f"{row['test_auc']:8.3f}  {row['test_f1']:6.3f}  {row['test_ece']:6.4f}  {row['baseline_f1']:9.3f}"
-        lines.append(f"{row['model_version']:<{width}}  {row['status']:<9}  {row['trained_at']:%Y-%m-%d %H:%M}  {figures}")
+        routed = ", ".join(routes.values_of(row["model_version"]))
+        line = f"{row['model_version']:<{width}}  {row['status']:<9}  {row['trained_at']:%Y-%m-%d %H:%M}  {figures}"
+        lines.append(line + (f"  routed: {routed}" if routed else ""))
     return lines
 
 
 def run_retire(root: Root, version: str, report: Report) -> None:
     """Give a model the status retired: it is no candidate any more, and its scores and bundle stay.
 
-    Raises ReviewriskError for the champion: a root that has scores must not be left without the model that they are of.
+    Raises ReviewriskError for the champion, and for a model that a published route names: a root that has scores must not be left
+    without the models that they are of.
     """
     with JobRun(root, "retire") as run:
         before = registered(root, version)["status"]
+        if routed := published_routes(root).values_of(version):
+            raise ReviewriskError(
+                f"{version} decides for {', '.join(routed)}: take it out of the config's routing.models, let `reviewrisk score` publish that, then retire it."
+            )
 
         def retired(models: pa.Table) -> pa.Table:
             rows = models.to_pylist()
@@ -98,7 +132,8 @@ def run_retire(root: Root, version: str, report: Report) -> None:
 def run_show(config: Config, version: str, report: Report) -> None:
     """Report all that is known of a model: counts, figures on test, thresholds, its bundle and whether that is whole, promotions, settings."""
     row = registered(config.root, version)
-    for line in [*_described(row), *beside_published(config.reference, row), *_shown_thresholds(config.root, version), *_promotions(config.root, version)]:
+    published = beside_published(config.reference, row)
+    for line in [*_described(row), *published, *_shown_thresholds(config.root, version), *_routed(config.root, version), *_promotions(config.root, version)]:
         report(line)
     for line in _shown_bundle(config, row):
         report(line)
@@ -136,6 +171,11 @@ def _shown_thresholds(root: Root, version: str) -> list[str]:
 
 def _percent(share: float | None) -> str:
     return "–" if share is None else f"{share:.1%}"
+
+
+def _routed(root: Root, version: str) -> list[str]:
+    routes = published_routes(root)
+    return [f"  routed       {routes.column} {value}" for value in routes.values_of(version)]
 
 
 def _promotions(root: Root, version: str) -> list[str]:

@@ -35,11 +35,13 @@ CATEGORIES = 5
 class ReportSummary:
     """The printed figures. Rates are 0 to 1 over labelled reviews (no 3 stars), None where there is nothing to divide by.
 
-    `predicted_rate`, `flagged_rate`: over those of them that the champion scored. `precision`, `recall`: on the test split, at the
-    threshold. `months`, `products`, `words`: one dict per line, named as in the dbt reports they come from.
+    `routes`: the model that decides for a value of the routes' column; the champion decides for all others. `predicted_rate`,
+    `flagged_rate`: over those of them that are scored. `precision`, `recall`: on the test split, at the default thresholds. `months`,
+    `products`, `words`: one dict per line, named as in the dbt reports they come from.
     """
 
     champion: str | None
+    routes: dict[str, str]
     threshold_name: str | None
     threshold: float | None
     reviews: int
@@ -173,6 +175,7 @@ def _read_summary(connection: duckdb.DuckDBPyConnection, settings: ReportSetting
     test = _rows(connection, _TEST)[0]
     return ReportSummary(
         champion=champion["model_version"],
+        routes={row["route_value"]: row["model_version"] for row in _rows(connection, _ROUTES)},
         threshold_name=champion["default_threshold_name"],
         threshold=champion["default_threshold"],
         reviews=total["review_count"] or 0,
@@ -202,6 +205,7 @@ _MONTHS = """
     group by rollup (review_month)
     order by review_month nulls last
 """
+_ROUTES = "select route_value, model_version from model_routes order by route_value"
 _TEST = """
     select
         count(*) as labelled_count,
@@ -240,6 +244,7 @@ def format_summary(summary: ReportSummary, settings: ReportSettings) -> list[str
         lines.append("  champion      none yet, so nothing is scored: run `reviewrisk train` and `reviewrisk models promote`")
     else:
         lines.append(f"  champion      {summary.champion}, threshold {summary.threshold_name} {summary.threshold:.3f}")
+    lines += [f"  routed        {value} → {version}" for value, version in summary.routes.items()]
     lines.append(f"  reviews       {summary.reviews:,}, of them labelled {summary.labelled:,}")
     lines.append(f"  dissatisfied  {_percent(summary.dissatisfied_rate)} of the labelled; predicted {_percent(summary.predicted_rate)}")
     lines.append(f"  flagged       {_percent(summary.flagged_rate)} of the labelled that are scored")

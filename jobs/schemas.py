@@ -228,6 +228,21 @@ MODEL_THRESHOLDS = Table(
     ),
 )
 
+MODEL_ROUTES = Table(
+    name="model_routes",
+    description="Which reviews another model than the champion decides for. One row per route_value; all rows have the same route_column.",
+    key=("route_value",),
+    schema=pa.schema(
+        [
+            _required("route_column", pa.string(), "The column of reviews that is compared: product_category or marketplace."),
+            _required("route_value", pa.string(), "Its value in lower case without outer blanks; unknown: reviews that have none."),
+            _required("model_version", pa.string(), "The model that decides for these reviews; see models."),
+            _required("set_at", UTC, "When the route came into force, which is after its reviews were scored."),
+            RUN_ID,
+        ]
+    ),
+)
+
 REVIEW_SCORES = Table(
     name="review_scores",
     description="What a model says of a review. One row per model_version and review_id; 3-star and empty reviews included.",
@@ -313,6 +328,7 @@ TABLES: dict[str, Table] = {
         SPLITS,
         MODELS,
         MODEL_THRESHOLDS,
+        MODEL_ROUTES,
         REVIEW_SCORES,
         TOKEN_ATTRIBUTIONS,
         JOB_RUNS,

@@ -1,11 +1,11 @@
-"""The champion's merged model, made once from its bundle and shipped once to every node."""
+"""Merged models, each made once from its bundle and shipped once to every node; several of one pass stand beside each other there."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 # A score, or an explanation, is current while these are those of the stored review.
 IDENTITY = ("review_id", "review_month", "text_hash")
+# One model's score, or explanation, of a review.
+KEY = (*IDENTITY, "model_version")
 
 
 def serving_folder(config: Config, row: dict[str, Any]) -> Path:
@@ -56,13 +58,19 @@ def ship(spark: SparkSession, folder: Path) -> str:
     return folder.name
 
 
-def worker_scorer(name: str, settings: ScoringSettings, threads: int) -> Scorer:
-    """The scorer of a shipped model, loaded once per worker process."""
+def ship_all(spark: SparkSession, config: Config, rows: Iterable[dict[str, Any]]) -> None:
+    """Send the models of some rows of `models` to every node, each as its own archive, under the name of its model_version."""
+    for row in rows:
+        ship(spark, serving_folder(config, row))
+
+
+def worker_scorer(name: str, settings: ScoringSettings, threads: int, beside: Collection[str] = ()) -> Scorer:
+    """The scorer of a shipped model, loaded once per worker process; `beside` names all models of the pass, which stay loaded with it."""
     from pyspark import SparkFiles
 
     from model.scorer import cached
 
-    return cached(Path(SparkFiles.getRootDirectory()) / name, settings, threads)
+    return cached(Path(SparkFiles.getRootDirectory()) / name, settings, threads, beside=beside)
 
 
 def task_threads(spark: SparkSession) -> int:

@@ -31,9 +31,15 @@ def create_tables(root: Root) -> None:
 
 
 def add_missing_columns(root: Root) -> None:
-    """Give the tables of a root that an earlier version of the code made the columns that have come since."""
-    for table in TABLES.values():
-        delta.add_missing_columns(root, table)
+    """Give a root that an earlier version of the code made the tables and columns that have come since; a folder without tables is left alone."""
+    missing = [table for table in TABLES.values() if not delta.add_missing_columns(root, table)]
+    for table in missing if len(missing) < len(TABLES) else []:
+        delta.create(root, table)
+
+
+def is_there(root: Root, name: str) -> bool:
+    """Whether the root has the table: a root of an earlier version of the code, which no run has written to since, may lack one."""
+    return delta.find_table(root, TABLES[name]) is not None
 
 
 def current_version(root: Root, name: str) -> int:

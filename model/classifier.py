@@ -48,3 +48,23 @@ def margin(logits: Tensor) -> Tensor:
     """The log-odds of dissatisfaction, shape (rows,): the second logit minus the first, in float32."""
     logits = logits.float()
     return logits[:, 1] - logits[:, 0]
+
+
+def share_equal_tensors(model: nn.Module, other: nn.Module) -> None:
+    """Let the model hold the other's memory for every parameter and buffer that is equal to the other's of the same name, bit by bit.
+
+    Two merged adapters of one base differ in the weights that they adapt and in the head; embeddings, norms and the rest are equal.
+    Neither model may be trained afterwards.
+    """
+    theirs = {**dict(other.named_parameters()), **dict(other.named_buffers())}
+    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        if name in theirs and _same_bits(tensor, theirs[name]):
+            tensor.data = theirs[name].data
+
+
+def _same_bits(one: Tensor, other: Tensor) -> bool:
+    """Whether both have the same type, place, shape and bytes: a NaN is then equal to itself, and 0 is not -0."""
+    if (one.dtype, one.device, one.shape) != (other.dtype, other.device, other.shape):
+        return False
+    left, right = (tensor.detach().contiguous().reshape(-1).view(torch.uint8) for tensor in (one, other))
+    return torch.equal(left, right)

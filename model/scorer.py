@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerFast
 
 from model.backbone import encode, load_classifier, load_tokenizer
 from model.calibration import Calibrator, sigmoid
-from model.classifier import ReviewClassifier, margin
+from model.classifier import ReviewClassifier, margin, share_equal_tensors
 from model.errors import ReviewriskError
 from model.files import read_json
 from model.rating_phrases import has_rating_phrase
@@ -88,11 +88,12 @@ class Scorer:
     device: torch.device
 
     @classmethod
-    def load(cls, serving_folder: Path, settings: ScoringSettings, threads: int | None = None, device: str = "cpu") -> Scorer:
+    def load(cls, serving_folder: Path, settings: ScoringSettings, threads: int | None = None, device: str = "cpu", beside: Scorer | None = None) -> Scorer:
         """The scorer of a serving folder (see `bundle.build_serving_folder`).
 
-        `threads` limits torch in this whole process. Raises ReviewriskError where the folder is none, or the device is absent:
-        a model is never quietly run elsewhere than where it was asked to.
+        `threads` limits torch in this whole process. With `beside`, weights that are those of that scorer's model are kept once for
+        both. Raises ReviewriskError where the folder is none, or the device is absent: a model is never quietly run elsewhere than
+        where it was asked to.
         """
         target = _find_device(device)
         serving = _read_serving(serving_folder)
@@ -100,6 +101,8 @@ class Scorer:
         if threads is not None:
             torch.set_num_threads(threads)
         model = load_classifier(serving_folder).requires_grad_(False).to(target)
+        if beside is not None:
+            share_equal_tensors(model, beside.model)
         return cls(
             model=model,
             tokenizer=load_tokenizer(serving_folder / "tokenizer"),
@@ -184,12 +187,17 @@ class Scorer:
 _LOADED: dict[tuple[str, ScoringSettings, str], Scorer] = {}
 
 
-def cached(serving_folder: Path, settings: ScoringSettings, threads: int | None = None, device: str = "cpu") -> Scorer:
-    """The process's one scorer for this model version, settings and device; another one takes its place."""
+def cached(serving_folder: Path, settings: ScoringSettings, threads: int | None = None, device: str = "cpu", beside: Collection[str] = ()) -> Scorer:
+    """The process's one scorer for this model version, settings and device.
+
+    It stays alone in the process, but for the versions in `beside`, with which it shares the weights that are equal: a process holds the
+    models of one pass, and what they have in common once.
+    """
     key = (_read_serving(serving_folder)["model_version"], settings, device)
+    for other in [other for other in _LOADED if other != key and (other[0] not in beside or other[1:] != key[1:])]:
+        del _LOADED[other]  # models of another pass would need the memory of theirs
     if key not in _LOADED:
-        _LOADED.clear()  # two models at once would need the memory of two
-        _LOADED[key] = Scorer.load(serving_folder, settings, threads, device)
+        _LOADED[key] = Scorer.load(serving_folder, settings, threads, device, next(iter(_LOADED.values()), None))
     return _LOADED[key]
 
 

@@ -14,7 +14,7 @@ import pytest
 from jobs.query import open_warehouse
 from jobs.resources import resource_folder
 from jobs.schemas import TABLES
-from tests.warehouse_rows import CHAMPION, built_root, run_dbt
+from tests.warehouse_rows import CHAMPION, RETIRED, built_root, corpus, route, run_dbt, write_root
 
 JUNE = datetime.date(2015, 6, 1)
 
@@ -56,6 +56,23 @@ def test_each_review_counts_once_beside_two_models_and_three_thresholds(warehous
     assert rows(warehouse, "select sum(labelled_scored_count) from rpt_calibration") == [(85,)]
     assert rows(warehouse, "select distinct threshold_name, threshold from fct_review_scores") == [("f1_max", 0.5)]
     assert rows(warehouse, "select count(*), count(*) filter (where is_champion) from dim_models") == [(2, 1)]
+
+
+def test_a_routed_category_is_decided_by_its_model_at_its_own_threshold_and_counts_once(tmp_path: Path) -> None:
+    """Furniture, in both spellings, goes to the other model, which gives all 0.95 and flags from 0.97 on; the 5 reviews without a category do not."""
+    tables = corpus()
+    for row in tables["model_thresholds"]:
+        row["threshold"] = 0.97 if row["model_version"] == RETIRED and row["is_default"] else row["threshold"]
+    root = write_root(tmp_path / "root", tables | {"model_routes": [route("furniture")]})
+    done = run_dbt("build", root)
+    assert done.returncode == 0, done.stdout
+    with open_warehouse(str(root)) as connection:
+        decided = "model_version, threshold, count(*), count(distinct review_id), count(probability), count(*) filter (where is_flagged)"
+        found = rows(connection, f"select {decided} from fct_review_scores group by all order by model_version")
+        assert found == [(CHAMPION, 0.5, 5, 5, 4, 4), (RETIRED, 0.97, 85, 85, 85, 0)]
+        totals = "sum(review_count), sum(scored_count), sum(labelled_count), sum(labelled_scored_count), sum(flagged_count)"
+        assert rows(connection, f"select {totals} from rpt_dissatisfaction_monthly") == [(90, 89, 85, 85, 4)]
+        assert rows(connection, "select distinct model_version, category_key from fct_token_attributions") == [(CHAMPION, "unknown")]
 
 
 def test_a_month_has_the_figures_counted_by_hand(warehouse: duckdb.DuckDBPyConnection) -> None:
@@ -106,7 +123,7 @@ def test_the_sources_are_the_tables_of_the_schemas(manifest: dict[str, Any]) -> 
 
 def test_every_model_and_column_is_described_with_its_grain(manifest: dict[str, Any]) -> None:
     models = [node for node in manifest["nodes"].values() if node["resource_type"] == "model"]
-    assert len(models) == 14
+    assert len(models) == 16
     for node in models:
         assert "One row per" in node["description"], node["name"]
         assert [column for column, value in node["columns"].items() if not value["description"]] == [], node["name"]

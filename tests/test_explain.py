@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from pyspark.sql.functions import struct
+from pyspark.sql.functions import lit, struct
 
 from jobs import tables
 from jobs.config import Config
@@ -17,7 +17,7 @@ from jobs.registry import champion, lowest_active_threshold
 from jobs.score import run_score
 from jobs.serving import serving_folder, ship
 from tests.raw_files import line, write_source
-from tests.trained_root import by_id, versions
+from tests.trained_root import by_id, routed, versions, with_second_model
 
 
 def bounded(config: Config, **bounds: Any) -> Config:
@@ -87,14 +87,15 @@ def test_a_second_run_changes_no_table(spark: Any, scored: Config) -> None:
     assert summary.explained == 0 and versions(scored) == before
 
 
-def flag_everything(config: Config) -> None:
-    """Adds an active threshold that every scored review reaches."""
+def flag_everything(config: Config, version: str | None = None) -> None:
+    """Adds an active threshold of a model (the champion) that every scored review reaches."""
 
-    def added(before: pa.Table) -> pa.Table:
+    def with_one_more(before: pa.Table) -> pa.Table:
         rows = before.to_pylist()
-        return pa.Table.from_pylist([*rows, rows[0] | {"threshold_name": "all", "threshold": 0.0, "is_default": False}], schema=before.schema)
+        added = {"model_version": version or rows[0]["model_version"], "threshold_name": "all", "threshold": 0.0, "is_default": False, "is_active": True}
+        return pa.Table.from_pylist([*rows, rows[0] | added], schema=before.schema)
 
-    tables.replace_rows(config.root, "model_thresholds", "run-test", added)
+    tables.replace_rows(config.root, "model_thresholds", "run-test", with_one_more)
 
 
 def test_a_review_without_words_is_noted_once_and_leaves_the_queue(spark: Any, trained: Config, tmp_path: Path) -> None:
@@ -116,9 +117,9 @@ def test_a_review_whose_computing_failed_says_with_what(spark: Any, scored: Conf
     """The poison cannot be scored, so it is never flagged; the same task fails on it alone and explains its neighbours."""
     name = ship(spark, serving_folder(scored, champion(scored.root)))
     capped, failed = (spark.sparkContext.accumulator(0) for _ in range(2))
-    udf = explaining_udf(name, scored.score, scored.explain, 1, capped, failed)
-    rows = tables.read_frame(spark, scored.root, "reviews").where("review_id in ('poison', 'no-headline')")
-    columns = ("review_id", "review_month", "text_hash", "review_headline", "review_body")
+    udf = explaining_udf((name,), scored.score, scored.explain, 1, capped, failed)
+    rows = tables.read_frame(spark, scored.root, "reviews").where("review_id in ('poison', 'no-headline')").withColumn("model_version", lit(name))
+    columns = ("review_id", "review_month", "text_hash", "model_version", "review_headline", "review_body")
     found = {row.review_id: row for row in rows.select(udf(struct(*columns)).alias("it")).select("it.*").collect()}
     assert found["no-headline"].error is None and found["no-headline"].words[0].attribution_rank == 1
     assert found["poison"].words[0].attribution_rank == 0 and found["poison"].nodes is None and found["poison"].error
@@ -138,6 +139,29 @@ def test_a_changed_text_is_explained_anew_and_its_old_words_go(spark: Any, score
     assert "html" not in flagged(scored) and not [row for row in after if row["review_id"] == "html"]
     others = {"no-headline", "html"}
     assert untouched(after, others) == untouched(before, others)
+
+
+def test_a_routed_review_is_explained_by_its_model_at_that_models_threshold(spark: Any, trained: Config) -> None:
+    """The second model gets an active threshold that all reach, so every routed review with a word is explained, and by it alone."""
+    second = with_second_model(trained)
+    first = champion(trained.root)["model_version"]
+    run_score(spark, trained, lambda _: None)
+    flag_everything(trained, second)
+    run_score(spark, routed(trained, {"KITCHEN": second}), lambda _: None)
+    reviews = by_id(tables.read_arrow(trained.root, "reviews"))
+    kitchen = {key for key, row in reviews.items() if row["product_category"] == "Kitchen"}
+    scores = {(row["review_id"], row["model_version"]): row for row in tables.read_arrow(trained.root, "review_scores").to_pylist()}
+    lowest = lowest_active_threshold(trained.root, first)["threshold"]
+    own = {key for key in reviews.keys() - kitchen if (scores[key, first]["probability"] or 0) >= lowest and scores[key, first]["token_count"] > 2}
+    summary, rows, _ = explain(spark, bounded(trained, months=3))
+    found = {(row["review_id"], row["model_version"]) for row in rows}
+    months = sorted({row["review_month"] for row in reviews.values()})[-3:]
+    wanted = {key for key in own | kitchen if reviews[key]["review_month"] in months}
+    assert found == {(key, second if key in kitchen else first) for key in wanted} and kitchen & wanted and own & wanted
+    assert summary.explained == len(wanted)
+    before = versions(trained)
+    again, _, _ = explain(spark, bounded(trained, months=3))
+    assert again.explained == 0 and versions(trained) == before
 
 
 def untouched(rows: list[dict[str, Any]], others: set[str]) -> list[dict[str, Any]]:

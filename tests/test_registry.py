@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import datetime
+import shutil
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
 from jobs import tables
-from jobs.config import Config
+from jobs.config import Config, RoutingSettings
 from jobs.promotion import run_promote
 from jobs.registry import champion, list_models, registered, run_retire, run_show
+from jobs.routing import configured_routes, publish_routes
 from jobs.schemas import MODELS
 from model.errors import ReviewriskError
 from model.files import file_sha256
 from model.settings import PromotionSettings
 from tests.adapter_bundles import adapter_bundle
 from tests.tiny_models import tiny_encoder
-from tests.warehouse_rows import job_run, model, threshold, write_root
+from tests.warehouse_rows import arrow_rows, job_run, model, review, route, threshold, write_root
 
 DAY = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
 BASE = {
@@ -140,6 +142,64 @@ def test_the_champion_is_not_retired_before_another_is_promoted(config: Config) 
     assert statuses(config)["a"] == "retired"
 
 
+def set_routes(config: Config, models: dict[str, str]) -> None:
+    publish_routes(config.root, configured_routes(RoutingSettings(models=models)), "r", DAY)
+
+
+def test_a_model_that_a_route_names_is_not_retired(config: Config) -> None:
+    register(config, "a", "b")
+    promote(config, "a")
+    set_routes(config, {"Furniture": "b", "Sofas": "b"})
+    with pytest.raises(ReviewriskError, match=r"b decides for furniture, sofas: take it out of the config's routing\.models"):
+        retire(config, "b")
+    assert statuses(config)["b"] == "candidate"
+    set_routes(config, {})
+    assert retire(config, "b") == ["  b is retired; its bundle and its scores stay"]
+
+
+def test_the_list_says_what_a_model_is_routed_for(config: Config) -> None:
+    register(config, "a", "b")
+    set_routes(config, {"Sofas": "b", "furniture": "b"})
+    newest, older = list_models(config.root)[1:]
+    assert newest.startswith("b ") and newest.endswith("  routed: furniture, sofas")
+    assert older.startswith("a ") and "routed" not in older
+
+
+def test_a_root_of_an_older_release_gets_its_routes_table_with_the_next_run(config: Config) -> None:
+    register(config, "a", "b")
+    folder = config.root.local_path / "tables" / "model_routes"
+    shutil.rmtree(folder)
+    assert "routed" not in list_models(config.root)[1] and not folder.exists()
+    retire(config, "b")
+    assert tables.read_arrow(config.root, "model_routes").num_rows == 0
+
+
+def test_a_run_on_a_folder_without_tables_makes_none(config: Config) -> None:
+    with pytest.raises(ReviewriskError, match="holds no table"):
+        retire(config, "a")
+    assert not config.root.local_path.exists()
+
+
+def test_promoting_counts_no_review_that_a_route_gives_to_another(config: Config) -> None:
+    register(config, "a", "b")
+    reviews = [review("1"), review("2", product_category=" FURNITURE"), review("3", product_category="Kitchen"), review("4", product_category=None)]
+    tables.replace_rows(config.root, "reviews", "r", lambda _: arrow_rows("reviews", reviews))
+    assert counted(config, "a") == 4
+    set_routes(config, {"furniture": "b"})
+    assert counted(config, "a") == 2, "kitchen, and the one without a category"
+    assert counted(config, "b") == 4, "b decides for its routed reviews too"
+    publish_routes(config.root, configured_routes(RoutingSettings(column="marketplace", models={"us": "b"})), "r", DAY)
+    assert counted(config, "a") == 0
+
+
+def counted(config: Config, version: str) -> int:
+    """The rows that promoting a model says it is still to score."""
+    printed: list[str] = []
+    run_promote(config.model_copy(update={"promotion": LIMITS}), version, None, None, printed.append)
+    [said] = [line for line in printed if "is the champion" in line]
+    return int(said.split("; ")[1].split(" reviews")[0].replace(",", ""))
+
+
 @pytest.fixture
 def shown(config: Config, tmp_path: Path) -> tuple[Config, str]:
     """A root with one model: its bundle, two thresholds, and runs that promoted it twice and failed to once."""
@@ -155,7 +215,7 @@ def shown(config: Config, tmp_path: Path) -> tuple[Config, str]:
         job_run(run_id="3", **{**promoted, "status": "failed"}),
         job_run(run_id="4", **{**promoted, "model_version": "another"}),
     ]
-    write_root(config.root.local_path, {"models": [row], "model_thresholds": limits, "job_runs": runs})
+    write_root(config.root.local_path, {"models": [row], "model_thresholds": limits, "model_routes": [route("sofas", version)], "job_runs": runs})
     return config, version
 
 
@@ -183,6 +243,7 @@ def test_show_says_what_is_known_of_a_model(shown: tuple[Config, str]) -> None:
         "  threshold    f1_max (default, active): 0.5000; on test precision –, recall 80.0%, f1 85.0%, flagged share 20.0%",
         "  threshold    cost_5_1: 0.2000; on test precision 90.0%, recall 80.0%, f1 85.0%, flagged share 20.0%",
     ]
+    assert "  routed       product_category sofas" in lines
     promotions = [line for line in lines if line.startswith("  promoted")]
     assert promotions == ["  promoted     2026-01-01 00:00 UTC", "  promoted     2026-01-02 00:00 UTC, since 2015-06-01"]
     files = sum(path.is_file() for path in (config.root.local_path / "models" / version).rglob("*")) - 1

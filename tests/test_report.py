@@ -21,7 +21,7 @@ from jobs.report import ReportSummary, run_report
 from jobs.resources import resource_folder
 from jobs.storage import Root, StorageSettings, parse_root
 from model.errors import ReviewriskError
-from tests.warehouse_rows import CHAMPION, arrow_rows, corpus_root, review, score, source, split, write_root
+from tests.warehouse_rows import CHAMPION, RETIRED, arrow_rows, corpus_root, review, route, score, source, split, write_root
 
 SETTINGS = ReportSettings(months=2, products=5, words=1, minimum_reviews=5)
 
@@ -48,6 +48,7 @@ def report_of(root: Root, warehouse: Path | None = None, scratch: Path | None = 
 def reported(tmp_path_factory: pytest.TempPathFactory) -> Reported:
     root = tmp_path_factory.mktemp("report") / "root"
     shutil.copytree(corpus_root() / "tables", root / "tables")
+    write_deltalake(str(root / "tables" / "model_routes"), arrow_rows("model_routes", [route("kitchen")]), mode="append")  # of no review here
     return report_of(parse_root(str(root), StorageSettings()))
 
 
@@ -55,6 +56,7 @@ def test_the_figures_are_those_of_the_marts(reported: Reported) -> None:
     """Of 34 labelled test reviews 10 are bad; 10 are flagged, 8 of them bad."""
     summary = reported.summary
     assert (summary.champion, summary.threshold_name, summary.threshold) == (CHAMPION, "f1_max", 0.5)
+    assert summary.routes == {"kitchen": RETIRED}
     assert (summary.reviews, summary.labelled, summary.test_labelled) == (90, 85, 34)
     assert (summary.dissatisfied_rate, summary.flagged_rate) == (25 / 85, 25 / 85)
     assert summary.predicted_rate == pytest.approx((4 * 0.9 + 0.4 + 0.6 + 11 * 0.1) / 17)
@@ -68,6 +70,7 @@ def test_the_printed_report_is_aligned_and_explains_itself(reported: Reported) -
     assert reported.lines[start:] == [
         "Dissatisfaction (1-2 stars against 4-5; 3-star reviews count as reviews and are in no rate)",
         "  champion      minilm-aaaaaaaaaaaa, threshold f1_max 0.500",
+        "  routed        kitchen → minilm-bbbbbbbbbbbb",
         "  reviews       90, of them labelled 85",
         "  dissatisfied  29.4% of the labelled; predicted 33.5%",
         "  flagged       29.4% of the labelled that are scored",
@@ -92,7 +95,7 @@ def test_the_printed_report_is_aligned_and_explains_itself(reported: Reported) -
 
 def test_each_model_is_a_line_of_progress_and_the_run_is_kept(reported: Reported) -> None:
     built = [line.split()[-2] for line in reported.lines if line.startswith("  dbt ") and line.endswith(" ok")]
-    assert len(built) == 14
+    assert len(built) == 16
     assert {"stg_reviews", "fct_review_scores", "rpt_calibration"} < set(built)
     with open_warehouse(reported.root) as connection:
         kept = connection.execute("select status, model_version, rows_read from job_runs where command = 'report'").fetchall()

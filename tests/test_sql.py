@@ -24,6 +24,7 @@ from tests.warehouse_rows import (
     model,
     rejected,
     review,
+    route,
     score,
     source,
     split,
@@ -39,6 +40,7 @@ BASE: dict[str, Row] = {
     "splits": split("test"),
     "models": model(),
     "model_thresholds": threshold(),
+    "model_routes": route(),
     "review_scores": score("R1"),
     "token_attributions": attribution("R1"),
     "job_runs": job_run(),
@@ -75,6 +77,10 @@ FAULTS: list[tuple[str, Row]] = [
     ("model_thresholds__values_are_in_range", {"precision": -0.1}),
     ("model_thresholds__values_are_in_range", {"recall_high": 0.7}),
     ("model_thresholds__one_default_per_model", {"is_default": False}),
+    ("model_routes__values_are_in_range", {"route_column": "product_id"}),
+    ("model_routes__values_are_in_range", {"route_value": "Kitchen"}),
+    ("model_routes__values_are_in_range", {"route_value": "kitchen "}),
+    ("model_routes__values_are_in_range", {"route_value": ""}),
     ("review_scores__values_are_in_range", {"probability": 1.000001}),
     ("review_scores__values_are_in_range", {"probability": NAN}),
     ("review_scores__values_are_in_range", {"precision": "float16"}),
@@ -154,6 +160,12 @@ def test_a_review_without_words_has_one_row_and_no_other() -> None:
     assert broken("token_attributions", [alone, attribution("R1")]) == {"token_attributions__ranks_are_those_of_the_greatest": 1}
 
 
+def test_routes_by_two_columns_are_found() -> None:
+    two = [route(), route("de", route_column="marketplace")]
+    assert broken("model_routes", two) == {"model_routes__values_are_in_range": 1}
+    assert broken("model_routes", [route(), route("garden")]) == {}
+
+
 def test_a_failure_says_what_its_rows_mean_and_shows_the_first() -> None:
     with duckdb.connect() as connection:
         connection.register("reviews", arrow_rows("reviews", [review(f"R{place}", star_rating=9) for place in range(12)]))
@@ -179,6 +191,7 @@ LATE = datetime.date(2015, 8, 31)
 ADDITIONS: dict[str, dict[str, Any]] = {
     "scores_without_review": {"review_scores": [score("R9999")]},
     "scores_without_model": {"review_scores": [score("R0400", model_version="minilm-cccccccccccc")]},
+    "routes_without_model": {"model_routes": [route(model_version="minilm-cccccccccccc")]},
     "attributions_without_score": {"token_attributions": [attribution("R9999")]},
     "more_than_one_champion": {"models": [model("minilm-cccccccccccc")], "model_thresholds": [threshold("minilm-cccccccccccc")]},
     "models_without_one_default_threshold": {"models": [model("minilm-cccccccccccc", status="candidate")]},

@@ -10,7 +10,7 @@ import pyarrow as pa
 from safetensors.torch import load_file, save_file
 
 from jobs import tables
-from jobs.config import Config
+from jobs.config import Config, RoutingSettings
 from jobs.ingest import run_ingest
 from jobs.promotion import run_promote
 from jobs.train import run_train
@@ -62,6 +62,17 @@ def build(spark: Any, config: Config, folder: Path) -> Config:
     run_train(chosen, lambda _: None)
     run_promote(chosen, None, None, None, lambda _: None)
     return chosen
+
+
+def with_second_model(config: Config, seed: int = 5) -> str:
+    """Trains another model on the same root, with another seed; the version of this candidate."""
+    training = config.model.training.model_copy(update={"seed": seed})
+    return run_train(config.model_copy(update={"model": config.model.model_copy(update={"training": training})}), lambda _: None)
+
+
+def routed(config: Config, models: dict[str, str], column: str = "product_category") -> Config:
+    """The config with these routes."""
+    return config.model_copy(update={"routing": RoutingSettings.model_validate({"column": column, "models": models})})
 
 
 def copied(config: Config, root: Path) -> Config:

@@ -170,6 +170,11 @@ def threshold(model_version: str = CHAMPION, threshold_name: str = "f1_max", **c
     return row | changes
 
 
+def route(route_value: str = "kitchen", model_version: str = RETIRED, **changes: Any) -> Row:
+    row = {"route_column": "product_category", "route_value": route_value, "model_version": model_version, "set_at": WRITTEN_AT, "run_id": "run-score"}
+    return row | changes
+
+
 def score(review_id: str, **changes: Any) -> Row:
     row = {
         "model_version": CHAMPION,
@@ -279,6 +284,7 @@ def corpus() -> dict[str, list[Row]]:
         "splits": [split(name) for name in SPLITS],
         "models": [model(), retired],
         "model_thresholds": thresholds,
+        "model_routes": [],
         "review_scores": scores,
         "token_attributions": attributions,
         "job_runs": [job_run()],

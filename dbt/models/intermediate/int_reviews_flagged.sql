@@ -4,9 +4,9 @@ with scores as (
 
 ),
 
-models as (
+routed as (
 
-    select * from {{ ref('stg_models') }}
+    select * from {{ ref('int_reviews_routed') }}
 
 ),
 
@@ -16,24 +16,14 @@ thresholds as (
 
 ),
 
-champion as (
-
-    select model_version
-    from models
-    where is_champion
-
-),
-
 default_threshold as (
 
     select
-        thresholds.model_version,
-        thresholds.threshold_name,
-        thresholds.threshold
+        model_version,
+        threshold_name,
+        threshold
     from thresholds
-    inner join champion
-        on thresholds.model_version = champion.model_version
-    where thresholds.is_default
+    where is_default
 
 ),
 
@@ -55,6 +45,10 @@ flagged as (
         scores.error,
         scores.scored_at
     from scores
+    inner join routed
+        on
+            scores.review_id = routed.review_id
+            and scores.model_version = routed.model_version
     inner join default_threshold
         on scores.model_version = default_threshold.model_version
 

@@ -15,6 +15,7 @@ renamed as (
         coalesce(nullif(lower(trim(product_category)), ''), 'unknown') as category_key,
         customer_id,
         marketplace,
+        coalesce(nullif(lower(trim(marketplace)), ''), 'unknown') as marketplace_key,
         star_rating,
         case
             when star_rating <= 2 then true

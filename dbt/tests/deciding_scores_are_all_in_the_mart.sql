@@ -1,13 +1,13 @@
--- A row is a score of the champion that fct_review_scores lacks: its review or its model's default threshold is missing.
+-- A row is a score of the model that decides for its review and that fct_review_scores lacks: the model's default threshold is missing.
 with scores as (
 
     select * from {{ ref('stg_review_scores') }}
 
 ),
 
-models as (
+routed as (
 
-    select * from {{ ref('stg_models') }}
+    select * from {{ ref('int_reviews_routed') }}
 
 ),
 
@@ -23,15 +23,15 @@ lost as (
         scores.model_version,
         scores.review_id
     from scores
-    inner join models
-        on scores.model_version = models.model_version
+    inner join routed
+        on
+            scores.model_version = routed.model_version
+            and scores.review_id = routed.review_id
     left join facts
         on
             scores.model_version = facts.model_version
             and scores.review_id = facts.review_id
-    where
-        models.is_champion
-        and facts.review_id is null
+    where facts.review_id is null
 
 )
 
