@@ -30,6 +30,11 @@ compare() {
         --pairs tests/data/minimal_pairs.jsonl --output "$pages/comparison.md"
 }
 
+ablate() {
+    reviewrisk ablate --conf local --rank 4 --rank 16 --targets attention --targets all-linear --layers all \
+        --learning-rate 0.0002 --learning-rate 0.0005 --learning-rate 0.001 --rows 1800 --validation-rows 700 --output "$pages/ablation.md"
+}
+
 card() {
     local version
     version=$(reviewrisk sql --conf local --format csv "select model_version from models order by trained_at desc limit 1" | tail -n 1)
@@ -40,5 +45,6 @@ card() {
 step ingest reviewrisk ingest --conf local --train-end 2014-12-31 --validation-end 2015-04-30 --test-end 2015-08-31 "$source"
 step ingest-shifted env REVIEWRISK_ROOT="$folder/shifted" reviewrisk ingest --conf local "$shifted"
 step compare compare
+step ablate ablate
 step train reviewrisk train --conf local
 step card card
