@@ -97,7 +97,7 @@ def prepare_inputs(reviews: pa.Table, shifted: pa.Table | None, pairs: Path | No
 
 
 def planned_cells(rows: int, inputs: Inputs) -> list[Cell]:
-    """All cells in the order in which they are run: every method at `rows` training rows, then the learning curve.
+    """All cells in the order in which they are run: the methods at `rows` training rows, the learning curve after the last one that it is of.
 
     The curve has `rows` halved up to four times, and TF-IDF on every training row there is, as it costs so little.
     """
@@ -105,8 +105,10 @@ def planned_cells(rows: int, inputs: Inputs) -> list[Cell]:
     rows = min(rows, available)
     halved = [rows // 2**times for times in range(_CURVE_HALVINGS, 0, -1)]
     curve = [Cell(method, size) for method in _CURVE_METHODS for size in halved if size >= _FEWEST_ROWS]
-    cells = [*(Cell(method, rows) for method in METHODS), *curve, Cell("tfidf", available)]
-    return list(dict.fromkeys(cells))
+    names = list(METHODS)
+    first = 1 + max(map(names.index, _CURVE_METHODS))
+    methods = [Cell(name, rows) for name in names]
+    return list(dict.fromkeys([*methods[:first], *curve, Cell("tfidf", available), *methods[first:]]))
 
 
 def rows_for(cell: Cell, data: PreparedData, seed: int) -> PreparedData:
