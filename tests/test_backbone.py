@@ -125,7 +125,7 @@ def test_hub_name_gives_the_commit_and_its_absence_says_how_to_go_on(folder: Pat
     lines = subprocess.run(probe, env=environment, cwd=Path(__file__).parents[1], capture_output=True, text=True, check=True).stdout.splitlines()
     assert lines[:2] == [commit, commit]
     assert "'maker/absent' (revision main) cannot be had from the model hub" in lines[2]
-    assert "copy config.json, model.safetensors and tokenizer.json of the model into a folder and set backbone.name to it" in lines[2]
+    assert "copy config.json, model.safetensors and tokenizer.json of the model into a folder and set model.backbone.name to it" in lines[2]
 
 
 def classifiers() -> list[ReviewClassifier]:

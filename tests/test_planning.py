@@ -104,7 +104,7 @@ def test_warnings_and_regularisation_are_printed(encoder: Path) -> None:
     settings = settings.model_copy(update={"lora": settings.lora.model_copy(update={"dropout": None, "rank": 9, "alpha": 100})})
     found, lines = planned(settings, planted_reviews(300, 80, 60))
     starts = [warning.split(" ")[0] for warning in found.warnings]
-    assert {"validation", "test", "alpha", "lora.rank", "training.learning_rate"} <= set(starts)
+    assert {"validation", "test", "alpha", "model.lora.rank", "model.training.learning_rate"} <= set(starts)
     assert f"Warnings: {len(found.warnings)}" in lines
     assert all(f"  {warning}" in lines for warning in found.warnings)
     assert any(line.startswith("  LoRA dropout 0.2 and weight decay 0.1 for 300 training rows (fewer than 1,000): ") for line in lines)
