@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from jobs import tables
 from jobs.config import Config
-from jobs.registry import champion, run_show
+from jobs.registry import run_show
 from jobs.thresholding import run_thresholds
 from jobs.train import run_train
 from model.errors import ReviewriskError
 from tests.test_reference import PUBLISHED
-from tests.trained_root import versions
+from tests.tiny_models import planted_reviews, tiny_encoder
+from tests.trained_root import tiny_config, versions
+from tests.warehouse_rows import review, write_root
+
+
+@pytest.fixture
+def ready(config: Config, tmp_path: Path) -> Config:
+    """A root with reviews to train on and no model."""
+    write_root(config.root.local_path, {"reviews": [review(**row) for row in planted_reviews().to_pylist()]})
+    return tiny_config(config, tiny_encoder(tmp_path / "encoder"))
 
 
 def with_cost(config: Config, missed: float) -> Config:
@@ -19,30 +30,29 @@ def with_cost(config: Config, missed: float) -> Config:
     return config.model_copy(update={"model": config.model.model_copy(update={"thresholds": thresholds})})
 
 
-def test_the_same_training_again_leaves_every_table_as_it_is(trained: Config) -> None:
+def test_the_same_training_again_leaves_every_table_as_it_is(ready: Config) -> None:
     """Thresholds that were fitted for the model since stay, too; the published figures stand beside its own."""
-    run_thresholds(with_cost(trained, 20), None, lambda _: None)
-    before = versions(trained)
+    version = run_train(ready, lambda _: None)
+    run_thresholds(with_cost(ready, 20), version, lambda _: None)
+    before = versions(ready)
     printed: list[str] = []
-    version = run_train(trained.model_copy(update={"reference": PUBLISHED}), printed.append)
-    assert version == champion(trained.root)["model_version"]
-    assert versions(trained) == before
-    names = {row["threshold_name"] for row in tables.read_arrow(trained.root, "model_thresholds").to_pylist()}
+    assert run_train(ready.model_copy(update={"reference": PUBLISHED}), printed.append) == version
+    assert versions(ready) == before
+    names = {row["threshold_name"] for row in tables.read_arrow(ready.root, "model_thresholds").to_pylist()}
     assert {"f1_max", "cost_5_1", "cost_20_1"} <= names
-    shown: list[str] = []
-    run_show(trained.model_copy(update={"reference": PUBLISHED}), version, shown.append)
+    shown = shown_lines(ready.model_copy(update={"reference": PUBLISHED}), version)
     head = "Beside published figures (an invented article; not run):"
     assert printed[printed.index(head) : printed.index(head) + 10] == shown[shown.index(head) : shown.index(head) + 10]
-    assert not any("Beside published figures" in line for line in _shown(trained, version))
+    assert not any("Beside published figures" in line for line in shown_lines(ready, version))
 
 
-def _shown(config: Config, version: str) -> list[str]:
+def shown_lines(config: Config, version: str) -> list[str]:
     lines: list[str] = []
     run_show(config, version, lines.append)
     return lines
 
 
-def test_the_configs_tolerance_holds_in_training_too(trained: Config) -> None:
-    strict = trained.model_copy(update={"score": trained.score.model_copy(update={"parity_tolerance": 1e-30})})
+def test_the_configs_tolerance_holds_in_training_too(ready: Config) -> None:
+    strict = ready.model_copy(update={"score": ready.score.model_copy(update={"parity_tolerance": 1e-30})})
     with pytest.raises(ReviewriskError, match=r"Merging the adapter moves a logit by .*, more than score\.parity_tolerance 1e-30"):
         run_train(strict, lambda _: None)
