@@ -104,7 +104,7 @@ def run_score(spark: SparkSession, config: Config, report: Report) -> ScoreSumma
 
 def _shown_todo(todo: _Todo, routes: Routes, versions: list[str]) -> list[str]:
     """What is to be scored, as lines: all, and by model where there are several."""
-    others = f" and {len(versions) - 1:,} routed models" if len(versions) > 1 else ""
+    others = f", and by routes {', '.join(versions[1:])}" if len(versions) > 1 else ""
     lines = [f"  {versions[0]}{others}: {todo.by_month.total():,} reviews to score, {todo.current:,} have a current score"]
     for version in versions if others else []:
         scope = ", ".join(routes.values_of(version)) or "all others"
