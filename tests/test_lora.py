@@ -191,7 +191,7 @@ def test_b_is_zero_at_the_start_but_for_pissa() -> None:
         (("query",), "no linear layer of the encoder is called 'query'"),
         (("q_lin", "q_linear"), "no linear layer of the encoder is called 'q_linear'"),
         (("classifier",), "no linear layer of the encoder is called 'classifier'"),
-        (("1.attention.q_lin",), r"'1.attention.q_lin' matches encoder.transformer.layer.\*.attention.q_lin in 1 of 3 layers; .* set lora\.layers"),
+        (("1.attention.q_lin",), r"'1.attention.q_lin' matches encoder.transformer.layer.\*.attention.q_lin in 1 of 3 layers; .* set model\.lora\.layers"),
     ],
 )
 def test_no_match_and_partial_match_are_errors_that_list_the_names(targets: tuple[str, ...], message: str) -> None:

@@ -174,9 +174,9 @@ def test_the_child_is_the_sum_of_its_parts_in_the_forward_pass_too(parents: list
     [
         ({"backbone_pooling": "mean"}, "pooling cls and mean"),
         ({"backbone_max_length": 32}, "max_length 64 and 32"),
-        ({"lora_targets": ("attention",)}, r"adapted layers \(12 and 4; lora.targets, lora.layers\)"),
+        ({"lora_targets": ("attention",)}, r"adapted layers \(12 and 4; model.lora.targets, model.lora.layers\)"),
         ({"lora_layers": (1,)}, r"adapted layers \(12 and 6;"),
-        ({"text_headline": "drop"}, "text.headline keep and drop"),
+        ({"text_headline": "drop"}, "model.text.headline keep and drop"),
     ],
 )
 def test_models_that_do_not_fit_each_other_are_named_with_what_differs(
@@ -195,7 +195,7 @@ def test_another_base_is_refused(parents: list[Parent], tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("setting", "part"), [({"lora_dora": True}, "DoRA's magnitudes"), ({"lora_bias": "all"}, "trained biases")])
 def test_parts_that_cannot_be_combined_are_refused(encoder: Path, tmp_path: Path, setting: dict[str, Any], part: str) -> None:
-    with pytest.raises(ReviewriskError, match=f"has {part}, which cannot be combined: train it again with lora.dora false and lora.bias none"):
+    with pytest.raises(ReviewriskError, match=f"has {part}, which cannot be combined: train it again with model.lora.dora false and model.lora.bias none"):
         load_parent(adapter_bundle(tmp_path, encoder, 3, **setting))
 
 

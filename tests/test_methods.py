@@ -178,7 +178,7 @@ def test_prefix_tuning_says_that_it_cannot_do_deberta(tmp_path: Path) -> None:
 def test_prompt_tuning_says_when_the_encoder_has_too_few_positions(settings: ModelSettings) -> None:
     backbone = load_backbone(settings.backbone)
     longest = settings.model_copy(update={"backbone": settings.backbone.model_copy(update={"max_length": 500})})
-    with pytest.raises(ReviewriskError, match=r"20 soft tokens and 500 .* lower backbone\.max_length"):
+    with pytest.raises(ReviewriskError, match=r"20 soft tokens and 500 .* lower model\.backbone\.max_length"):
         attach_prompt(make_classifier(backbone, 0.0, 1), longest)
 
 

@@ -123,7 +123,7 @@ def test_bfloat16_comes_near_to_float32(encoder: Path, tmp_path: Path) -> None:
 
 
 def test_loss_that_is_not_finite_is_an_error_that_says_what_to_do(encoder: Path, tmp_path: Path) -> None:
-    with pytest.raises(ReviewriskError, match=r"The loss is (nan|inf) in epoch 1, step \d+: lower training\.learning_rate"):
+    with pytest.raises(ReviewriskError, match=r"The loss is (nan|inf) in epoch 1, step \d+: lower model\.training\.learning_rate"):
         run(tiny_settings(encoder, learning_rate=1e30), tmp_path)
     assert load_state(tmp_path) is None
 
