@@ -68,6 +68,6 @@ def test_heads_that_began_elsewhere_are_warned_of_on_screen_and_on_the_card(tmp_
     card = (child.bundle / "README.md").read_text()
     made = f"The adapters of {parents[0].version} (1) and {parents[1].version} (1) are combined by method dare_ties, density 0.4, seed 5 into one of rank 6."
     assert made in lines and made in card
-    warning = "The parents' heads began at different random weights (training.seed): their mean may be worth nothing."
+    warning = "The parents' heads began at different random weights (model.training.seed): their mean may be worth nothing."
     assert (warning in lines, warning in card) == (warned, warned)
     assert [path for path in (tmp_path / "work").rglob("*") if path.is_file()] == [], "nothing but the bundle is left"
