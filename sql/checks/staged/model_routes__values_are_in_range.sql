@@ -7,5 +7,5 @@ select
 from model_routes
 where
     route_column not in ('product_category', 'marketplace')
-    or route_column <> (select min(others.route_column) from model_routes as others)
+    or route_column <> (select min(all_routes.route_column) from model_routes as all_routes)
     or route_value <> coalesce(nullif(lower(trim(route_value)), ''), 'unknown')
