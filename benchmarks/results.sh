@@ -38,7 +38,8 @@ ablate() {
 card() {
     local version
     version=$(reviewrisk sql --conf local --format csv "select model_version from models order by trained_at desc limit 1" | tail -n 1)
-    cp "$REVIEWRISK_ROOT/models/$version/README.md" "$pages/model-card.md"
+    # without the section that lists review ids
+    sed '/^## Errors/,/^## Calibration/{/^## Calibration/!d}' "$REVIEWRISK_ROOT/models/$version/README.md" > "$pages/model-card.md"
     cp "$REVIEWRISK_ROOT/models/$version/"{curves,reliability}.png "$pages/"
 }
 
