@@ -96,7 +96,7 @@ def _scored(figures: Figures, population: str, reviews: LabelledReviews) -> Scor
 def _how_made(comparison: Comparison, command: str, hardware: Sequence[str]) -> list[str]:
     data, settings, shifted = comparison.inputs.data, comparison.settings, comparison.inputs.shifted
     trained = settings.training
-    lines = ["```", command, "```", "", *(f"* {line}" for line in hardware)]
+    lines = ["```", command, "```", "", *(f"* {line}" for line in hardware), *_threads(comparison)]
     lines += [
         f"* Data version `{data.data_version}`; {comparison.rows:,} of {len(data.train):,} training rows, drawn with seed {trained.seed}; "
         f"{len(data.stopping):,} / {len(data.fitting):,} / {len(data.choosing):,} validation rows stop, calibrate and choose; "
@@ -109,6 +109,12 @@ def _how_made(comparison: Comparison, command: str, hardware: Sequence[str]) -> 
         f"* A gain whose interval does not lie above zero is marked “{NOT_SIGNIFICANT}”.",
     ]
     return [*lines, *(f"* {outcome.cell}: {outcome.not_run}." for outcome in comparison.outcomes if outcome.figures is None)]
+
+
+def _threads(comparison: Comparison) -> list[str]:
+    """With how many threads the cells ran: some may be of an earlier call on another number."""
+    found = sorted({outcome.figures["run_on"]["threads"] for outcome in comparison.outcomes if outcome.figures})
+    return [f"* CPU threads of the cells: {', '.join(map(str, found))}."] if found else []
 
 
 def _quality(comparison: Comparison, population: str) -> list[str]:

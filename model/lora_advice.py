@@ -85,11 +85,12 @@ def class_warnings(classes: Mapping[str, tuple[int, int]]) -> list[str]:
 
 
 def lora_or_not() -> list[str]:
-    """The rule by which to choose between LoRA and its simpler or costlier rivals; its figures stand in docs/results.md."""
+    """The rule by which to choose between LoRA and its simpler or costlier rivals, from the figures of docs/results.md."""
     return [
-        "LoRA or not: take the cheapest model whose interval reaches the best one's (docs/results.md has them for real reviews).",
-        "  TF-IDF where LoRA's gain over it, paired on the same rows, has an interval that holds zero; a frozen encoder with a trained head",
-        "  where adapting it gains nothing; full fine-tuning only where it gains over LoRA by more than its interval.",
+        "LoRA or not: take the cheapest model whose interval reaches the best one's; `reviewrisk compare` measures it on your reviews.",
+        "  On real reviews: with 2,400 training rows TF-IDF was as good on later months of the same shop, and LoRA better by 8 to 11 points of F1 where",
+        "  ratings are masked and on another population; with 20,344 rows LoRA was better on the same months, too. A frozen encoder was worse than",
+        "  TF-IDF, and full fine-tuning gained nothing over LoRA.",
     ]
 
 

@@ -251,6 +251,7 @@ def test_the_page_has_a_row_for_every_method_and_marks_gains_that_are_not_signif
         assert head in text
     quality = text.split("### Quality on test\n")[1].split("###")[0]
     rows = {line.split("|")[1].strip(): line for line in quality.splitlines() if line.startswith("| ")}
+    assert "* CPU threads of the cells: 1." in text
     assert rows.keys() - {"method"} == {method.title for method in METHODS.values()}
     for name, found in figures.items():
         value = found["populations"]["as_is"]["figures"]["f1"]["value"]
