@@ -1,7 +1,7 @@
 """Composes the sentences of synthetic furniture reviews, each piece of a sentence knowing what it claims.
 
 A claim says something good or bad of an aspect, by a construction: plainly, by denying the contrary, by conceding one thing and
-insisting on another, and so on. The words are in `jobs.sample_phrases`.
+insisting on another, and so on. The words are in `jobs.sample_phrases` and `jobs.sample_headlines`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from jobs import sample_headlines as headlines
 from jobs import sample_phrases as phrases
 from jobs.sample_aspects import ASPECTS, COMFORT_KINDS, IRREGULAR, NEGATIVE, POSITIVE, Aspect, Content, Item
 
@@ -232,8 +233,8 @@ class Composer:
         if construction == "concession":
             values = self._values(aspect, aspect.content(polarity))
             conceded = self.chance.choice(aspect.content(opposite(polarity)).adjectives)
-            text = self.one_of(phrases.HEADLINE_CONCESSION, conceded=conceded, **values)
+            text = self.one_of(headlines.HEADLINE_CONCESSION, conceded=conceded, **values)
         else:
             is_negated = construction == "negation"
-            text = self._clause(aspect, polarity, is_negated, phrases.HEADLINE_NEGATION if is_negated else phrases.HEADLINE_PLAIN)
+            text = self._clause(aspect, polarity, is_negated, headlines.HEADLINE_NEGATION if is_negated else headlines.HEADLINE_PLAIN)
         return Piece(text, Claim(aspect.name, polarity, construction))

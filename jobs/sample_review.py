@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from jobs import sample_headlines as headlines
 from jobs import sample_phrases as phrases
 from jobs.sample_aspects import MIXED, NEGATIVE, POSITIVE, Item
 from jobs.sample_grammar import Claim, Composer, Piece, Sentence, capitalised
@@ -177,7 +178,7 @@ def _mixed_claims(composer: Composer) -> list[Sentence]:
 
 
 def _default_headline(stars: int) -> tuple[str, list[Cause]]:
-    headline = phrases.STAR_HEADLINES[stars]
+    headline = headlines.STAR_HEADLINES[stars]
     polarity = MIXED if stars == 3 else POSITIVE if stars > 3 else NEGATIVE
     return headline, [Cause("overall", polarity, "default headline", "headline", headline, 0, len(headline))]
 
@@ -193,14 +194,14 @@ def _written_headline(composer: Composer, rough: Roughness, polarity: str, const
 
 def _mixed_headline(composer: Composer) -> Piece:
     if composer.chance.random() < 0.5:
-        return Piece(composer.one_of(phrases.HEADLINE_SO_SO), Claim("overall", MIXED, "ambivalence"))
-    return Piece(composer.one_of(phrases.HEADLINE_NEUTRAL))
+        return Piece(composer.one_of(headlines.HEADLINE_SO_SO), Claim("overall", MIXED, "ambivalence"))
+    return Piece(composer.one_of(headlines.HEADLINE_NEUTRAL))
 
 
 def _polar_headline(composer: Composer, polarity: str, construction: str) -> Piece:
     kind = _drawn(composer.chance, PLAIN_HEADLINES if construction == "plain" else OTHER_HEADLINES)
     if kind == "neutral":
-        return Piece(composer.one_of(phrases.HEADLINE_NEUTRAL))
+        return Piece(composer.one_of(headlines.HEADLINE_NEUTRAL))
     return composer.verdict(polarity)[0] if kind == "verdict" else composer.headline(polarity, kind)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from jobs.sample import SampleSummary, run_sample
-from jobs.sample_phrases import STAR_HEADLINES
+from jobs.sample_headlines import STAR_HEADLINES
 from jobs.schemas import RAW_COLUMNS
 from model.errors import ReviewriskError
 
