@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Literal
 
 import click
 
 from jobs.cli_ablate import ablate
 from jobs.cli_common import CommandGroup, conf_option, head, load, session_of
 from jobs.cli_models import models
-
-if TYPE_CHECKING:
-    from jobs.single import SingleResult
-
-SHADES = 4  # a word with this share of the greatest attribution, or less, stays uncoloured: 1 in SHADES
+from jobs.cli_try import try_text
 
 
 @click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -201,60 +197,6 @@ def demo(conf: Path | None, sources: tuple[str, ...]) -> None:
     run_report(config.root, config.warehouse, config.report, click.echo, config.scratch)
 
 
-@main.command("try")
-@conf_option
-@click.argument("text", required=False)
-@click.option("--headline", help="The review's headline; TEXT is then its body.")
-@click.option("--jsonl", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A file with one JSON object a line: headline and body.")
-@click.option("--no-explain", is_flag=True, help="Scores alone.")
-def try_text(conf: Path | None, text: str | None, headline: str | None, jsonl: Path | None, no_explain: bool) -> None:
-    """Score and explain one TEXT, or a file of texts, with the champion."""
-    from jobs.single import read_jsonl, run_single
-
-    if (text is None) == (jsonl is None):
-        raise click.UsageError("Give either TEXT or --jsonl FILE.")
-    if jsonl and headline is not None:
-        raise click.UsageError("--headline belongs to one TEXT; with --jsonl each line has its own headline.")
-    config = load(conf)
-    texts = read_jsonl(jsonl) if jsonl else iter([(headline, text)])
-    for result in run_single(config, texts, with_words=not no_explain):
-        click.echo(result.to_json() if jsonl else _shown(result))
-
-
-def _shown(result: SingleResult) -> str:
-    """A result for a person: score, decision, and the text with its weightiest words coloured."""
-    if result.score is None:
-        return click.style(f"not scored: {result.error}", fg="red")
-    decision = (
-        click.style("flagged as critically dissatisfied", fg="red", bold=True) if result.is_flagged else click.style("not flagged", fg="green", bold=True)
-    )
-    lines = [f"probability of 1-2 stars (given not 3): {result.score:.3f}", f"decision at {result.threshold_name} = {result.threshold:.3f}: {decision}"]
-    for field, text in (("headline", result.headline), ("body", result.body)):
-        if text:
-            lines.append(f"{field}: {_coloured(text, [word for word in result.words if word['field'] == field], _greatest(result.words))}")
-    for word in result.words:
-        lines.append(f"  {word['attribution']:+.3f}  {word['word']}")
-    return "\n".join(lines)
-
-
-def _greatest(words: list[dict[str, Any]]) -> float:
-    return max((abs(word["attribution"]) for word in words), default=0.0)
-
-
-def _coloured(text: str, words: list[dict[str, Any]], greatest: float) -> str:
-    """The text with its words red (towards dissatisfied) or green, bold where they weigh most."""
-    parts: list[str] = []
-    end = 0
-    for word in sorted(words, key=lambda word: word["char_start"]):
-        share = abs(word["attribution"]) / greatest if greatest else 0.0
-        if share <= 1 / SHADES:
-            continue
-        colour = "red" if word["attribution"] > 0 else "green"
-        parts += [text[end : word["char_start"]], click.style(text[word["char_start"] : word["char_end"]], fg=colour, bold=share > 1 / 2)]
-        end = word["char_end"]
-    return "".join([*parts, text[end:]])
-
-
 @main.command()
 @conf_option
 @click.option("--format", "form", type=click.Choice(["table", "csv", "json"]), default="table", show_default=True)
@@ -322,6 +264,7 @@ def tables_ddl(folder: Path) -> None:
 
 main.add_command(models)
 main.add_command(ablate)
+main.add_command(try_text)
 
 
 if __name__ == "__main__":

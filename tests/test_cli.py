@@ -47,8 +47,11 @@ def test_try_reads_a_file_and_gives_one_object_a_line(conf: Path, tmp_path: Path
     bare = [json.loads(row) for row in run("try", "--conf", conf, "--jsonl", texts, "--no-explain").output.splitlines()]
     assert [row["words"] for row in bare] == [[], [], []] and bare[0]["score"] == pytest.approx(found[0]["score"])
     assert run("try", "--conf", conf, "--jsonl", texts, "--headline", "Bad").exit_code == 2, "each line has a headline of its own"
+    assert run("try", "--conf", conf, "--jsonl", texts, "--marketplace", "US").exit_code == 2, "and a place of its own"
     texts.write_text('\n{"body": "love it great"}\n\n')
     assert len(run("try", "--conf", conf, "--jsonl", texts, "--no-explain").output.splitlines()) == 1, "blank lines are no texts"
+    texts.write_text('{"body": "love it", "product_category": 7}\n')
+    assert "line 1: product_category must be text or null" in run("try", "--conf", conf, "--jsonl", texts).output
     texts.write_text('{"text": 1}\n')
     wrong = run("try", "--conf", conf, "--jsonl", texts)
     assert wrong.exit_code == 1 and "line 1: expected an object with headline and body" in wrong.output

@@ -14,10 +14,11 @@ import pytest
 from jobs import tables
 from jobs.config import Config, RoutingSettings, route_key
 from jobs.ingest import run_ingest
-from jobs.registry import champion, registered
+from jobs.registry import champion, default_threshold, registered
 from jobs.routing import Routes, assigned, configured_routes, publish_routes, published_routes
 from jobs.score import ScoreSummary, run_score
 from jobs.serving import serving_folder
+from jobs.single import SingleText, run_single
 from model.errors import ReviewriskError
 from model.scorer import Scorer
 from tests.raw_files import line, write_source
@@ -248,3 +249,27 @@ def test_versions_begin_with_the_champion_and_come_once() -> None:
     routes = Routes("product_category", {"sofas": "b", "furniture": "c", "lamps": "b", "desks": "a"})
     assert routes.versions("a") == ["a", "c", "b"]
     assert routes.values_of("b") == ["lamps", "sofas"] and routes.values_of("z") == []
+
+
+def test_try_asks_the_model_of_the_route_in_force(spark: Any, pair: tuple[Config, str]) -> None:
+    config, second = pair
+    first = champion(config.root)["model_version"]
+    texts = [
+        SingleText("Bad", "broke broken waste", {"product_category": " FURNITURE"}),
+        SingleText("Bad", "broke broken waste", {"product_category": "kitchen"}),
+        SingleText("Bad", "broke broken waste"),
+        SingleText("Bad", "broke broken waste", {"product_category": None}),
+        SingleText("Bad", "broke broken waste", {"marketplace": "furniture"}),
+        SingleText(None, "love it great", {"product_category": "furniture"}),
+    ]
+    config = routed(config, {"furniture": second, "unknown": second})
+    before = list(run_single(config, texts, with_words=False))
+    assert {result.model_version for result in before} == {first}, "routes of the config are not in force before a pass has published them"
+    score(spark, config)
+    found = list(run_single(config, texts, with_words=True))
+    assert [result.model_version for result in found] == [second, first, first, second, first, second]
+    assert [result.text for result in found] == texts, "in the order of the texts"
+    by_model = {version: default_threshold(config.root, version)["threshold"] for version in (first, second)}
+    assert by_model[first] != by_model[second] and [result.threshold for result in found] == [by_model[result.model_version] for result in found]
+    assert found[0].score == found[3].score != found[1].score == found[2].score == found[4].score, "each model has a score of its own"
+    assert [result.is_flagged for result in found] == [True, True, True, True, True, False] and all(result.words for result in found)

@@ -228,7 +228,7 @@ def test_the_eight_questions_are_answered(answers: dict[str, list[tuple[Any, ...
     assert answers["01"] == [("furniture.tsv", "bad_star_rating", 1, 1 / 91, 17)]
     assert [(stars, count) for stars, count, *_ in answers["02"]] == [(1, 8), (2, 2), (3, 2), (4, 18), (5, 6)]
     assert {row[0] for row in answers["03"]} == {"R0600", "R0615", "R0700", "R0715", "R0800", "R0815"}
-    assert answers["04"][0] == (datetime.date(2015, 6, 1), "recall_90", 0.3, False, 7, 5 / 6, 1.0)
+    assert answers["04"][0] == ("minilm-aaaaaaaaaaaa", datetime.date(2015, 6, 1), "recall_90", 0.3, False, 7, 5 / 6, 1.0)
     assert [row[0] for row in answers["05"]] == ["LAMP", "SOFA"]
     assert answers["06"][0] == (1, "SOFA", "Grey sofa", 1, "broken", 10)
     assert {row[0]: round(row[2], 6) for row in answers["07"]} == dict.fromkeys(("train", "validation", "test", "live"), round(2.7 / 17, 6))

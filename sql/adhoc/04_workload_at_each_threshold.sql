@@ -1,7 +1,9 @@
--- What would each of the champion's thresholds mean for the people who answer flagged reviews?
--- A row is a threshold and a month. flagged_count is the work, 3-star reviews included. Precision and recall are over labelled reviews:
--- which share of the flagged is truly dissatisfied, and which share of the dissatisfied is reached.
+-- What would each threshold of the models that decide mean for the people who answer flagged reviews?
+-- A row is a model, one of its thresholds and a month; without routes the champion is the only model. flagged_count is the work, 3-star
+-- reviews included. Precision and recall are over labelled reviews: which share of the flagged is truly dissatisfied, and which share of
+-- the dissatisfied is reached.
 select
+    scores.model_version,
     scores.review_month,
     thresholds.threshold_name,
     thresholds.threshold,
@@ -18,10 +20,12 @@ where
     scores.split in ('test', 'live')
     and scores.probability is not null
 group by
+    scores.model_version,
     scores.review_month,
     thresholds.threshold_name,
     thresholds.threshold,
     thresholds.is_default
 order by
+    scores.model_version asc,
     scores.review_month asc,
     thresholds.threshold asc
