@@ -2,7 +2,8 @@
 
     python benchmarks/training_speed.py --root ROOT [--conf conf/local.yml] [--rows 1600] [--threads 2]
 
-The plain recipe is what most tutorials do: every text padded to max_length, rows in random order, float32, batches without grouping. Both have
+The plain recipe is what most tutorials do: every text padded to max_length, rows in random order, float32, batches without grouping, the encoder's
+own dropout and attention. Both have
 the same LoRA, head, seed, learning rate, class weights, number of steps and rows; ROOT is a root with ingested reviews, whose test split is
 not read. Epochs take turns, so that a machine that speeds up or slows down does so for both; the ratio is that of the rows per second of all
 epochs together. Quality is the average precision on the rows that early stopping uses, with a bootstrap of whole products, and its paired
@@ -14,8 +15,10 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -48,6 +51,7 @@ from model.lora import attach_adapter
 from model.lora_advice import resolve
 from model.settings import ModelSettings
 from model.training import TrainingRun, start_run, train_step
+from model.training_mode import training_attention
 
 
 @dataclass
@@ -58,6 +62,7 @@ class Contestant:
     run: TrainingRun
     epoch: Callable[[int], Iterator[Batch]]
     steps: int
+    attention: Callable[[], AbstractContextManager[None]] = nullcontext
     seconds: float = 0.0
     tokens: int = 0
     done: int = 0
@@ -67,12 +72,13 @@ class Contestant:
         self.run.adapted.train()
         torch.manual_seed(number)
         started = time.perf_counter()
-        for batch in self.epoch(number):
-            train_step(self.run, batch, self.done, epochs * self.steps)
-            self.done += 1
-            self.tokens += batch.input_ids.numel()
-            if self.done % 10 == 0:
-                print(f"  {self.name}: epoch {number}, step {self.done:,} of {epochs * self.steps:,}", flush=True)
+        with self.attention():
+            for batch in self.epoch(number):
+                train_step(self.run, batch, self.done, epochs * self.steps)
+                self.done += 1
+                self.tokens += batch.input_ids.numel()
+                if self.done % 10 == 0:
+                    print(f"  {self.name}: epoch {number}, step {self.done:,} of {epochs * self.steps:,}", flush=True)
         self.seconds += time.perf_counter() - started
 
 
@@ -96,12 +102,12 @@ def contestants(training: TokenisedReviews, backbone: Backbone, settings: ModelS
     """The plain recipe and that of `reviewrisk train`, each with a model of its own that begins alike."""
     chosen, pad_id = settings.training, int(backbone.tokenizer.pad_token_id)
 
-    def started(precision: str) -> TrainingRun:
-        own = settings.model_copy(update={"training": chosen.model_copy(update={"precision": precision})})
+    def started(**overrides: Any) -> TrainingRun:
+        own = settings.model_copy(update={"training": chosen.model_copy(update=overrides)})
         classifier = make_classifier(load_backbone(settings.backbone), chosen.head_dropout, chosen.seed)
         return start_run(attach_adapter(classifier, settings.lora, chosen.seed), training, own, pad_id, print)
 
-    plain, ours = started("float32"), started("auto")
+    plain, ours = started(precision="float32", encoder_dropout=None), started(precision="auto")
 
     def plain_epoch(number: int) -> Iterator[Batch]:
         order = random_order(len(training), chosen.batch_size, chosen.seed, number)
@@ -111,10 +117,13 @@ def contestants(training: TokenisedReviews, backbone: Backbone, settings: ModelS
         order = training_order(training.lengths, chosen.batch_size, chosen.seed, number)
         return batches(training, order, chosen.batch_size, pad_id, ours.weights)
 
+    def attention() -> AbstractContextManager[None]:
+        return training_attention(ours.adapted, ours.device)
+
     steps = -(-len(training) // chosen.batch_size)
     return [
         Contestant(f"plain: padded to {backbone.max_length}, random order, float32", plain, plain_epoch, steps),
-        Contestant(f"reviewrisk train: grouped by length, {str(ours.precision).removeprefix('torch.')}", ours, own_epoch, steps),
+        Contestant(f"reviewrisk train: grouped by length, {str(ours.precision).removeprefix('torch.')}", ours, own_epoch, steps, attention),
     ]
 
 

@@ -77,6 +77,7 @@ class TrainingSettings(Settings):
     patience: int = Field(2, ge=1, description="Epochs without a better validation average precision before the run stops.")
     max_rows: int | None = Field(None, ge=100, description="At most so many training rows, drawn with the seed; None: all.")
     head_dropout: float = Field(0.2, ge=0, lt=1)
+    encoder_dropout: float | None = Field(None, ge=0, lt=1, description="Inside the encoder while it is trained; None: as the backbone came, often 0.1.")
     precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto: bfloat16 autocast where the hardware computes it, else float32.")
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int | None = Field(None, ge=1, description="CPU threads; None: one per core.")

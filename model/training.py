@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from peft import PeftModel
+from peft.helpers import disable_input_dtype_casting
 from torch import Tensor, nn
 
 from model.checkpoints import TrainingState, load_state, save_state
@@ -27,6 +28,7 @@ from model.lora import lora_b_norm, trained_base_parameters
 from model.lora_advice import resolve
 from model.progress import Report
 from model.settings import ModelSettings, TrainingSettings
+from model.training_mode import set_encoder_dropout, training_attention
 
 MAX_GRADIENT_NORM = 1.0
 _SECONDS_BETWEEN_LINES = 10.0
@@ -70,7 +72,9 @@ class TrainingRun:
         return {name: parameter for name, parameter in self.adapted.named_parameters() if parameter.requires_grad}
 
     def logits(self, batch: Batch) -> Tensor:
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == torch.bfloat16):
+        is_bfloat16 = self.precision == torch.bfloat16
+        # autocast brings inputs to bfloat16 itself: peft's cast to float32 before it would only be undone
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=is_bfloat16), disable_input_dtype_casting(self.adapted, active=is_bfloat16):
             output: Tensor = self.adapted(
                 input_ids=batch.input_ids.to(self.device, non_blocking=True), attention_mask=batch.attention_mask.to(self.device, non_blocking=True)
             )
@@ -139,6 +143,7 @@ def start_run(adapted: nn.Module, training: TokenisedReviews, settings: ModelSet
     resolved, _ = resolve(settings, len(training))
     device = resolve_device(settings.training.device)
     adapted.to(device)
+    set_encoder_dropout(adapted, settings.training.encoder_dropout)
     weighting = settings.training.class_weighting
     return TrainingRun(
         adapted=adapted,
@@ -187,12 +192,13 @@ def _train_epoch(run: TrainingRun, training: TokenisedReviews, epoch: int) -> di
     progress = _Progress(run.report, epoch, run.settings.epochs, steps)
     sums, stretches = torch.zeros(4, device=run.device), []
     run.adapted.train()
-    for step, batch in enumerate(batches(training, order, run.settings.batch_size, run.pad_id, run.weights), start=1):
-        sums += train_step(run, batch, first + step - 1, all_steps)
-        if step in stretch_ends:
-            stretches.append(_finite(sums, epoch, step))
-            sums = torch.zeros(4, device=run.device)
-        progress.line(step, len(batch.positions), stretches)
+    with training_attention(run.adapted, run.device):
+        for step, batch in enumerate(batches(training, order, run.settings.batch_size, run.pad_id, run.weights), start=1):
+            sums += train_step(run, batch, first + step - 1, all_steps)
+            if step in stretch_ends:
+                stretches.append(_finite(sums, epoch, step))
+                sums = torch.zeros(4, device=run.device)
+            progress.line(step, len(batch.positions), stretches)
     losses, weights, norms, counts = np.array(stretches).T
     return {
         "train_loss": float(losses.sum() / weights.sum()),
