@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
 # The pages under docs/results/ from two raw files: make results SOURCE=reviews.tsv.gz SHIFTED=other_reviews.tsv.gz
 #
-# Every step that is done leaves a mark under build/results, and comparison and ablation keep every cell: stopped and started again, it goes on
-# where it was. Remove build/results to begin anew. The boundaries are those of the Amazon US reviews up to August 2015.
+# Every step that is done leaves a mark in a folder of build/results that is named after the files' contents, and comparison and ablation keep
+# every cell: stopped and started again, it goes on where it was. Remove that folder to begin anew. The boundaries are those of the Amazon US
+# reviews up to August 2015.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source=$1 shifted=$2
-folder=build/results
+name=$(cat "$source" "$shifted" | sha256sum | cut -c 1-12)
+folder=build/results/$name
 pages=docs/results
 mkdir -p "$folder" "$pages"
 export PATH="$PWD/.venv/bin:$PATH"
@@ -17,21 +19,22 @@ step() {
     local name=$1
     shift
     if [ -e "$folder/$name.done" ]; then
-        echo "$name: done before"
+        echo "$name: done before, in $(cat "$folder/$name.done") s"
         return
     fi
     echo "$name"
+    local started=$SECONDS
     "$@"
-    touch "$folder/$name.done"
+    echo $((SECONDS - started)) > "$folder/$name.done"
 }
 
 compare() {
-    reviewrisk compare --conf local --shifted-root "$folder/shifted" --rows 2400 --test-rows 1500 \
+    reviewrisk compare --conf local --shifted-root "$folder/shifted" --rows 2400 --test-rows 1500 --curve-rows 1000000 --parallel 2 \
         --pairs tests/data/minimal_pairs.jsonl --output "$pages/comparison.md"
 }
 
 ablate() {
-    reviewrisk ablate --conf local --rank 4 --rank 16 --targets attention --targets all-linear --layers all \
+    reviewrisk ablate --conf local --rank 4 --rank 16 --targets attention --targets all-linear --layers all --layers upper \
         --learning-rate 0.0002 --learning-rate 0.0005 --learning-rate 0.001 --rows 1800 --validation-rows 700 --output "$pages/ablation.md"
 }
 
@@ -45,7 +48,10 @@ card() {
 
 step ingest reviewrisk ingest --conf local --train-end 2014-12-31 --validation-end 2015-04-30 --test-end 2015-08-31 "$source"
 step ingest-shifted env REVIEWRISK_ROOT="$folder/shifted" reviewrisk ingest --conf local "$shifted"
-step compare compare
-step ablate ablate
 step train reviewrisk train --conf local
 step card card
+step compare compare
+step ablate ablate
+for mark in "$folder"/*.done; do
+    echo "$(basename "$mark" .done): $(cat "$mark") s"
+done

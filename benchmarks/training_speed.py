@@ -1,13 +1,13 @@
-"""How much faster `reviewrisk train` is than the plain recipe, at what quality: both fine-tune the same model on the same rows in one run.
+"""How much faster `reviewrisk train` is than the plain recipe, at what quality, and what each of its steps gives: all fine-tune the same model on
+the same rows in one run.
 
     python benchmarks/training_speed.py --root ROOT [--conf conf/local.yml] [--rows 1600] [--threads 2]
 
-The plain recipe is what most tutorials do: every text padded to max_length, rows in random order, float32, batches without grouping, the encoder's
-own dropout and attention. Both have
-the same LoRA, head, seed, learning rate, class weights, number of steps and rows; ROOT is a root with ingested reviews, whose test split is
-not read. Epochs take turns, so that a machine that speeds up or slows down does so for both; the ratio is that of the rows per second of all
-epochs together. Quality is the average precision on the rows that early stopping uses, with a bootstrap of whole products, and its paired
-difference.
+The plain recipe is what most tutorials do: every text padded to max_length, rows in random order, float32, the encoder's own dropout and PyTorch's
+fused attention. Each further recipe is the one before with one change; the last is `reviewrisk train` with the config. All have the same LoRA,
+head, seed, learning rate, class weights, number of steps and rows; ROOT is a root with ingested reviews, whose test split is not read. Epochs take
+turns, so that a machine that speeds up or slows down does so for all; the ratio is that of the rows per second of all epochs together. Quality is
+the average precision on the rows that early stopping uses, with a bootstrap of whole products, and the last recipe's paired difference to the first.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from torch import Tensor
 
 from jobs import tables
 from jobs.config import load_config
-from model.backbone import Backbone, load_backbone, make_classifier
+from model.backbone import load_backbone, make_classifier
 from model.classifier import margin
 from model.data import (
     COLUMNS,
@@ -62,7 +62,7 @@ class Contestant:
     run: TrainingRun
     epoch: Callable[[int], Iterator[Batch]]
     steps: int
-    attention: Callable[[], AbstractContextManager[None]] = nullcontext
+    attention: Callable[[], AbstractContextManager[None]]
     seconds: float = 0.0
     tokens: int = 0
     done: int = 0
@@ -98,32 +98,35 @@ def random_order(rows: int, batch_size: int, seed: int, epoch: int) -> list[NDAr
     return [order[start : start + batch_size] for start in range(0, rows, batch_size)]
 
 
-def contestants(training: TokenisedReviews, backbone: Backbone, settings: ModelSettings) -> list[Contestant]:
-    """The plain recipe and that of `reviewrisk train`, each with a model of its own that begins alike."""
-    chosen, pad_id = settings.training, int(backbone.tokenizer.pad_token_id)
-
-    def started(**overrides: Any) -> TrainingRun:
-        own = settings.model_copy(update={"training": chosen.model_copy(update=overrides)})
-        classifier = make_classifier(load_backbone(settings.backbone), chosen.head_dropout, chosen.seed)
-        return start_run(attach_adapter(classifier, settings.lora, chosen.seed), training, own, pad_id, print)
-
-    plain, ours = started(precision="float32", encoder_dropout=None), started(precision="auto")
-
-    def plain_epoch(number: int) -> Iterator[Batch]:
-        order = random_order(len(training), chosen.batch_size, chosen.seed, number)
-        return (padded(batch, backbone.max_length, pad_id) for batch in batches(training, order, chosen.batch_size, pad_id, plain.weights))
-
-    def own_epoch(number: int) -> Iterator[Batch]:
-        order = training_order(training.lengths, chosen.batch_size, chosen.seed, number)
-        return batches(training, order, chosen.batch_size, pad_id, ours.weights)
-
-    def attention() -> AbstractContextManager[None]:
-        return training_attention(ours.adapted, ours.device)
-
+def contestants(training: TokenisedReviews, settings: ModelSettings) -> list[Contestant]:
+    """The plain recipe and those that lead from it to `reviewrisk train`, each with a model of its own; all begin alike."""
+    chosen, length = settings.training, settings.backbone.max_length
     steps = -(-len(training) // chosen.batch_size)
+
+    def contestant(name: str, is_plain: bool = False, is_fused: bool = True, **overrides: Any) -> Contestant:
+        own = settings.model_copy(update={"training": chosen.model_copy(update=overrides)})
+        backbone = load_backbone(settings.backbone)
+        pad_id = int(backbone.tokenizer.pad_token_id)
+        adapted = attach_adapter(make_classifier(backbone, chosen.head_dropout, chosen.seed), settings.lora, chosen.seed)
+        run = start_run(adapted, training, own, pad_id, print)
+
+        def epoch(number: int) -> Iterator[Batch]:
+            ordered = random_order(len(training), chosen.batch_size, chosen.seed, number) if is_plain else None
+            order = ordered or training_order(training.lengths, chosen.batch_size, chosen.seed, number)
+            found = batches(training, order, chosen.batch_size, pad_id, run.weights)
+            return (padded(batch, length, pad_id) for batch in found) if is_plain else found
+
+        def attention() -> AbstractContextManager[None]:
+            return nullcontext() if is_fused else training_attention(run.adapted, run.device)
+
+        return Contestant(name, run, epoch, steps, attention)
+
     return [
-        Contestant(f"plain: padded to {backbone.max_length}, random order, float32", plain, plain_epoch, steps),
-        Contestant(f"reviewrisk train: grouped by length, {str(ours.precision).removeprefix('torch.')}", ours, own_epoch, steps, attention),
+        contestant(f"plain: padded to {length}, random order, float32", is_plain=True, precision="float32", encoder_dropout=None),
+        contestant("grouped by length", precision="float32", encoder_dropout=None),
+        contestant("… in bfloat16, where the hardware has it", encoder_dropout=None),
+        contestant("… attention as plain matrix products", is_fused=False, encoder_dropout=None),
+        contestant("… encoder_dropout as the config has it: `reviewrisk train`", is_fused=False),
     ]
 
 
@@ -161,29 +164,29 @@ def main() -> None:
     with cpu_threads(options.threads) as threads:
         backbone = load_backbone(settings.backbone)
         training, validation = (tokenise(part, backbone.tokenizer, backbone.max_length) for part in (train, stopping))
-        both = contestants(training, backbone, settings)
+        every = contestants(training, settings)
         for epoch in range(1, settings.training.epochs + 1):
-            for contestant in both:
+            for contestant in every:
                 contestant.train_epoch(epoch, settings.training.epochs)
-        figures = [scored(contestant.run, validation) for contestant in both]
-    print_table(both, figures, training, np.asarray(stopping.product_ids), settings, threads)
+        figures = [scored(contestant.run, validation) for contestant in every]
+    print_table(every, figures, training, np.asarray(stopping.product_ids), settings, threads)
 
 
 def print_table(
-    both: list[Contestant], figures: list[Scored], training: TokenisedReviews, products: NDArray[np.str_], settings: ModelSettings, threads: int
+    every: list[Contestant], figures: list[Scored], training: TokenisedReviews, products: NDArray[np.str_], settings: ModelSettings, threads: int
 ) -> None:
     """The table of docs/benchmarks.md."""
     epochs, bins, seed = settings.training.epochs, settings.calibration.bins, settings.training.seed
     print(f"\n{len(training):,} rows of {training.lengths.mean():.0f} tokens, {epochs} epochs, {settings.backbone.name}, {threads} threads\n")
     print("| recipe | rows/s | ratio | padded tokens a row | average precision on validation |")
     print("|---|---:|---:|---:|---:|")
-    for contestant, result in zip(both, figures, strict=True):
+    for contestant, result in zip(every, figures, strict=True):
         found = intervals(result, bins, products, settings.thresholds.confidence, seed)["average_precision"]
         rows = epochs * len(training)
-        speed, ratio = rows / contestant.seconds, both[0].seconds / contestant.seconds
+        speed, ratio = rows / contestant.seconds, every[0].seconds / contestant.seconds
         quality = f"{found['value']:.3f} [{found['low']:.3f}, {found['high']:.3f}]"
         print(f"| {contestant.name} | {speed:.1f} | {ratio:.2f} | {contestant.tokens / rows:.0f} | {quality} |")
-    gain = difference_intervals(figures[1], figures[0], bins, products, settings.thresholds.confidence, seed)["average_precision"]
+    gain = difference_intervals(figures[-1], figures[0], bins, products, settings.thresholds.confidence, seed)["average_precision"]
     print(f"\nPaired difference in average precision: {gain['value']:+.3f} [{gain['low']:+.3f}, {gain['high']:+.3f}] ({len(products):,} rows)")
 
 

@@ -80,17 +80,27 @@ def retrain(conf: Path | None) -> None:
 @click.option("--shifted-root", help="A second root: all its labelled reviews are a population that no method was fitted on.")
 @click.option("--rows", default=6000, show_default=True, type=click.IntRange(min=100), help="Training rows of each method.")
 @click.option("--test-rows", type=click.IntRange(min=100), help="At most so many test rows, drawn by product; default: all.")
+@click.option("--curve-rows", type=click.IntRange(min=100), help="A greatest size of the learning curve, beyond --rows; a large number: all rows.")
+@click.option("--parallel", default=1, show_default=True, type=click.IntRange(min=1), help="Cells beside each other, which share the cores.")
 @click.option("--minutes", type=float, help="Begin no new cell after so many minutes; the same command goes on later.")
 @click.option("--pairs", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A file of minimal pairs, to be judged too.")
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Markdown file to write the tables to.")
 def compare(
-    conf: Path | None, shifted_root: str | None, rows: int, test_rows: int | None, minutes: float | None, pairs: Path | None, output: Path | None
+    conf: Path | None,
+    shifted_root: str | None,
+    rows: int,
+    test_rows: int | None,
+    curve_rows: int | None,
+    parallel: int,
+    minutes: float | None,
+    pairs: Path | None,
+    output: Path | None,
 ) -> None:
     """Hold methods against each other: TF-IDF, prompts, adapters, LoRA in several places, full fine-tuning. Finished cells are kept."""
     from jobs.compare import run_compare
 
     head("compare")
-    for line in run_compare(load(conf), shifted_root, rows, test_rows, minutes, output, pairs, click.echo):
+    for line in run_compare(load(conf), shifted_root, rows, test_rows, minutes, output, pairs, click.echo, curve_rows, parallel):
         click.echo(line)
 
 

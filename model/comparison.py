@@ -8,7 +8,8 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from model.assessment import VIEWS, rows_of
 from model.backbone import load_backbone
+from model.calibration import Calibrator, FloatArray
 from model.data import LabelledReviews, PreparedData, data_version, labelled_reviews, prepare
 from model.errors import ReviewriskError
+from model.evaluation import Groups, Scored
 from model.files import canonical_json, file_sha256, read_json, temporary_folder_beside, write_json
 from model.folds import check_both_classes, drawn_by_product, nested_draw
 from model.hardware import resolve_device, resolve_precision
@@ -30,10 +34,11 @@ from model.progress import Report, progress
 from model.quantisation import check_quantization
 from model.settings import ModelSettings
 
-CELL_VERSION = 1  # one more whenever the code would give a cell other figures
+CELL_VERSION = 2  # one more whenever the code would give a cell other figures
 PACKAGES = ("torch", "transformers", "peft", "scikit-learn")
 _PARTS = ("train", "stopping", "fitting", "choosing", "test")
 _SHIFTED = "shifted"
+POPULATIONS = ("validation", *VIEWS, _SHIFTED)
 _PAIRS_FILE = "pairs.jsonl"
 _CURVE_METHODS = ("tfidf", "lora_all")
 _CURVE_HALVINGS = 4
@@ -69,11 +74,12 @@ class Cell:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a cell: its figures (see `comparison_cell.run_cell`), or why there are none."""
+    """What came of a cell: its figures (see `comparison_cell.run_cell`), or why there are none; `failed` where that is no reason but a crash."""
 
     cell: Cell
     figures: dict[str, Any] | None
     not_run: str | None = None
+    failed: bool = False
 
 
 def prepare_inputs(reviews: pa.Table, shifted: pa.Table | None, pairs: Path | None, settings: ModelSettings, test_rows: int | None) -> Inputs:
@@ -96,19 +102,41 @@ def prepare_inputs(reviews: pa.Table, shifted: pa.Table | None, pairs: Path | No
     return Inputs(data, other, pairs)
 
 
-def planned_cells(rows: int, inputs: Inputs) -> list[Cell]:
+def planned_cells(rows: int, inputs: Inputs, curve_rows: int | None = None) -> list[Cell]:
     """All cells in the order in which they are run: the methods at `rows` training rows, the learning curve after the last one that it is of.
 
-    The curve has `rows` halved up to four times, and TF-IDF on every training row there is, as it costs so little.
+    The curve has `curve_rows`, or as many as there are, and `rows` halved up to four times.
     """
     available = len(inputs.data.train)
     rows = min(rows, available)
-    halved = [rows // 2**times for times in range(_CURVE_HALVINGS, 0, -1)]
-    curve = [Cell(method, size) for method in _CURVE_METHODS for size in halved if size >= _FEWEST_ROWS]
+    sizes = [*([min(curve_rows, available)] if curve_rows else []), *(rows // 2**times for times in range(_CURVE_HALVINGS, 0, -1))]
+    curve = [Cell(method, size) for method in _CURVE_METHODS for size in sizes if size >= _FEWEST_ROWS]
     names = list(METHODS)
     first = 1 + max(map(names.index, _CURVE_METHODS))
     methods = [Cell(name, rows) for name in names]
-    return list(dict.fromkeys([*methods[:first], *curve, Cell("tfidf", available), *methods[first:]]))
+    return list(dict.fromkeys([*methods[:first], *curve, *methods[first:]]))
+
+
+def scored_rows(population: str, logits: Mapping[str, FloatArray], calibrator: Calibrator, threshold: float, inputs: Inputs) -> tuple[Scored, Groups]:
+    """The rows of one of POPULATIONS as a cell scores and decides them, and each row's product. `logits` are those that a cell keeps.
+
+    validation: the rows that calibrator and threshold were fitted on; the views of `model.assessment`: test rows; shifted: all of those.
+    """
+    data = inputs.data
+    parts = [data.test]
+    if population == "validation":
+        parts, logit = [data.fitting, data.choosing], np.concatenate([logits["fitting"], logits["choosing"]])
+    elif population == _SHIFTED:
+        assert inputs.shifted is not None
+        parts, logit = [inputs.shifted], logits[_SHIFTED]
+    else:
+        logit = logits.get(population, logits["as_is"])
+    labels, products = (np.concatenate([np.asarray(getattr(part, name)) for part in parts]) for name in ("labels", "product_ids"))
+    scored = Scored(logit, calibrator.apply(logit), labels, threshold)
+    if population not in VIEWS:
+        return scored, products
+    rows = rows_of(population, data)
+    return scored.take(rows), products[rows]
 
 
 def rows_for(cell: Cell, data: PreparedData, seed: int) -> PreparedData:
@@ -126,30 +154,37 @@ def fingerprint(cell: Cell, inputs_checksum: str, settings: ModelSettings, revis
     return hashlib.sha256(canonical_json(identity).encode()).hexdigest()[:16]
 
 
-def run_cells(cells: Sequence[Cell], inputs: Inputs, settings: ModelSettings, folder: Path, minutes: float | None, report: Report) -> list[Outcome]:
-    """The outcome of each cell. Finished ones are read from folder/<fingerprint>.json, the others run one after the other.
+def run_cells(
+    cells: Sequence[Cell], inputs: Inputs, settings: ModelSettings, folder: Path, minutes: float | None, report: Report, parallel: int = 1
+) -> list[Outcome]:
+    """The outcome of each cell. Finished ones are read from folder/<fingerprint>.json, the others run, `parallel` at a time.
 
     After `minutes` no further cell is started. A cell that is killed leaves nothing but its training's checkpoints, from which it goes on.
+    Cells beside each other share the cores, unless settings.training.threads says how many threads each has.
     """
     started = time.monotonic()
     with progress("loading the backbone", report):
         revision = load_backbone(settings.backbone).revision
     checksum = inputs.checksum
     source = write_inputs(inputs, folder / "inputs" / checksum)
-    outcomes = []
-    for number, cell in enumerate(cells, start=1):
+    threads = settings.training.threads or max(1, len(os.sched_getaffinity(0)) // parallel)
+    own = settings.model_copy(update={"training": settings.training.model_copy(update={"threads": threads})})
+
+    def outcome(number: int, cell: Cell) -> Outcome:
         place = folder / f"{fingerprint(cell, checksum, settings, revision)}.json"
         label = f"cell {number} of {len(cells)}: {cell}"
         if place.exists():
             report(f"{label}: done before")
-            outcomes.append(Outcome(cell, read_json(place)))
-        elif minutes is not None and time.monotonic() - started >= 60 * minutes:
+            return Outcome(cell, read_json(place))
+        if minutes is not None and time.monotonic() - started >= 60 * minutes:
             report(f"{label}: not started, the {minutes:g} minutes are over")
-            outcomes.append(Outcome(cell, None, f"not run, as {minutes:g} minutes were over; the same command goes on here"))
-        else:
-            report(label)
-            outcomes.append(_run(cell, source, settings, place, report))
-    return outcomes
+            return Outcome(cell, None, f"not run, as {minutes:g} minutes were over; the same command goes on here")
+        report(label)
+        mark = f"  [{number}] " if parallel > 1 else "  "
+        return _run(cell, source, own, place, lambda line: report(f"{mark}{line}"))
+
+    with ThreadPoolExecutor(parallel) as pool:
+        return list(pool.map(outcome, range(1, len(cells) + 1), cells))
 
 
 def write_inputs(inputs: Inputs, folder: Path) -> Path:
@@ -199,7 +234,7 @@ def _run(cell: Cell, source: Path, settings: ModelSettings, place: Path, report:
     try:
         check_quantization(METHODS[cell.method].settings(settings).lora.quantization)
     except ReviewriskError as error:
-        report(f"  not run: {error}")
+        report(f"not run: {error}")
         return Outcome(cell, None, "not run: needs CUDA and bitsandbytes")
     work = place.parent / "work" / place.stem
     work.mkdir(parents=True, exist_ok=True)
@@ -210,11 +245,11 @@ def _run(cell: Cell, source: Path, settings: ModelSettings, place: Path, report:
     if place.exists():
         return Outcome(cell, read_json(place))
     if (work / "refused.json").exists():
-        reason = f"not run: {read_json(work / 'refused.json')}"
+        outcome = Outcome(cell, None, f"not run: {read_json(work / 'refused.json')}")
     else:
-        reason = f"failed with exit status {code}; {work / 'errors.log'} says more"
-    report(f"  {reason}")
-    return Outcome(cell, None, reason)
+        outcome = Outcome(cell, None, f"failed with exit status {code}; {work / 'errors.log'} says more", failed=True)
+    report(str(outcome.not_run))
+    return outcome
 
 
 def _child(work: Path, report: Report) -> int:
@@ -230,7 +265,7 @@ def _child(work: Path, report: Report) -> int:
     ):
         assert process.stdout is not None
         for line in process.stdout:
-            report(f"  {line.rstrip()}")
+            report(line.rstrip())
         return process.wait()
 
 

@@ -6,21 +6,22 @@ import os
 import platform
 import sys
 import threading
+import time
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from model.assessment import Logits, decide
+from model.assessment import READ_AS, Logits, decide
 from model.baseline import TFIDF_WEIGHTING
 from model.calibration import Calibrator, FloatArray
 from model.checkpoints import drop_states
-from model.comparison import CELL_VERSION, PACKAGES, Cell, Inputs, read_inputs, rows_for
+from model.comparison import CELL_VERSION, PACKAGES, POPULATIONS, Cell, Inputs, read_inputs, rows_for, scored_rows
 from model.comparison_fits import Score, Task, fit_method
 from model.data import PreparedData
 from model.errors import ReviewriskError
-from model.evaluation import Scored, intervals
+from model.evaluation import intervals
 from model.files import read_json, write_json
 from model.hardware import cpu_threads
 from model.lora_advice import resolve
@@ -39,22 +40,23 @@ def run_cell(cell: Cell, inputs: Inputs, settings: ModelSettings, work: Path, re
 
     parameters: trained ones, `adapter` (in the encoder) and `head`. training: epochs, rows per second (early stopping's validation in
     the time; None where an earlier run did all), growth of the process's peak memory in MiB, and how it was trained. populations: of
-    as_is, ratings_masked and shifted the rows, positives and every figure with its interval, at the calibrator and threshold that
+    each of comparison.POPULATIONS the rows, positives and every figure with its interval, at the calibrator and threshold that
     validation chose. logits: what they follow from, and the log-odds of the minimal pairs. cost: seconds per 1,000 test rows of the plain
-    classifier, of the network as trained (`unmerged`) and merged. forgetting: see `model.forgetting`. None for what a method lacks.
+    classifier, of the network as trained (`unmerged`) and merged. forgetting: on test rows and on the shifted population, see
+    `model.forgetting`. seconds: of the whole cell. None for what a method lacks.
     """
-    method = METHODS[cell.method]
+    method, started = METHODS[cell.method], time.monotonic()
     with cpu_threads(settings.training.threads) as threads:
         data = rows_for(cell, inputs.data, settings.training.seed)
         own, _ = resolve(method.settings(settings), len(data.train))
-        fitted = fit_method(Task(method, data, own, work, report))
+        fitted = fit_method(Task(method, data, inputs.shifted, own, work, report))
         with progress("scoring", report):
-            logits = _logits(fitted.score, data, inputs, settings.text.headline)
+            logits = cell_logits(fitted.score, data, inputs, settings.text.headline)
         with progress("resampling for intervals", report):
             judged = _judged(method, logits, data, inputs, own)
     versions = {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
     described = {"version": CELL_VERSION, "method": cell.method, "rows": len(data.train), "dissatisfied": int(data.train.labels.sum())}
-    return {**described, "run_on": {"threads": threads, **versions}, **fitted.figures(), **judged}
+    return {**described, "run_on": {"threads": threads, **versions}, **fitted.figures(), **judged, "seconds": time.monotonic() - started}
 
 
 def main(spec_path: Path) -> int:
@@ -93,11 +95,12 @@ def _end_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _logits(score: Score, data: PreparedData, inputs: Inputs, mode: HeadlineMode) -> dict[str, FloatArray]:
-    """The log-odds of every row that a cell is judged on: validation's two later parts, test read as it is and without rating phrases,
+def cell_logits(score: Score, data: PreparedData, inputs: Inputs, mode: HeadlineMode) -> dict[str, FloatArray]:
+    """The log-odds of every row that a cell is judged on: validation's two later parts, test read as it is and as in READ_AS,
     the shifted population, and the minimal pairs' texts (a and b of each pair, one after the other)."""
     texts = {"fitting": data.fitting.texts, "choosing": data.choosing.texts, "as_is": data.test.texts}
-    texts["ratings_masked"] = [model_text(headline, body, "mask_ratings") for headline, body in zip(data.test.headlines, data.test.bodies, strict=True)]
+    for view, read_as in READ_AS.items():
+        texts[view] = [model_text(headline, body, read_as) for headline, body in zip(data.test.headlines, data.test.bodies, strict=True)]
     if inputs.shifted is not None:
         texts["shifted"] = inputs.shifted.texts
     if inputs.pairs is not None:
@@ -108,13 +111,11 @@ def _logits(score: Score, data: PreparedData, inputs: Inputs, mode: HeadlineMode
 def _judged(method: Method, logits: dict[str, FloatArray], data: PreparedData, inputs: Inputs, settings: ModelSettings) -> Figures:
     """calibrator, threshold, and per population its figures; the logits."""
     calibrator, threshold = _decided(method, logits, data, settings)
-    judged = {"as_is": data.test, "ratings_masked": data.test} | ({"shifted": inputs.shifted} if inputs.shifted is not None else {})
     found = {}
-    for name, reviews in judged.items():
-        scored = Scored(logits[name], calibrator.apply(logits[name]), reviews.labels, threshold)
-        groups = np.asarray(reviews.product_ids)
+    for name in POPULATIONS if inputs.shifted is not None else POPULATIONS[:-1]:
+        scored, groups = scored_rows(name, logits, calibrator, threshold, inputs)
         figures = intervals(scored, settings.calibration.bins, groups, settings.thresholds.confidence, settings.training.seed)
-        found[name] = {"rows": len(reviews), "positives": int(reviews.labels.sum()), "figures": figures}
+        found[name] = {"rows": len(scored.label), "positives": int(scored.label.sum()), "figures": figures}
     kept = {name: values.tolist() for name, values in logits.items()}
     return {"calibrator": calibrator.to_json(), "threshold": threshold, "populations": found, "logits": kept}
 

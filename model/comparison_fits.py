@@ -43,10 +43,12 @@ Score = Callable[[list[str]], FloatArray]
 
 @dataclass(frozen=True)
 class Task:
-    """One method to fit on data.train. `settings` are the method's own and resolved; `work` is a folder for checkpoints alone."""
+    """One method to fit on data.train. `shifted` is another population to measure forgetting on; `settings` are the method's own and
+    resolved; `work` is a folder for checkpoints alone."""
 
     method: Method
     data: PreparedData
+    shifted: LabelledReviews | None
     settings: ModelSettings
     work: Path
     report: Report
@@ -113,9 +115,9 @@ def _fit_probe(task: Task) -> Fitted:
 
 def _fit_network(task: Task) -> Fitted:
     backbone, fresh = _load(task)
-    probed = draw(task.data.test, PROBED_ROWS, task.seed)
+    populations = {"test": task.data.test} | ({"shifted": task.shifted} if task.shifted is not None else {})
     with progress("reading texts before the training", task.report):
-        before = _Before.of(fresh, backbone, probed, task.seed)
+        before = {name: _Before.of(fresh, backbone, draw(reviews, PROBED_ROWS, task.seed), task.seed) for name, reviews in populations.items()}
     assert task.method.attach is not None
     network = task.method.attach(fresh, task.settings)
     counts = trained_parameters(network)
@@ -125,7 +127,7 @@ def _fit_network(task: Task) -> Fitted:
     with progress("merging and timing", task.report):
         final, cost = _cost(network, backbone, task)
     with progress("measuring what was forgotten", task.report):
-        forgetting = _forgetting(final, backbone, probed, before, task.seed)
+        forgetting = {name: _forgetting(final, backbone, each, task.seed) for name, each in before.items()}
     return Fitted(lambda texts: _read(final, backbone, texts).margin, counts, training, cost, forgetting)
 
 
@@ -199,8 +201,9 @@ def _seconds(calls: Mapping[str, Callable[[], Any]], rows: int) -> Figures:
 
 @dataclass(frozen=True)
 class _Before:
-    """What the untrained encoder makes of the probed texts."""
+    """What the untrained encoder makes of the probed reviews."""
 
+    reviews: LabelledReviews
     tokens: TokenisedReviews
     reading: Reading
     masked_token: float | None
@@ -209,22 +212,22 @@ class _Before:
     def of(cls, fresh: ReviewClassifier, backbone: Backbone, probed: LabelledReviews, seed: int) -> _Before:
         tokens = tokenise(probed, backbone.tokenizer, backbone.max_length)
         reading = read_texts(fresh, tokens, int(backbone.tokenizer.pad_token_id))
-        return cls(tokens, reading, masked_token_loss(fresh.encoder, backbone, tokens, seed))
+        return cls(probed, tokens, reading, masked_token_loss(fresh.encoder, backbone, tokens, seed))
 
 
-def _forgetting(final: nn.Module, backbone: Backbone, probed: LabelledReviews, before: _Before, seed: int) -> Figures:
+def _forgetting(final: nn.Module, backbone: Backbone, before: _Before, seed: int) -> Figures:
     """drift; probe: its task, loss before and after; masked_token: loss before and after. None for what cannot be had."""
     after = read_texts(final, before.tokens, int(backbone.tokenizer.pad_token_id)).pooled
-    probe, task = None, probe_task(probed)
+    probe, task = None, probe_task(before.reviews)
     if task is not None:
         name, classes = task
-        losses = {when: probe_loss(vectors, classes, probed.product_ids) for when, vectors in (("before", before.reading.pooled), ("after", after))}
+        losses = {when: probe_loss(vectors, classes, before.reviews.product_ids) for when, vectors in (("before", before.reading.pooled), ("after", after))}
         probe = {"task": name, **losses}
     masked = None
     if before.masked_token is not None:
         encoder = cast(PreTrainedModel, final.get_submodule("encoder"))
         masked = {"before": before.masked_token, "after": masked_token_loss(encoder, backbone, before.tokens, seed)}
-    return {"rows": len(probed), "drift": embedding_drift(before.reading.pooled, after), "probe": probe, "masked_token": masked}
+    return {"rows": len(before.reviews), "drift": embedding_drift(before.reading.pooled, after), "probe": probe, "masked_token": masked}
 
 
 def _read(network: nn.Module, backbone: Backbone, texts: list[str]) -> Reading:

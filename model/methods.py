@@ -265,6 +265,7 @@ METHODS: dict[str, Method] = {
         _lora("dora_all", "DoRA, all linear layers", targets=("all-linear",), dora=True),
         Method("prompt_tuning", f"prompt tuning, {SOFT_TOKENS} soft tokens", "network", _SOFT_RATE, 5e-3, attach=attach_prompt),
         Method("prefix_tuning", f"prefix tuning, {SOFT_TOKENS} keys and values a layer", "network", _SOFT_RATE, 5e-3, attach=attach_prefix),
+        _lora("lora_8bit", "LoRA, all linear layers on 8-bit weights", targets=("all-linear",), quantization="8bit"),
         _lora("qlora", "QLoRA, all linear layers on 4-bit weights", targets=("all-linear",), quantization="4bit"),
     )
 }

@@ -36,7 +36,7 @@ def test_score_batching_prints_a_row_per_engine(monkeypatch: pytest.MonkeyPatch,
     ]
 
 
-def test_training_speed_prints_both_recipes_and_their_difference(
+def test_training_speed_prints_every_recipe_and_the_difference_of_the_last_to_the_first(
     config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_root(config.root.local_path, {"reviews": [review(**row) for row in planted_reviews().to_pylist()]})
@@ -44,7 +44,8 @@ def test_training_speed_prints_both_recipes_and_their_difference(
     conf.write_text(yaml.safe_dump(tiny_config(config, tiny_encoder(tmp_path / "encoder")).model_dump(mode="json")), encoding="utf-8")
     monkeypatch.setenv("REVIEWRISK_ROOT", str(config.root.local_path))
     out = printed("training_speed.py", monkeypatch, capsys, "--root", str(config.root.local_path), "--conf", str(conf), "--rows", "100", "--threads", "1")
-    rows = [line.split("|") for line in out.splitlines() if line.startswith(("| plain", "| reviewrisk"))]
+    rows = [line.split("|") for line in out.splitlines() if line.startswith(("| plain", "| grouped", "| …"))]
+    assert len(rows) == 5 and "reviewrisk train" in rows[4][1]
     assert rows[0][3].strip() == "1.00"
     assert float(rows[0][4]) > float(rows[1][4]), "the plain recipe computes more padded tokens a row"
     assert re.search(r"Paired difference in average precision: [+-]\d\.\d{3} \[[+-]\d\.\d{3}, [+-]\d\.\d{3}\] \(\d+ rows\)", out)

@@ -15,15 +15,20 @@ import pytest
 import torch
 from transformers import BertConfig, BertForMaskedLM
 
+from model import comparison
+from model.assessment import rows_of
 from model.backbone import load_backbone, make_classifier
-from model.comparison import Cell, Inputs, Outcome, fingerprint, planned_cells, prepare_inputs, read_inputs, rows_for, run_cells, write_inputs
-from model.comparison_cell import run_cell
-from model.comparison_page import Comparison, is_significant, lora_or_not, page
+from model.comparison import POPULATIONS, Cell, Inputs, Outcome, fingerprint, planned_cells, prepare_inputs, read_inputs, rows_for, run_cells, write_inputs
+from model.comparison_cell import cell_logits, run_cell
+from model.comparison_page import page
+from model.comparison_rule import TITLES, Comparison, is_significant, lora_or_not
 from model.data import TokenisedReviews, labelled_reviews, tokenise
 from model.errors import ReviewriskError
 from model.forgetting import embedding_drift, masked_token_loss, probe_loss, probe_task
 from model.methods import METHODS, read_texts
+from model.pairs import load_pairs
 from model.settings import ModelSettings
+from model.text import model_text
 from tests.tiny_models import planted_reviews, tiny_encoder, tiny_settings, tiny_tokenizer, vocabulary
 
 ROOT = Path(__file__).parents[1]
@@ -77,11 +82,11 @@ def test_too_few_rows_for_both_classes_are_refused(settings: ModelSettings, inpu
 
 
 def test_cells_are_every_method_with_a_curve_of_halved_sizes_after_those_it_is_of(inputs: Inputs) -> None:
-    cells = planned_cells(300, inputs)
+    cells = planned_cells(300, inputs, 1_000_000)
     assert [cell.method for cell in cells if cell.rows == 300] == list(METHODS)
     curve = [place for place, cell in enumerate(cells) if cell.rows != 300]
-    assert [cells[place] for place in curve] == [Cell("tfidf", 150), Cell("lora_all", 150), Cell("tfidf", 400)]
-    assert curve == [4, 5, 6] and cells[3] == Cell("lora_all", 300)
+    assert [cells[place] for place in curve] == [Cell("tfidf", 400), Cell("tfidf", 150), Cell("lora_all", 400), Cell("lora_all", 150)]
+    assert curve == [4, 5, 6, 7] and cells[3] == Cell("lora_all", 300)
     assert len(planned_cells(1_000_000, inputs)) == len(METHODS) + 4, "no size beyond the rows there are, and none twice"
 
 
@@ -134,10 +139,42 @@ def test_a_cell_says_what_it_trained_on_which_rows_and_what_that_cost(figures: d
     assert lora["cost"].keys() == {"plain", "unmerged", "merged"} and probe["cost"].keys() == {"plain", "unmerged"}
     assert tfidf["cost"].keys() == {"unmerged"} and figures["majority"]["cost"] is None
     rows = {name: found["rows"] for name, found in lora["populations"].items()}
+    data, test = inputs.data, len(inputs.data.test)
     assert inputs.shifted is not None
-    assert rows == {"as_is": len(inputs.data.test), "ratings_masked": len(inputs.data.test), "shifted": len(inputs.shifted)}
+    assert rows == {
+        "validation": len(data.fitting) + len(data.choosing),
+        "as_is": test,
+        "without_headline": test,
+        "ratings_masked": test,
+        "no_default_headline": int(rows_of("no_default_headline", data).sum()),
+        "without_train_texts": int((~data.test_overlap.either).sum()),
+        "unseen_products": int(data.test_product_is_new.sum()),
+        "shifted": len(inputs.shifted),
+    }
     assert len(lora["logits"]["pairs"]) == 2 * len(PAIRS.read_text().splitlines())
-    assert lora["forgetting"]["drift"] > 1e-6 and lora["forgetting"]["masked_token"] is None
+    assert lora["forgetting"].keys() == {"test", "shifted"} and lora["seconds"] > 0
+    assert lora["forgetting"]["test"]["rows"] == test and lora["forgetting"]["shifted"]["rows"] == len(inputs.shifted)
+    assert all(found["drift"] > 1e-6 and found["masked_token"] is None for found in lora["forgetting"].values())
+
+
+def test_each_population_is_scored_as_it_is_to_be_read(inputs: Inputs) -> None:
+    """A score that is the text's place in a list of all texts says which text it was of."""
+    known: list[str] = []
+
+    def score(texts: list[str]) -> np.ndarray:
+        known.extend(texts)
+        return np.arange(len(known) - len(texts), len(known))
+
+    test = replace(inputs.data.test, headlines=["Five Stars, works"] * len(inputs.data.test))
+    logits = cell_logits(score, replace(inputs.data, test=test), inputs, "keep")
+    read = {name: [known[int(place)] for place in places] for name, places in logits.items()}
+    assert read["as_is"] == test.texts and read["fitting"] == inputs.data.fitting.texts and read["choosing"] == inputs.data.choosing.texts
+    assert read["without_headline"] == [model_text("Five Stars, works", body, "drop") for body in test.bodies]
+    assert read["ratings_masked"] == [model_text("Five Stars, works", body, "mask_ratings") for body in test.bodies]
+    assert not any("Five Stars" in text for text in read["ratings_masked"]) and all("works" in text for text in read["ratings_masked"])
+    assert inputs.shifted is not None and read["shifted"] == inputs.shifted.texts
+    pairs = load_pairs(PAIRS)
+    assert read["pairs"] == [model_text(side.headline, side.body, "keep") for pair in pairs for side in (pair.a, pair.b)]
 
 
 def test_words_tell_the_planted_label_and_the_majority_class_flags_nobody(figures: dict[str, dict[str, Any]]) -> None:
@@ -162,11 +199,33 @@ def test_finished_cells_are_read_and_not_run_again(settings: ModelSettings, inpu
     assert not list((tmp_path / "work").iterdir()), "a finished cell leaves no checkpoints"
 
 
+def test_cells_beside_each_other_share_the_cores_and_come_back_in_order(
+    settings: ModelSettings, inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(6)))
+    lines: list[str] = []
+    cells = [Cell("frozen", 200), Cell("tfidf", 200), Cell("majority", 200)]
+    free = settings.model_copy(update={"training": settings.training.model_copy(update={"threads": None})})
+    outcomes = run_cells(cells, inputs, free, tmp_path, None, lines.append, parallel=3)
+    assert [outcome.cell for outcome in outcomes] == cells
+    assert [outcome.figures["run_on"]["threads"] for outcome in outcomes if outcome.figures] == [2, 2, 2]
+    starts = [place for place, line in enumerate(lines) if line.startswith("cell ")]
+    assert any(line.startswith("  [1] ") for line in lines), "lines say whose they are"
+    assert starts[2] < lines.index("  [1]   epoch train_loss validation_loss      f1     auc average_precision     ece   brier")
+    assert run_cells(cells, inputs, settings, tmp_path, None, silent)[0].figures == outcomes[0].figures, "threads are no part of a cell's name"
+
+
+def test_a_cell_that_crashes_is_told_from_one_that_cannot_run(settings: ModelSettings, inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(comparison, "_child", lambda work, report: 137)
+    [crashed] = run_cells([Cell("majority", 200)], inputs, settings, tmp_path, None, silent)
+    assert crashed.failed and str(crashed.not_run).startswith("failed with exit status 137")
+
+
 def test_a_cell_that_cannot_run_says_why_and_the_others_still_run(tmp_path: Path) -> None:
     settings = tiny_settings(tiny_encoder(tmp_path / "encoder", "deberta-v2"), epochs=1)
     inputs = prepare_inputs(planted_reviews(), None, None, settings, None)
     refused, done = run_cells([Cell("prefix_tuning", 100), Cell("majority", 100)], inputs, settings, tmp_path / "cells", None, silent)
-    assert refused.figures is None and str(refused.not_run).startswith("not run: prefix tuning is not made for deberta-v2")
+    assert refused.figures is None and not refused.failed and str(refused.not_run).startswith("not run: prefix tuning is not made for deberta-v2")
     assert done.figures is not None
 
 
@@ -247,9 +306,9 @@ def test_the_page_has_a_row_for_every_method_and_marks_gains_that_are_not_signif
     comparison = made(figures, inputs, settings)
     lines = page(comparison, "reviewrisk compare", ["a machine"])
     text = "\n".join(lines)
-    for head in ("Quality on test\n", "rating are masked\n", "shifted population\n", "what it costs\n", "Forgetting\n", "Learning curve\n", "Minimal pairs\n"):
+    for head in ("what it costs\n", "Forgetting\n", "Learning curve\n", "Minimal pairs\n", *(f"### Quality: {title}\n" for title in TITLES.values())):
         assert head in text
-    quality = text.split("### Quality on test\n")[1].split("###")[0]
+    quality = text.split("### Quality: test, as is\n")[1].split("###")[0]
     rows = {line.split("|")[1].strip(): line for line in quality.splitlines() if line.startswith("| ")}
     assert "* CPU threads of the cells: 1." in text
     assert rows.keys() - {"method"} == {method.title for method in METHODS.values()}
@@ -264,29 +323,66 @@ def test_the_page_has_a_row_for_every_method_and_marks_gains_that_are_not_signif
     assert f"{METHODS['dora_all'].title}, 200 rows: not run: because" in text
     assert "| scoped_negation |" in text and "| all |" in text
     forgetting = text.split("### Forgetting")[1].split("###")[0]
-    assert "LoRA, all linear layers" in forgetting and "not available" in forgetting and "TF-IDF" not in forgetting
+    assert "not available" in forgetting and "TF-IDF" not in forgetting
+    for name, title in (("test", "test"), ("shifted", "shifted population")):
+        [row] = [line for line in forgetting.splitlines() if [cell.strip() for cell in line.split("|")[1:3]] == [METHODS["lora_all"].title, title]]
+        found = figures["lora_all"]["forgetting"][name]
+        assert f"{found['drift']:.4f}" in row and found["probe"]["task"] in row and f"{found['probe']['after'] - found['probe']['before']:+.4f}" in row
+    [costs] = [line for line in text.split("what it costs")[1].splitlines() if line.startswith("| LoRA, all")]
+    cost, training = figures["lora_all"]["cost"], figures["lora_all"]["training"]
+    shown = [cell.strip() for cell in costs.split("|")[2:-1]]
+    assert shown[:3] == ["3,584", "1,122", "0.005"] and shown[3] == f"{200 / training['rows_per_second']:,.0f}"
+    assert shown[6:] == [f"{cost['unmerged']:,.2f}", f"{cost['unmerged'] / cost['plain']:.2f}", f"{cost['merged'] / cost['plain']:.2f}"]
+    [curve] = [line for line in text.split("Learning curve")[1].split("###")[0].splitlines() if line.startswith("| 200")]
+    values = [figures[name]["populations"]["as_is"]["figures"]["f1"]["value"] for name in ("tfidf", "lora_all")]
+    assert f"{values[0]:.3f} [" in curve and f"{values[1]:.3f} [" in curve and f"{values[1] - values[0]:.3f} [" in curve
 
 
 def test_a_gain_is_the_difference_of_the_two_cells_on_the_same_rows(figures: dict[str, dict[str, Any]], inputs: Inputs, settings: ModelSettings) -> None:
     comparison = made(figures, inputs, settings)
-    for population in ("as_is", "ratings_masked", "shifted"):
+    for population in POPULATIONS:
         gain = comparison.gain(figures["tfidf"], figures["full"], population)
         assert gain is not None
         one, other = (figures[name]["populations"][population]["figures"]["f1"]["value"] for name in ("tfidf", "full"))
         assert gain["f1"]["value"] == pytest.approx(one - other)
-        assert is_significant(gain)
+    assert is_significant(comparison.gain(figures["tfidf"], figures["full"], "as_is"))
     assert not is_significant(comparison.gain(figures["tfidf"], figures["tfidf"], "as_is"))
 
 
 def test_the_rule_follows_the_figures(figures: dict[str, dict[str, Any]], inputs: Inputs, settings: ModelSettings) -> None:
     worse = "\n".join(lora_or_not(made(figures, inputs, settings)))
-    assert "test, as is: TF-IDF is enough" in worse and "a frozen encoder with a linear head is enough" in worse
+    assert "test, as is: TF-IDF is enough" in worse and "Frozen encoder: a frozen encoder with a linear head is enough" in worse
+    assert worse.startswith(f"Validation's choice: {METHODS['tfidf'].title}, average precision 1.000")
     swapped = {**figures, "lora_all": {**figures["tfidf"], "method": "lora_all"}, "tfidf": {**figures["lora_all"], "method": "tfidf"}}
     better = "\n".join(lora_or_not(made(swapped, inputs, settings)))
-    assert "test, as is: LoRA is worth its cost" in better and "shifted population: LoRA is worth its cost" in better
+    assert "test, as is: LoRA gains" in better and "shifted population: LoRA gains" in better
     assert "Full fine-tuning: LoRA is enough" in better
     nothing = {name: found for name, found in figures.items() if name != "lora_all"}
-    assert lora_or_not(made(nothing, inputs, settings))[0].startswith("TF-IDF or LoRA: not known yet")
+    assert lora_or_not(made(nothing, inputs, settings))[1].startswith("TF-IDF or LoRA: not known yet")
+
+
+def test_a_gain_that_is_not_shown_is_not_called_none(figures: dict[str, dict[str, Any]], inputs: Inputs, settings: ModelSettings) -> None:
+    good, bad = figures["tfidf"], figures["full"]
+    odd = np.arange(len(inputs.data.test)) % 2 == 1
+
+    def mixed(rows: np.ndarray) -> dict[str, Any]:
+        """Right on these test rows, as TF-IDF is."""
+        logits = {"as_is": np.where(rows, 20.0, 1.0) * (2 * np.where(rows, inputs.data.test.labels, 0) - 1)}
+        return {
+            **bad,
+            "calibrator": good["calibrator"],
+            "threshold": 0.5,
+            "logits": {**bad["logits"], **{name: values.tolist() for name, values in logits.items()}},
+        }
+
+    alike = {**figures, "lora_all": {**mixed(odd), "method": "lora_all"}, "full": mixed(~odd)}
+    [line] = [line for line in lora_or_not(made(alike, inputs, settings)) if line.startswith("Full fine-tuning")]
+    assert "no gain shown, up to +0." in line and "LoRA is enough" not in line
+    for method in ("lora_8bit", "qlora"):
+        quantised = {**figures, "lora_all": figures["tfidf"], method: figures["full"]}
+        [line] = [line for line in lora_or_not(made(quantised, inputs, settings)) if "accuracy tax" in line]
+        loss = figures["full"]["populations"]["as_is"]["figures"]["f1"]["value"] - figures["tfidf"]["populations"]["as_is"]["figures"]["f1"]["value"]
+        assert line.startswith(METHODS[method].title) and f"{loss:.3f} [" in line
 
 
 def test_the_rule_says_from_which_size_on_lora_gains(figures: dict[str, dict[str, Any]], inputs: Inputs, settings: ModelSettings) -> None:
@@ -298,10 +394,10 @@ def test_the_rule_says_from_which_size_on_lora_gains(figures: dict[str, dict[str
             outcomes += [Outcome(Cell("lora_all", size), good if is_better else bad), Outcome(Cell("tfidf", size), bad if is_better else good)]
         return "\n".join(lora_or_not(Comparison(outcomes, inputs, settings, 200)))
 
-    assert "with 50 training rows or fewer, take TF-IDF; from 100 on, LoRA gains" in rule(False, True, True)
-    assert "with 100 training rows or fewer, take TF-IDF; from 200 on" in rule(True, False, True)
+    assert "with 50 training rows or fewer, no sure gain of LoRA over TF-IDF; from 100 on, LoRA gains" in rule(False, True, True)
+    assert "with 100 training rows or fewer, no sure gain of LoRA over TF-IDF; from 200 on" in rule(True, False, True)
     assert "from the smallest size tried on, 50 training rows" in rule(True, True, True)
-    assert "up to 200 training rows TF-IDF is enough" in rule(True, True, False)
+    assert "no gain of LoRA over TF-IDF is shown at the largest size tried, 200 training rows" in rule(True, True, False)
 
 
 def test_an_untouched_encoder_has_forgotten_nothing(settings: ModelSettings, inputs: Inputs) -> None:
@@ -367,3 +463,16 @@ def test_masked_token_loss_is_measured_where_the_checkpoint_has_the_head(setting
     assert changed is not None and changed > 1.2 * untouched
     bare = load_backbone(settings.backbone)
     assert masked_token_loss(bare.encoder, bare, tokens, 17) is None
+
+
+def test_the_greatest_size_of_the_curve_is_shown_in_every_population_and_on_the_pairs(
+    figures: dict[str, dict[str, Any]], inputs: Inputs, settings: ModelSettings
+) -> None:
+    outcomes = [Outcome(Cell(name, rows), figures[name]) for name in ("tfidf", "lora_all") for rows in (200, 400)]
+    text = "\n".join(page(Comparison(outcomes, inputs, settings, 200), "", []))
+    quality = [part for part in text.split("### ") if part.startswith("Quality")]
+    assert len(quality) == len(POPULATIONS)
+    assert all("| LoRA, all linear layers, 400 rows" in part and "| TF-IDF + logistic regression, 400 rows" in part for part in quality)
+    assert "TF-IDF + logistic regression, 400 rows | LoRA, all linear layers, 400 rows" in " ".join(text.split("### Minimal pairs")[1].split())
+    without = "\n".join(page(Comparison([*outcomes[:3], Outcome(Cell("lora_all", 400), None, "not run: x")], inputs, settings, 200), "", []))
+    assert "| TF-IDF + logistic regression, 400 rows" not in without, "one of the two alone compares nothing"
