@@ -19,14 +19,17 @@ if TYPE_CHECKING:
     from model.evaluation import Scored
 
 # Figures whose loss speaks against a challenger.
-FIGURES = ("auc", "f1")
+JUDGED = ("auc", "f1")
+# All that are shown, with their titles; of the last two less is better.
+FIGURES = {"auc": "AUC", "average_precision": "average precision", "f1": "F1", "ece": "ECE", "brier": "Brier"}
+LESS_IS_BETTER = ("ece", "brier")
 _CHAMPION = pa.schema([("review_id", pa.string()), ("champion_logit", pa.float64())])
 PERIODS = {"old": "the corpus's test split", "new": "reviews since then (live)"}
 
 
 @dataclass(frozen=True)
 class PeriodComparison:
-    """Both models on the test rows of one period: each figure's value and interval, and the challenger's gain by a paired bootstrap."""
+    """Both models on the test rows of one period: each of FIGURES with its interval, and challenger less champion by a paired bootstrap."""
 
     period: str
     rows: int
@@ -38,7 +41,46 @@ class PeriodComparison:
     @property
     def losses(self) -> list[str]:
         """The figures on which the challenger is worse by more than chance: the gain's whole interval lies below 0."""
-        return [name for name in FIGURES if (high := self.gain[name]["high"]) is not None and high < 0]
+        return [name for name in JUDGED if (high := self.gain[name]["high"]) is not None and high < 0]
+
+    @property
+    def undecided(self) -> list[str]:
+        """The judged figures whose gain has no interval, as of rows of one class or of one product: they speak neither for nor against."""
+        return [name for name in JUDGED if self.gain[name]["high"] is None]
+
+
+@dataclass(frozen=True)
+class Challenge:
+    """What holding a challenger against the champion gave: a comparison of each period that can be compared, the reason for each other one."""
+
+    comparisons: list[PeriodComparison]
+    not_compared: dict[str, str]
+
+    @property
+    def losses(self) -> list[str]:
+        """Where the challenger is worse by more than chance, such as "f1 of the new period"."""
+        return [f"{figure} of the {one.period} period" for one in self.comparisons for figure in one.losses]
+
+    def shown(self) -> list[str]:
+        """The comparisons, and what could not be compared, as lines for a terminal."""
+        return [*shown_comparison(self.comparisons), *(f"  not compared on the {line}" for line in self.missing())]
+
+    def missing(self) -> list[str]:
+        """What could not be compared and why, one text a reason."""
+        reasons = dict.fromkeys(self.not_compared.values())
+        periods = {reason: [period for period, why in self.not_compared.items() if why == reason] for reason in reasons}
+        return [f"{' and '.join(f'{period} period ({PERIODS[period]})' for period in named)}: {reason}" for reason, named in periods.items()]
+
+
+def challenge(config: Config, champion: dict[str, Any], challenger: dict[str, Any]) -> Challenge:
+    """Both models, rows of `models`, on both periods. What makes a comparison impossible is a reason in the result, not an error."""
+    try:
+        comparisons = compare_with_champion(config, champion, challenger)
+        found = {one.period: one for one in comparisons}
+        reasons = {period: _why_not(config, champion, challenger, period, found.get(period)) for period in PERIODS}
+    except ReviewriskError as error:
+        return Challenge([], dict.fromkeys(PERIODS, str(error).rstrip(".")))
+    return Challenge(comparisons, {period: reason for period, reason in reasons.items() if reason})
 
 
 def compare_with_champion(config: Config, champion: dict[str, Any], challenger: dict[str, Any]) -> list[PeriodComparison]:
@@ -76,11 +118,48 @@ def shown_comparison(comparisons: list[PeriodComparison]) -> list[str]:
     lines = []
     for one in comparisons:
         lines.append(f"  {one.period} period ({PERIODS[one.period]}): {one.rows:,} rows, {one.positives:,} dissatisfied")
-        for name in FIGURES:
+        for name, title in FIGURES.items():
             marks = "  SIGNIFICANTLY WORSE" if name in one.losses else ""
             shown = (_shown(estimates[name]) for estimates in (one.champion, one.challenger))
-            lines.append(f"    {name:<4} champion {next(shown)}, challenger {next(shown)}, gain {_shown(one.gain[name])}{marks}")
+            gain = "change (less is better)" if name in LESS_IS_BETTER else "gain"
+            lines.append(f"    {title:<17} champion {next(shown)}, challenger {next(shown)}, {gain} {_shown(one.gain[name])}{marks}")
     return lines
+
+
+def _why_not(config: Config, champion: dict[str, Any], challenger: dict[str, Any], period: str, found: PeriodComparison | None) -> str | None:
+    """Why the models are not held against each other on a period, in words that say how they would be; None where they are."""
+    if found is not None:
+        named = " and ".join(FIGURES[name] for name in found.undecided)
+        return f"its {found.rows:,} rows are too few, or too alike, for an interval of {named}" if named else None
+    test_end = _test_end(config)
+    tested = _of_period(_test_rows(config, challenger), test_end, period).num_rows
+    if tested:
+        return f"the champion {champion['model_version']} has a score of none of its {tested:,} rows: run `reviewrisk score`, then promote again"
+    if period == "old":
+        return f"{challenger['model_version']} has no test row of it in its bundle: train it again"
+    live = _live_rows(config, test_end)
+    if not live:
+        return "no labelled review after the test split is stored yet"
+    return (
+        f"{challenger['model_version']} was not tested on the {live:,} labelled reviews after {test_end}, as training and combining end with the test split: "
+        "`reviewrisk retrain` makes a challenger that is, and compares it there"
+    )
+
+
+def _of_period(rows: pa.Table, test_end: Any, period: str) -> pa.Table:
+    """The rows with a review_date up to the test split's last day (old: all, where no day is known), or after it (new)."""
+    if test_end is None:
+        return rows if period == "old" else rows.slice(0, 0)
+    compared = pc.greater if period == "new" else pc.less_equal
+    return rows.filter(compared(rows["review_date"], pa.scalar(test_end)))
+
+
+def _live_rows(config: Config, test_end: Any) -> int:
+    """Labelled reviews after the test split."""
+    if test_end is None:
+        return 0
+    later = (pc.field("review_date") > pa.scalar(test_end)) & (pc.field("star_rating") != 3)
+    return tables.read_arrow(config.root, "reviews", ["review_id"], later).num_rows
 
 
 def _common_rows(config: Config, champion: dict[str, Any], challenger: dict[str, Any]) -> pa.Table:
@@ -92,8 +171,8 @@ def _common_rows(config: Config, champion: dict[str, Any], challenger: dict[str,
     unseen = from_bundle.join(scores.select(["review_id"]), "review_id", join_type="left anti")
     rows = own.join(pa.concat_tables([scores, unseen]), "review_id", join_type="inner").sort_by("review_id")
     test_end = _test_end(config)
-    is_new = pc.greater(rows["review_date"], pa.scalar(test_end)) if test_end else pa.array([False] * rows.num_rows)
-    return rows.append_column("period", pc.if_else(is_new, "new", "old"))
+    parts = [(period, _of_period(rows, test_end, period)) for period in PERIODS]
+    return pa.concat_tables([part.append_column("period", pa.array([period] * part.num_rows, pa.string())) for period, part in parts])
 
 
 def _test_rows(config: Config, row: dict[str, Any]) -> pa.Table:

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from jobs import tables
-from jobs.challenge import PeriodComparison, compare_with_champion, shown_comparison
+from jobs.challenge import PERIODS, Challenge, challenge
 from jobs.config import Config
 from jobs.query import open_tables
 from jobs.registry import all_models, missed_limits, registered
@@ -32,25 +32,23 @@ _TO_SCORE = """
 def run_promote(config: Config, version: str | None, since: datetime.date | None, override: str | None, report: Report) -> str:
     """Make a model (the newest candidate where none is named) the champion; says how many rows it will score.
 
-    Raises ReviewriskError where the model's test figures miss the config's limits, or where it is significantly worse than the champion
-    on the old or the new period (see `challenge`); the second an `override`, the reason in words, allows. It is kept in `job_runs`. With
-    `since`, only reviews of that day and later will be scored by it.
+    Raises ReviewriskError where the model's test figures miss the config's limits; where it is significantly worse than the champion on the
+    old or the new period (see `challenge`); and where it cannot be compared with the champion on the old one. The last two an `override`,
+    the reason in words, allows. It is kept in `job_runs`. With `since`, only reviews of that day and later will be scored by it.
     """
     root = config.root
     with JobRun(root, "promote") as run:
         row = _candidate(root, version)
         if misses := missed_limits(row, config.promotion):
             raise ReviewriskError(f"{row['model_version']} is not promoted: on its test split {'; '.join(misses)} (section promotion).")
-        losses = _losses(config, row, report)
-        if losses and not override:
-            raise ReviewriskError(
-                f"{row['model_version']} is not promoted: it is significantly worse than the champion in {', '.join(losses)}. "
-                'Train a better one, or give the reason why it shall decide all the same: --override "…" (it is recorded).'
-            )
+        held = _held_against_champion(config, row, report)
+        override = (override or "").strip() or None
+        if held is not None and not override:
+            _refuse(row["model_version"], held)
         _publish(root, row["model_version"], since, run.run_id)
         with progress("counting what it is to score", report):
             rows_to_score = _rows_to_score(root, row["model_version"], since)
-        details = {"since": since, "significantly worse in": losses or None, "override": override}
+        details = {"since": since, **_recorded(held), "override": override}
         run.finish(model_version=row["model_version"], rows_read=rows_to_score, details=details)
     scope = f"of {since} and later" if since else "in all"
     report(f"  {row['model_version']} is the champion; {rows_to_score:,} reviews {scope} are still to be scored by it (`reviewrisk score`)")
@@ -73,20 +71,38 @@ def _publish(root: Root, version: str, since: datetime.date | None, run_id: str)
     tables.replace_rows(root, "models", run_id, promoted)
 
 
-def _losses(config: Config, row: dict[str, Any], report: Report) -> list[str]:
-    """Where the model is significantly worse than the champion, such as "f1 of the new period"; the comparison is reported."""
+def _held_against_champion(config: Config, row: dict[str, Any], report: Report) -> Challenge | None:
+    """The model against the champion, reported; None where there is no champion yet, or the model is it."""
     current = [one for one in all_models(config.root) if one["status"] == "champion"]
     if not current or current[0]["model_version"] == row["model_version"]:
-        return []
-    try:
-        with progress("comparing with the champion", report):
-            comparisons: list[PeriodComparison] = compare_with_champion(config, current[0], row)
-    except ReviewriskError as error:
-        report(f"  not compared with the champion {current[0]['model_version']}: {error}")
-        return []
-    for line in shown_comparison(comparisons) or [f"  not compared with the champion {current[0]['model_version']}: no test row has a score of both"]:
+        return None
+    with progress("comparing with the champion", report):
+        held = challenge(config, current[0], row)
+    for line in held.shown():
         report(line)
-    return [f"{figure} of the {one.period} period" for one in comparisons for figure in one.losses]
+    return held
+
+
+def _refuse(version: str, held: Challenge) -> None:
+    """Raise ReviewriskError where the comparison speaks against the model, or does not cover the old period."""
+    ways = f'`reviewrisk models promote {version} --override "…"` (it is recorded).'
+    if held.losses:
+        raise ReviewriskError(
+            f"{version} is not promoted: it is significantly worse than the champion in {', '.join(held.losses)}. "
+            f"Train a better one, or give the reason why it shall decide all the same: {ways}"
+        )
+    if reason := held.not_compared.get("old"):
+        raise ReviewriskError(
+            f"{version} is not promoted: it could not be compared with the champion on the old period ({PERIODS['old']}): {reason}. "
+            f"Mend that and promote again, or give the reason why it shall decide without a comparison: {ways}"
+        )
+
+
+def _recorded(held: Challenge | None) -> dict[str, Any]:
+    """For `job_runs`: what the comparison found against the model, and what it does not cover."""
+    if held is None:
+        return {}
+    return {"significantly worse in": held.losses or None, "not compared on": "; ".join(held.missing()) or None}
 
 
 def _candidate(root: Root, version: str | None) -> dict[str, Any]:

@@ -98,7 +98,8 @@ def list_models(root: Root) -> list[str]:
         figures = f"{row['test_auc']:8.3f}  {row['test_f1']:6.3f}  {row['test_ece']:6.4f}  {row['baseline_f1']:9.3f}"
         routed = ", ".join(routes.values_of(row["model_version"]))
         line = f"{row['model_version']:<{width}}  {row['status']:<9}  {row['trained_at']:%Y-%m-%d %H:%M}  {figures}"
-        lines.append(line + (f"  routed: {routed}" if routed else ""))
+        doubt = "  gain over TF-IDF may be chance" if row["beats_baseline"] is False else ""
+        lines.append(line + doubt + (f"  routed: {routed}" if routed else ""))
     return lines
 
 

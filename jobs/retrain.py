@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs import tables
-from jobs.challenge import compare_with_champion, shown_comparison
+from jobs.challenge import challenge
 from jobs.config import Config
 from jobs.registration import figures_on_test, register
 from jobs.registry import champion, registered
@@ -45,15 +45,13 @@ def run_retrain(config: Config, report: Report) -> str:
         fitted = fit(reviews, config.model, output=output, work=config.scratch / "train", report=report, tolerance=config.score.parity_tolerance)
         register(root, fitted, run)
         with progress("comparing with the champion", report):
-            comparisons = compare_with_champion(config, current, registered(root, fitted.model_version))
-        details = {"champion": current["model_version"], "compared": {one.period: one.gain for one in comparisons}, **figures_on_test(fitted)}
+            held = challenge(config, current, registered(root, fitted.model_version))
+        compared = {"compared": {one.period: one.gain for one in held.comparisons}, "not compared on": "; ".join(held.missing()) or None}
+        details = {"champion": current["model_version"], **compared, **figures_on_test(fitted)}
         run.finish(model_version=fitted.model_version, rows_read=reviews.num_rows, details=details)
     report(f"  registered {fitted.model_version} as a candidate beside the champion {current['model_version']}")
-    for line in shown_comparison(comparisons):
+    for line in held.shown():
         report(line)
-    missing = {"old", "new"} - {one.period for one in comparisons}
-    if missing:
-        report(f"  not compared on the {' and '.join(sorted(missing))} period: the champion has no scores of its test rows (`reviewrisk score`, then promote)")
     return fitted.model_version
 
 

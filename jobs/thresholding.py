@@ -20,8 +20,9 @@ from model.progress import Report, progress
 def run_thresholds(config: Config, version: str | None, report: Report) -> list[dict[str, Any]]:
     """Fit the thresholds of the config's `model.thresholds` for a model (the champion where none is named) and publish their rows.
 
-    A threshold of a new name, such as that of another cost, becomes a new row; one of the same name is replaced; others stay, so that
-    what refers to them goes on working. Which one is the default, and which are active, is as the config says.
+    The model's rows become what the config gives: those of other names go, such as the cost that stood there before or a band that is no
+    longer wanted, and so does one that can no longer be set, since its row would show another confidence's figures. Only where the config
+    calls that one active its old row stays, so that what is explained does not shrink unasked. Each is reported.
     """
     root = config.root
     try:
@@ -38,22 +39,28 @@ def run_thresholds(config: Config, version: str | None, report: Report) -> list[
         calibrator = Calibrator.from_json(read_json(bundle / "calibrator.json"))
         with progress("resampling the test rows for intervals", report):
             fitted, not_set = refit_thresholds(pq.read_table(bundle / "predictions.parquet"), calibrator, config.model)
+        active = config.model.thresholds.active
         new = {one["threshold_name"]: {**one, "model_version": row["model_version"], "run_id": run.run_id} for one in fitted}
+
+        stale: dict[str, list[str]] = {}
 
         def merged(before: pa.Table) -> pa.Table:
             others = [one for one in before.to_pylist() if one["model_version"] != row["model_version"]]
             own = {one["threshold_name"]: one for one in before.to_pylist() if one["model_version"] == row["model_version"]}
-            kept = [_flagged_as(one, config) for name, one in own.items() if name not in new]
+            kept = {name: one | {"is_default": False, "is_active": True} for name, one in own.items() if name not in new and name in active}
+            stale.update(kept=sorted(kept), dropped=sorted(own.keys() - new.keys() - kept.keys()))
             unchanged = {name: own[name] for name in new if name in own and _same(own[name], new[name])}
-            return pa.Table.from_pylist([*others, *kept, *(new | unchanged).values()], schema=MODEL_THRESHOLDS.schema)
+            return pa.Table.from_pylist([*others, *kept.values(), *(new | unchanged).values()], schema=MODEL_THRESHOLDS.schema)
 
         tables.replace_rows(root, "model_thresholds", run.run_id, merged)
-        run.finish(model_version=row["model_version"], rows_written=len(new), details={"not_set": not_set})
+        run.finish(model_version=row["model_version"], rows_written=len(new), details={"not_set": not_set, **stale})
     report(f"  {row['model_version']}: {len(new)} thresholds; reports follow with the next `reviewrisk report`, and nothing needs scoring")
     for line in shown_thresholds(list(new.values())):
         report(line)
     for name, reason in not_set.items():
         report(f"  {name} could not be set: {reason}")
+    for line in _stale_lines(**stale):
+        report(line)
     return list(new.values())
 
 
@@ -76,9 +83,9 @@ def _shown(row: dict[str, Any], name: str) -> str:
     return f"{title} {row[name]:.1%} [{row[f'{name}_low']:.1%}, {row[f'{name}_high']:.1%}]"
 
 
-def _flagged_as(row: dict[str, Any], config: Config) -> dict[str, Any]:
-    """An older row, no default any more and active only where the config names it."""
-    return row | {"is_default": False, "is_active": row["threshold_name"] in config.model.thresholds.active}
+def _stale_lines(kept: list[str], dropped: list[str]) -> list[str]:
+    lines = [f"  {name} keeps the row of an earlier fit, since model.thresholds.active names it" for name in kept]
+    return lines + ([f"  dropped, as the config gives them no more: {', '.join(dropped)}"] if dropped else [])
 
 
 def _same(old: dict[str, Any], new: dict[str, Any]) -> bool:

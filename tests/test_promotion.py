@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
@@ -24,7 +25,7 @@ from jobs.thresholding import run_thresholds
 from model.calibration import Calibrator
 from model.errors import ReviewriskError
 from model.files import file_sha256, write_json
-from tests.warehouse_rows import model, score, split, threshold
+from tests.warehouse_rows import arrow_rows, model, review, score, split, threshold
 
 ROWS = 600
 TEST_END = datetime.date(2015, 8, 31)
@@ -150,14 +151,112 @@ def test_without_scores_the_champion_is_compared_on_what_its_bundle_has(root: Co
     assert [one.period for one in compare_with_champion(root, champion(root.root), registered(root.root, "new-2"))] == ["old", "new"]
 
 
-def test_what_cannot_be_compared_is_said(root: Config) -> None:
+def recorded(config: Config) -> dict[str, Any]:
+    """The details of the one promotion that succeeded."""
+    [run] = [row for row in tables.read_arrow(config.root, "job_runs").to_pylist() if row["status"] == "succeeded"]
+    found: dict[str, Any] = json.loads(run["details"])
+    return found
+
+
+def refused_without_comparison(config: Config, reason: str) -> None:
+    """The candidate is refused, with what could not be compared, why, and the command that goes on; an empty reason is none."""
+    for override in (None, " "):
+        with pytest.raises(ReviewriskError, match=rf'could not be compared with the champion on the old period.*: .*{reason}.*promote new-2 --override "…"'):
+            promote(config, override)
+    assert champion(config.root)["model_version"] == "old-1"
+
+
+def harm(config: Config, file: str) -> None:
+    (config.root.local_path / "models" / "old-1" / file).unlink()
+
+
+@pytest.mark.parametrize(
+    ("file", "reason"), [("predictions.parquet", "old-1 has no predictions.parquet"), ("manifest.json", "manifest.json is missing or changed")]
+)
+def test_a_champion_whose_bundle_cannot_be_read_stands_until_a_reason_is_given(root: Config, file: str, reason: str) -> None:
     duel(root, (1.5, 1.5), (1.5, 1.5))
-    (root.root.local_path / "models" / "old-1" / "predictions.parquet").unlink()
-    assert any("not compared with the champion old-1" in line and "predictions.parquet" in line for line in promote(root))
+    harm(root, file)
+    refused_without_comparison(root, reason)
+    printed = promote(root, "the old bundle is lost")
+    assert champion(root.root)["model_version"] == "new-2"
+    [said] = [line for line in printed if "not compared on the" in line]
+    assert "old period" in said and "new period" in said and reason in said
+    details = recorded(root)
+    assert details["override"] == "the old bundle is lost" and reason in details["not compared on"]
+
+
+def test_without_the_packages_of_training_a_champion_stands_until_a_reason_is_given(root: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    duel(root, (1.5, 1.5), (1.5, 1.5))
+    monkeypatch.setitem(sys.modules, "model.evaluation", None)
+    refused_without_comparison(root, "Comparing models needs packages of training")
+
+
+def test_a_first_champion_needs_no_comparison(root: Config) -> None:
+    add_model(root, "new-2", logits(1.5, 1.5, seed=2), "candidate")
+    (root.root.local_path / "models" / "new-2" / "predictions.parquet").unlink()
+    printed = promote(root)
+    assert champion(root.root)["model_version"] == "new-2" and not any("compared" in line for line in printed)
+
+
+def keep_predictions(config: Config, name: str, chosen: pc.Expression) -> None:
+    path = config.root.local_path / "models" / name / "predictions.parquet"
+    pq.write_table(pq.read_table(path).filter(chosen), path)
+
+
+IS_OLD = pc.field("review_date") <= pa.scalar(TEST_END)
+
+
+def test_no_test_row_in_common_is_no_comparison(root: Config) -> None:
+    duel(root, (1.5, 1.5), (1.5, 1.5), scored=False)
+    keep_predictions(root, "old-1", ~IS_OLD)
+    refused_without_comparison(root, "old-1 has a score of none of its 300 rows: run `reviewrisk score`")
+
+
+def test_rows_that_allow_no_interval_are_no_comparison(root: Config) -> None:
+    duel(root, (1.5, 1.5), (1.5, 1.5), scored=False)
+    keep_predictions(root, "old-1", (pc.field("product_id") == "P7") | ~IS_OLD)
+    refused_without_comparison(root, "its 2 rows are too few, or too alike, for an interval of AUC and F1")
+
+
+def test_a_candidate_of_plain_training_is_promoted_and_the_new_period_named(root: Config) -> None:
+    """Its test rows end with the test split, though the champion has scored the live reviews; 3 stars have no label."""
+    duel(root, (1.5, 1.5), (1.5, 1.5))
+    keep_predictions(root, "new-2", IS_OLD)
+    live = [review(f"L{place}", review_date=NEW_DAY, star_rating=stars) for place, stars in enumerate((1, 3, 5))]
+    tables.replace_rows(root.root, "reviews", "r", lambda _: arrow_rows("reviews", live))
+    [said] = [line for line in promote(root) if "not compared on the new period" in line]
+    assert "new-2 was not tested on the 2 labelled reviews after 2015-08-31" in said and "`reviewrisk retrain`" in said
+    assert champion(root.root)["model_version"] == "new-2" and "`reviewrisk retrain`" in recorded(root)["not compared on"]
+
+
+def test_a_root_without_live_reviews_has_no_new_period_to_compare(root: Config) -> None:
+    duel(root, (1.5, 1.5), (1.5, 1.5))
+    keep_predictions(root, "new-2", IS_OLD)
+    [said] = [line for line in promote(root) if "not compared" in line]
+    assert said.endswith("new period (reviews since then (live)): no labelled review after the test split is stored yet")
+
+
+def test_a_new_period_that_the_champion_has_not_scored_is_named(root: Config) -> None:
+    duel(root, (1.5, 1.5), (1.5, 1.5), scored=False)
+    keep_predictions(root, "old-1", IS_OLD)
+    [said] = [line for line in promote(root) if "not compared" in line]
+    assert "new period" in said and "run `reviewrisk score`, then promote again" in said
+
+
+def test_every_figure_is_shown_with_its_interval(root: Config) -> None:
+    duel(root, (1.5, 1.5), (1.5, 1.5))
+    shown = [line.split() for line in promote(root) if " champion " in line and " challenger " in line]
+    assert [" ".join(words[: words.index("champion")]) for words in shown] == ["AUC", "average precision", "F1", "ECE", "Brier"] * 2
+    assert all(" ".join(words).count("[") == 3 for words in shown)
+    assert ["less" in words or "(less" in words for words in shown] == [False, False, False, True, True] * 2
 
 
 def with_costs(config: Config, missed: float, false_alarm: float) -> Config:
-    thresholds = config.model.thresholds.model_copy(update={"cost_false_negative": missed, "cost_false_positive": false_alarm})
+    return with_thresholds(config, cost_false_negative=missed, cost_false_positive=false_alarm)
+
+
+def with_thresholds(config: Config, **changes: Any) -> Config:
+    thresholds = config.model.thresholds.model_copy(update=changes)
     return config.model_copy(update={"model": config.model.model_copy(update={"thresholds": thresholds})})
 
 
@@ -172,15 +271,50 @@ def test_another_cost_gives_another_threshold_row_and_leaves_scores_alone(root: 
     add_model(root, "old-1", logits(0.7, 0.7, seed=1), "champion", parts=("fitting", "choosing", "test"))
     champion_scores(root, "old-1", logits(0.7, 0.7, seed=1))
     before = tables.current_version(root.root, "review_scores")
-    run_thresholds(with_costs(root, 2, 1), None, lambda _: None)
+    [cheap] = [row for row in run_thresholds(with_costs(root, 2, 1), None, lambda _: None) if row["threshold_name"] == "cost_2_1"]
     run_thresholds(with_costs(root, 20, 1), None, lambda _: None)
     rows = {row["threshold_name"]: row for row in tables.read_arrow(root.root, "model_thresholds").to_pylist()}
-    assert {"f1_max", "cost_2_1", "cost_20_1", "recall_90"} <= rows.keys()
-    assert rows["cost_20_1"]["threshold"] < rows["cost_2_1"]["threshold"], "the dearer a miss, the lower the threshold"
+    assert {"f1_max", "cost_20_1", "recall_90"} <= rows.keys()
+    assert "cost_2_1" not in rows, "the config gives it no more"
+    assert rows["cost_20_1"]["threshold"] < cheap["threshold"], "the dearer a miss, the lower the threshold"
     assert [name for name, row in rows.items() if row["is_default"]] == ["f1_max"]
     for row in rows.values():
         assert row["recall_low"] <= row["recall"] <= row["recall_high"]
     assert tables.current_version(root.root, "review_scores") == before
+
+
+def fit_thresholds(config: Config) -> tuple[set[str], list[str]]:
+    """The names of the champion's rows once the config's thresholds are fitted, and what was printed."""
+    printed: list[str] = []
+    run_thresholds(config, None, printed.append)
+    rows = tables.read_arrow(config.root, "model_thresholds").to_pylist()
+    return {row["threshold_name"] for row in rows if row["model_version"] == "old-1"}, printed
+
+
+@pytest.mark.usefixtures("unverified")
+def test_rows_that_the_config_gives_no_more_go_and_those_of_other_models_stay(root: Config) -> None:
+    add_model(root, "old-1", logits(1.5, 1.5, seed=1), "champion", parts=("fitting", "choosing", "test"))
+    add_model(root, "new-2", logits(1.5, 1.5, seed=2), "candidate")
+    guarantees = with_thresholds(root, precision=0.5, recall=0.99)
+    wanted, _ = fit_thresholds(with_thresholds(guarantees, reviews_per_day=2))
+    assert wanted == {"f1_max", "cost_5_1", "precision_50", "recall_99", "review_low", "review_high"}
+    without_band, printed = fit_thresholds(guarantees)
+    assert without_band == wanted - {"review_low", "review_high"}
+    assert "  dropped, as the config gives them no more: review_high, review_low" in printed
+    unproven, printed = fit_thresholds(with_thresholds(guarantees, confidence=0.999))
+    assert unproven == without_band - {"recall_99"}, "its row would be of another confidence"
+    assert any("recall_99 could not be set" in line for line in printed)
+    others = [row for row in tables.read_arrow(root.root, "model_thresholds").to_pylist() if row["model_version"] == "new-2"]
+    assert [row["threshold_name"] for row in others] == ["f1_max"]
+
+
+@pytest.mark.usefixtures("unverified")
+def test_an_active_threshold_that_cannot_be_set_keeps_its_row(root: Config) -> None:
+    add_model(root, "old-1", logits(1.5, 1.5, seed=1), "champion", parts=("fitting", "choosing", "test"))
+    active = with_thresholds(root, recall=0.99, active=("f1_max", "recall_99"))
+    fit_thresholds(active)
+    names, printed = fit_thresholds(with_thresholds(active, confidence=0.999))
+    assert "recall_99" in names and "  recall_99 keeps the row of an earlier fit, since model.thresholds.active names it" in printed
 
 
 def test_thresholds_without_a_champion_are_a_failed_run(root: Config) -> None:

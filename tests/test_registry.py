@@ -60,7 +60,7 @@ def register(config: Config, *versions: str, **overrides: float) -> None:
     tables.replace_rows(config.root, "models", "r", lambda before: pa.concat_tables([before, pa.Table.from_pylist(rows, schema=MODELS.schema)]))
 
 
-def promote(config: Config, version: str | None = None, since: datetime.date | None = None, override: str | None = None) -> str:
+def promote(config: Config, version: str | None = None, since: datetime.date | None = None, override: str | None = "these models have no bundles") -> str:
     return run_promote(config.model_copy(update={"promotion": LIMITS}), version, since, override, lambda _: None)
 
 
@@ -165,6 +165,17 @@ def test_the_list_says_what_a_model_is_routed_for(config: Config) -> None:
     assert older.startswith("a ") and "routed" not in older
 
 
+def test_the_list_marks_a_gain_over_tf_idf_that_may_be_chance(config: Config) -> None:
+    gains = {"sure": (0.01, True), "doubtful": (-0.01, False), "of-an-older-release": (None, None)}
+    rows = [model(name, status="candidate", f1_gain_low=low, beats_baseline=beats) for name, (low, beats) in gains.items()]
+    write_root(config.root.local_path, {"models": rows})
+    assert {line.split()[0]: "may be chance" in line for line in list_models(config.root)[1:]} == {
+        "sure": False,
+        "doubtful": True,
+        "of-an-older-release": False,
+    }
+
+
 def test_a_root_of_an_older_release_gets_its_routes_table_with_the_next_run(config: Config) -> None:
     register(config, "a", "b")
     folder = config.root.local_path / "tables" / "model_routes"
@@ -195,7 +206,7 @@ def test_promoting_counts_no_review_that_a_route_gives_to_another(config: Config
 def counted(config: Config, version: str) -> int:
     """The rows that promoting a model says it is still to score."""
     printed: list[str] = []
-    run_promote(config.model_copy(update={"promotion": LIMITS}), version, None, None, printed.append)
+    run_promote(config.model_copy(update={"promotion": LIMITS}), version, None, "these models have no bundles", printed.append)
     [said] = [line for line in printed if "is the champion" in line]
     return int(said.split("; ")[1].split(" reviews")[0].replace(",", ""))
 

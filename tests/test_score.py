@@ -23,6 +23,7 @@ from jobs.registry import champion
 from jobs.score import buffered, run_score
 from jobs.serving import chunks, serving_folder
 from model.errors import ReviewriskError
+from model.rating_phrases import has_rating_phrase
 from model.scorer import Scorer
 from tests.raw_files import line, write_source
 from tests.trained_root import by_id, versions
@@ -61,6 +62,25 @@ def test_spark_gives_the_scores_of_the_scorer_alone_to_the_right_rows(spark: Any
             assert found["probability"] == pytest.approx(alone.probability[place], abs=1e-4)
     good = [scores[key]["probability"] for key in scores if scores[key]["probability"] is not None and reviews and key.startswith("test-")]
     assert max(good) > 0.8 and min(good) < 0.2, "the planted words were learned"
+
+
+STATED = {
+    "stated-in-headline": {"review_headline": "One Star", "review_body": "the leg broke"},
+    "stated-in-body": {"review_headline": "Sturdy", "review_body": "nice chair, I give it 4 out of 5"},
+    "stated-in-markup": {"review_headline": "", "review_body": "awful<br />2 stars"},
+    "not-stated": {"review_headline": "Star Wars lamp", "review_body": "the four legs wobble after two weeks"},
+    "not-written": {"review_headline": "", "review_body": ""},
+}
+
+
+def test_rows_say_whether_the_review_states_its_rating(spark: Any, trained: Config, tmp_path: Path) -> None:
+    night = [line(review_id=name, review_date="2015-09-02", **fields) for name, fields in STATED.items()]
+    run_ingest(spark, trained, [str(write_source(tmp_path / "night.tsv", night))], lambda _: None)
+    _, scores = score(spark, trained)
+    assert {name for name in STATED if scores[name]["has_rating_phrase"]} == {name for name in STATED if name.startswith("stated-")}
+    reviews = tables.read_arrow(trained.root, "reviews").to_pylist()
+    expected = {row["review_id"]: has_rating_phrase(row["review_headline"], row["review_body"]) for row in reviews if row["review_id"] != "poison"}
+    assert {name: scores[name]["has_rating_phrase"] for name in expected} == expected
 
 
 def test_each_row_is_evaluated_once(spark: Any, trained: Config) -> None:
