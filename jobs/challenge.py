@@ -11,9 +11,10 @@ import pyarrow.parquet as pq
 
 from jobs import tables
 from jobs.config import Config
-from jobs.registry import default_threshold
+from jobs.registry import all_models, default_threshold
 from jobs.serving import local_bundle
 from model.errors import ReviewriskError, install_extra
+from model.progress import Report, progress
 
 if TYPE_CHECKING:
     from model.evaluation import Scored
@@ -69,6 +70,26 @@ def compare_with_champion(config: Config, champion: dict[str, Any], challenger: 
             PeriodComparison(period, part.num_rows, int(one.label.sum()), champion_figures, challenger_figures, {name: gain[name] for name in FIGURES})
         )
     return found
+
+
+def reported_comparison(config: Config, row: dict[str, Any], report: Report) -> list[PeriodComparison]:
+    """The comparisons of a model (a row of `models`) with the champion, reported; where there are none, why is reported.
+
+    Without a champion, or for the champion itself, nothing is.
+    """
+    current = [one for one in all_models(config.root) if one["status"] == "champion"]
+    if not current or current[0]["model_version"] == row["model_version"]:
+        return []
+    missing = f"  not compared with the champion {current[0]['model_version']}: "
+    try:
+        with progress("comparing with the champion", report):
+            comparisons = compare_with_champion(config, current[0], row)
+    except ReviewriskError as error:
+        report(f"{missing}{error}")
+        return []
+    for line in shown_comparison(comparisons) or [f"{missing}no test row has a score of both"]:
+        report(line)
+    return comparisons
 
 
 def shown_comparison(comparisons: list[PeriodComparison]) -> list[str]:

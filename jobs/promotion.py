@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from jobs import tables
-from jobs.challenge import PeriodComparison, compare_with_champion, shown_comparison
+from jobs.challenge import reported_comparison
 from jobs.config import Config
 from jobs.query import open_tables
 from jobs.registry import all_models, missed_limits, registered
@@ -32,16 +32,18 @@ _TO_SCORE = """
 def run_promote(config: Config, version: str | None, since: datetime.date | None, override: str | None, report: Report) -> str:
     """Make a model (the newest candidate where none is named) the champion; says how many rows it will score.
 
-    Raises ReviewriskError where the model's test figures miss the config's limits, or where it is significantly worse than the champion
-    on the old or the new period (see `challenge`); the second an `override`, the reason in words, allows. It is kept in `job_runs`. With
-    `since`, only reviews of that day and later will be scored by it.
+    Raises ReviewriskError where the model's test figures miss the config's limits, where it was made for some reviews alone (its
+    `row_filter`), or where it is significantly worse than the champion on the old or the new period (see `challenge`); the last two an
+    `override`, the reason in words, allows. It is kept in `job_runs`. With `since`, only reviews of that day and later will be scored by it.
     """
     root = config.root
     with JobRun(root, "promote") as run:
         row = _candidate(root, version)
         if misses := missed_limits(row, config.promotion):
             raise ReviewriskError(f"{row['model_version']} is not promoted: on its test split {'; '.join(misses)} (section promotion).")
-        losses = _losses(config, row, report)
+        if not override:
+            _check_row_filter(row)
+        losses = [f"{figure} of the {one.period} period" for one in reported_comparison(config, row, report) for figure in one.losses]
         if losses and not override:
             raise ReviewriskError(
                 f"{row['model_version']} is not promoted: it is significantly worse than the champion in {', '.join(losses)}. "
@@ -73,20 +75,12 @@ def _publish(root: Root, version: str, since: datetime.date | None, run_id: str)
     tables.replace_rows(root, "models", run_id, promoted)
 
 
-def _losses(config: Config, row: dict[str, Any], report: Report) -> list[str]:
-    """Where the model is significantly worse than the champion, such as "f1 of the new period"; the comparison is reported."""
-    current = [one for one in all_models(config.root) if one["status"] == "champion"]
-    if not current or current[0]["model_version"] == row["model_version"]:
-        return []
-    try:
-        with progress("comparing with the champion", report):
-            comparisons: list[PeriodComparison] = compare_with_champion(config, current[0], row)
-    except ReviewriskError as error:
-        report(f"  not compared with the champion {current[0]['model_version']}: {error}")
-        return []
-    for line in shown_comparison(comparisons) or [f"  not compared with the champion {current[0]['model_version']}: no test row has a score of both"]:
-        report(line)
-    return [f"{figure} of the {one.period} period" for one in comparisons for figure in one.losses]
+def _check_row_filter(row: dict[str, Any]) -> None:
+    if only := row["row_filter"]:
+        raise ReviewriskError(
+            f"{row['model_version']} is not promoted: it was trained and tested on reviews with {only} alone, and the champion decides for all. "
+            'Let it decide for those by a route (section routing), or give the reason why it shall decide for all: --override "…" (it is recorded).'
+        )
 
 
 def _candidate(root: Root, version: str | None) -> dict[str, Any]:

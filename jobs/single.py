@@ -8,11 +8,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jobs.config import Config, route_key
+from jobs.config import Config
 from jobs.registry import champion, default_threshold, registered
 from jobs.routing import published_routes
 from jobs.serving import serving_folder
 from model.errors import ReviewriskError
+from model.settings import route_key
 
 if TYPE_CHECKING:
     from model.scorer import Scorer

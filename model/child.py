@@ -18,7 +18,7 @@ from model.backbone import Backbone
 from model.baseline import TFIDF_WEIGHTING
 from model.bundle import BundleContents, build_serving_folder, write_bundle, write_serving_model
 from model.calibration import Calibrator
-from model.card import number, table, view_table
+from model.card import number, only_in_words, table, view_table
 from model.data import LabelledReviews, PreparedData, prepare
 from model.errors import ReviewriskError
 from model.evaluation import Scored, metrics
@@ -163,20 +163,20 @@ def _contents(
 
     def describe(folder: Path, manifest: dict[str, Any]) -> None:
         reliability_diagram({"combined model": figures["reliability"]["model"], "TF-IDF": figures["reliability"]["tfidf"]}, folder / "reliability.png")
-        (folder / "README.md").write_text(_card(manifest, figures, thresholds), encoding="utf-8")
+        (folder / "README.md").write_text(_card(manifest, settings, figures, thresholds), encoding="utf-8")
 
     calibrator = models["model"].choice.calibrator.to_json()
     return BundleContents(adapted, backbone, settings, calibrator, thresholds, figures, prediction_table(models, data), data.data_version, describe)
 
 
-def _card(manifest: dict[str, Any], figures: dict[str, Any], thresholds: list[dict[str, Any]]) -> str:
+def _card(manifest: dict[str, Any], settings: ModelSettings, figures: dict[str, Any], thresholds: list[dict[str, Any]]) -> str:
     """The whole README.md of a child's bundle. It quotes no review."""
     rows = figures["rows"]
     parts = [
         f"# {manifest['model_version']}",
         "Tells from a review's headline and body how likely its author is critically dissatisfied: a low-rank adapter and a head on\n"
         f"`{manifest['backbone']['name']}`. It was not trained itself, but made of trained models. Made {manifest['created_at']}.",
-        "The probability means **1–2 stars were given, given that it was not 3**.",
+        f"{only_in_words(settings)}The probability means **1–2 stars were given, given that it was not 3**.",
         "## Parents and child on the same test rows",
         "\n".join(_lines(figures["merge"])),
         f"## F1 in each view of the {rows['test']:,} test rows, with intervals",
