@@ -11,9 +11,10 @@ import pyarrow.parquet as pq
 
 from jobs import tables
 from jobs.config import Config
-from jobs.registry import default_threshold
+from jobs.registry import all_models, default_threshold
 from jobs.serving import local_bundle
 from model.errors import ReviewriskError, install_extra
+from model.progress import Report, progress
 
 if TYPE_CHECKING:
     from model.evaluation import Scored
@@ -81,6 +82,18 @@ def challenge(config: Config, champion: dict[str, Any], challenger: dict[str, An
     except ReviewriskError as error:
         return Challenge([], dict.fromkeys(PERIODS, str(error).rstrip(".")))
     return Challenge(comparisons, {period: reason for period, reason in reasons.items() if reason})
+
+
+def held_against_champion(config: Config, row: dict[str, Any], report: Report) -> Challenge | None:
+    """The model against the champion, reported; None where there is no champion yet, or the model is it."""
+    current = [one for one in all_models(config.root) if one["status"] == "champion"]
+    if not current or current[0]["model_version"] == row["model_version"]:
+        return None
+    with progress("comparing with the champion", report):
+        held = challenge(config, current[0], row)
+    for line in held.shown():
+        report(line)
+    return held
 
 
 def compare_with_champion(config: Config, champion: dict[str, Any], challenger: dict[str, Any]) -> list[PeriodComparison]:
@@ -159,7 +172,7 @@ def _live_rows(config: Config, test_end: Any) -> int:
     if test_end is None:
         return 0
     later = (pc.field("review_date") > pa.scalar(test_end)) & (pc.field("star_rating") != 3)
-    return tables.read_arrow(config.root, "reviews", ["review_id"], later).num_rows
+    return int(tables.read_arrow(config.root, "reviews", ["review_id"], later).num_rows)
 
 
 def _common_rows(config: Config, champion: dict[str, Any], challenger: dict[str, Any]) -> pa.Table:

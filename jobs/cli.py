@@ -9,7 +9,7 @@ from typing import Literal
 import click
 
 from jobs.cli_ablate import ablate
-from jobs.cli_common import CommandGroup, conf_option, head, load, session_of
+from jobs.cli_common import CommandGroup, conf_option, head, load, only_option, session_of
 from jobs.cli_models import models
 from jobs.cli_try import try_text
 
@@ -48,31 +48,36 @@ def ingest(conf: Path | None, sources: tuple[str, ...], **ends: datetime.datetim
 
 @main.command()
 @conf_option
-def train(conf: Path | None) -> None:
+@only_option
+def train(conf: Path | None, only: str | None) -> None:
     """Fine-tune a model on the training split, calibrate and test it, and register it as a candidate."""
     from jobs.train import run_train
 
+    config = load(conf).with_only(only)
     head("train")
-    run_train(load(conf), click.echo)
+    run_train(config, click.echo)
 
 
 @main.command()
 @conf_option
-def plan(conf: Path | None) -> None:
+@only_option
+def plan(conf: Path | None, only: str | None) -> None:
     """Say what `train` would do and cost: parameters, data audit, memory and time estimates, warnings. Trains nothing."""
     from jobs.plan import run_plan
 
-    run_plan(load(conf), click.echo)
+    run_plan(load(conf).with_only(only), click.echo)
 
 
 @main.command()
 @conf_option
-def retrain(conf: Path | None) -> None:
+@only_option
+def retrain(conf: Path | None, only: str | None) -> None:
     """Train a challenger from the base on old and new reviews, and show it beside the champion on both periods."""
     from jobs.retrain import run_retrain
 
+    config = load(conf).with_only(only)
     head("retrain")
-    run_retrain(load(conf), click.echo)
+    run_retrain(config, click.echo)
 
 
 @main.command()

@@ -37,6 +37,14 @@ def conf_option(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
+def only_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option(
+        "--only",
+        metavar="COLUMN=VALUE",
+        help="Train, validate and test on these reviews alone: product_category=VALUE or marketplace=VALUE; over the config's model.rows.only.",
+    )(command)
+
+
 def load(conf: Path | None) -> Config:
     if conf is not None and not conf.is_file() and conf.parent == Path() and conf.suffix in ("", ".yml"):
         from jobs.resources import resource_folder

@@ -39,12 +39,12 @@ def models_show(conf: Path | None, version: str) -> None:
 @conf_option
 @click.argument("version", required=False)
 @click.option("--since", type=click.DateTime(["%Y-%m-%d"]), help="Score only reviews of this day and later.")
-@click.option("--override", help="Why a model that loses significantly against the champion, or cannot be compared with it, is promoted; kept in job_runs.")
+@click.option("--override", help="Why a model that loses significantly, cannot be compared or is of some reviews alone is promoted; kept in job_runs.")
 def models_promote(conf: Path | None, version: str | None, since: datetime.datetime | None, override: str | None) -> None:
     """Make VERSION (default: the newest candidate) the champion.
 
-    It must reach the config's limits on its test split, must be comparable with the champion on the old period, and may not lose
-    significantly against it on the old or the new one.
+    It must reach the config's limits on its test split, be made for all reviews (not by `train --only`), be comparable with the champion
+    on the old period, and may not lose significantly against it on the old or the new one.
     """
     from jobs.promotion import run_promote
 

@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from jobs.storage import Root, StorageSettings, parse_root
 from model.errors import ReviewriskError
-from model.settings import AttributionSettings, ModelSettings, PromotionSettings, ScoringSettings, Settings
+from model.settings import AttributionSettings, ModelSettings, PromotionSettings, ScoringSettings, Settings, route_key
 
 
 class PathSettings(Settings):
@@ -94,11 +94,6 @@ class RoutingSettings(Settings):
     def by_key(self) -> dict[str, str]:
         """The model_version of each value as it is compared, see `route_key`."""
         return {route_key(value): version for value, version in self.models.items()}
-
-
-def route_key(value: str) -> str:
-    """A value as routes compare it: in lower case without outer blanks, `unknown` where nothing is left; dbt's category_key is the same."""
-    return value.strip(" ").lower() or "unknown"
 
 
 class ScoreSettings(ScoringSettings):
@@ -185,6 +180,13 @@ class Config(Settings):
             given, missing = (", ".join(f"--{name.replace('_', '-')}" for name in ends if (name in days) == is_given) for is_given in (True, False))
             raise ReviewriskError(f"{given} alone does not fix the splits: give {missing} too, or none of the three (then the config's splits are taken).")
         return _validated({**self.model_dump(), "splits": {**self.splits.model_dump(), "mode": "given", **days}}, "given on the command line")
+
+    def with_only(self, only: str | None) -> Config:
+        """This config with another `model.rows.only`; itself where none is given."""
+        if only is None:
+            return self
+        values = self.model_dump()
+        return _validated({**values, "model": {**values["model"], "rows": {"only": only}}}, "given on the command line")
 
     @property
     def warehouse(self) -> Path | None:

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from jobs import tables
-from jobs.challenge import PERIODS, Challenge, challenge
+from jobs.challenge import PERIODS, Challenge, held_against_champion
 from jobs.config import Config
 from jobs.query import open_tables
 from jobs.registry import all_models, missed_limits, registered
@@ -32,17 +32,20 @@ _TO_SCORE = """
 def run_promote(config: Config, version: str | None, since: datetime.date | None, override: str | None, report: Report) -> str:
     """Make a model (the newest candidate where none is named) the champion; says how many rows it will score.
 
-    Raises ReviewriskError where the model's test figures miss the config's limits; where it is significantly worse than the champion on the
-    old or the new period (see `challenge`); and where it cannot be compared with the champion on the old one. The last two an `override`,
-    the reason in words, allows. It is kept in `job_runs`. With `since`, only reviews of that day and later will be scored by it.
+    Raises ReviewriskError where the model's test figures miss the config's limits; where it was made for some reviews alone (its
+    `row_filter`); where it is significantly worse than the champion on the old or the new period (see `challenge`); and where it cannot be
+    compared with the champion on the old one. The last three an `override`, the reason in words, allows. It is kept in `job_runs`. With
+    `since`, only reviews of that day and later will be scored by it.
     """
     root = config.root
     with JobRun(root, "promote") as run:
         row = _candidate(root, version)
         if misses := missed_limits(row, config.promotion):
             raise ReviewriskError(f"{row['model_version']} is not promoted: on its test split {'; '.join(misses)} (section promotion).")
-        held = _held_against_champion(config, row, report)
         override = (override or "").strip() or None
+        if not override:
+            _check_row_filter(row)
+        held = held_against_champion(config, row, report)
         if held is not None and not override:
             _refuse(row["model_version"], held)
         _publish(root, row["model_version"], since, run.run_id)
@@ -71,18 +74,6 @@ def _publish(root: Root, version: str, since: datetime.date | None, run_id: str)
     tables.replace_rows(root, "models", run_id, promoted)
 
 
-def _held_against_champion(config: Config, row: dict[str, Any], report: Report) -> Challenge | None:
-    """The model against the champion, reported; None where there is no champion yet, or the model is it."""
-    current = [one for one in all_models(config.root) if one["status"] == "champion"]
-    if not current or current[0]["model_version"] == row["model_version"]:
-        return None
-    with progress("comparing with the champion", report):
-        held = challenge(config, current[0], row)
-    for line in held.shown():
-        report(line)
-    return held
-
-
 def _refuse(version: str, held: Challenge) -> None:
     """Raise ReviewriskError where the comparison speaks against the model, or does not cover the old period."""
     ways = f'`reviewrisk models promote {version} --override "…"` (it is recorded).'
@@ -103,6 +94,14 @@ def _recorded(held: Challenge | None) -> dict[str, Any]:
     if held is None:
         return {}
     return {"significantly worse in": held.losses or None, "not compared on": "; ".join(held.missing()) or None}
+
+
+def _check_row_filter(row: dict[str, Any]) -> None:
+    if only := row["row_filter"]:
+        raise ReviewriskError(
+            f"{row['model_version']} is not promoted: it was trained and tested on reviews with {only} alone, and the champion decides for all. "
+            'Let it decide for those by a route (section routing), or give the reason why it shall decide for all: --override "…" (it is recorded).'
+        )
 
 
 def _candidate(root: Root, version: str | None) -> dict[str, Any]:

@@ -28,9 +28,10 @@ _COUNTS = (
 def beside_published(published: PublishedFigures | None, row: dict[str, Any]) -> list[str]:
     """Lines of a table: each published figure, that of the model (a row of `models`), the difference, and whether it is within the tolerance.
 
-    Empty where the config publishes nothing. A figure that the row lacks is said to be not measured; one without a tolerance gets no verdict.
+    Empty where the config publishes nothing, or the model is of some reviews alone. A figure that the row lacks is said to be not
+    measured; one without a tolerance gets no verdict.
     """
-    if published is None:
+    if published is None or row["row_filter"]:
         return []
     measured = row | {"rows": _sum(row, "train_rows", "validation_rows", "test_rows")}
     lines = [("figure", "published", "this model", "difference", "tolerance", "")]

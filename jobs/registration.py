@@ -78,6 +78,7 @@ def _model_row(fitted: FittedModel, run: JobRun) -> dict[str, Any]:
         "train_rows": fitted.rows["train"],
         "validation_rows": fitted.rows["validation"],
         "test_rows": fitted.rows["test"],
+        "row_filter": fitted.settings.rows.only,
         **figures,
         "test_f1_low": test["model"]["f1"]["low"],
         "test_f1_high": test["model"]["f1"]["high"],

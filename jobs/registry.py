@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs import tables
-from jobs.config import Config
+from jobs.config import Config, RoutingSettings
 from jobs.reference import beside_published
 from jobs.routing import published_routes
 from jobs.runs import JobRun
@@ -69,15 +69,26 @@ def missed_limits(row: dict[str, Any], settings: PromotionSettings) -> list[str]
 def routable(config: Config, version: str) -> dict[str, Any]:
     """The row of `models` of a model that the config's routes name.
 
-    Raises ReviewriskError where the model is not registered, has no default or active threshold, or misses a limit of `promotion`:
-    what decides for some reviews must be as good as what decides for all.
+    Raises ReviewriskError where the model is not registered, has no default or active threshold, misses a limit of `promotion` (what
+    decides for some reviews must be as good as what decides for all), or was trained and tested on other reviews than those it is to get.
     """
     row = registered(config.root, version)
     for threshold in (default_threshold, lowest_active_threshold):
         threshold(config.root, version)
     if misses := missed_limits(row, config.promotion):
         raise ReviewriskError(f"routing.models names {version}, which may not decide: on its test split {'; '.join(misses)} (section promotion).")
+    _check_row_filter(config.routing, row)
     return row
+
+
+def _check_row_filter(routing: RoutingSettings, row: dict[str, Any]) -> None:
+    asked = [f"{routing.column}={value}" for value, version in routing.by_key.items() if version == row["model_version"]]
+    foreign = [one for one in asked if row["row_filter"] not in (None, one)]
+    if foreign:
+        raise ReviewriskError(
+            f"routing.models gives {', '.join(foreign)} to {row['model_version']}, which was trained and tested on reviews with {row['row_filter']} alone: "
+            f"route those to it, or train a model for these (`reviewrisk train --only {foreign[0]}`)."
+        )
 
 
 def _one_of(rows: list[dict[str, Any]], model_version: str, kind: str) -> dict[str, Any]:
@@ -98,8 +109,9 @@ def list_models(root: Root) -> list[str]:
         figures = f"{row['test_auc']:8.3f}  {row['test_f1']:6.3f}  {row['test_ece']:6.4f}  {row['baseline_f1']:9.3f}"
         routed = ", ".join(routes.values_of(row["model_version"]))
         line = f"{row['model_version']:<{width}}  {row['status']:<9}  {row['trained_at']:%Y-%m-%d %H:%M}  {figures}"
+        only = f"  only {row['row_filter']}" if row["row_filter"] else ""
         doubt = "  gain over TF-IDF may be chance" if row["beats_baseline"] is False else ""
-        lines.append(line + doubt + (f"  routed: {routed}" if routed else ""))
+        lines.append(line + only + doubt + (f"  routed: {routed}" if routed else ""))
     return lines
 
 
@@ -149,6 +161,7 @@ def _described(row: dict[str, Any]) -> list[str]:
         f"  adapter      rank {row['lora_rank']}, alpha {row['lora_alpha']:g}, on {row['lora_targets']}",
         f"  parameters   {row['trainable_parameters']:,} trained of {row['total_parameters']:,}",
         f"  rows         {row['train_rows']:,} training, {row['validation_rows']:,} validation, {row['test_rows']:,} test; data version {row['data_version']}",
+        "  reviews      " + (f"only those with {row['row_filter']}, in training, validation and test alike" if row["row_filter"] else "all"),
         "  on test      " + ", ".join(f"{title} {row[f'test_{name}']:.4f}" for title, name in figures.items()) + f"; calibration {row['calibration']}",
         f"  TF-IDF there AUC {row['baseline_auc']:.4f}, F1 {row['baseline_f1']:.4f}{_gain(row)}",
     ]

@@ -28,18 +28,20 @@ def run_retrain(config: Config, report: Report) -> str:
     It starts from the pretrained base, never from the last adapter: adapters trained on top of adapters carry every earlier mistake on
     and drift. Training takes the training split and the earlier live reviews; validation its split and later ones; the test split (the
     old period) and the latest live reviews (the new one) are kept out of both. The champion is compared where it has scored those rows,
-    so `reviewrisk score` comes first. Raises ReviewriskError where too few new reviews have a label.
+    so `reviewrisk score` comes first. Where `model.rows` names some reviews, all this is of those alone. Raises ReviewriskError where
+    too few new reviews have a label.
     """
     try:
         from model.data import COLUMNS
         from model.fit import fit
+        from model.row_filter import chosen_rows
     except ImportError as error:
         raise ReviewriskError(f"Training needs its packages ({error.name} is missing): {install_extra('train')}.") from None
     root = config.root
     with JobRun(root, "retrain") as run:
         current = champion(root)
         with progress("reading the reviews", report):
-            reviews, ends = resplit(tables.read_arrow(root, "reviews", COLUMNS))
+            reviews, ends = resplit(chosen_rows(tables.read_arrow(root, "reviews", COLUMNS), config.model.rows), config.model.rows.only)
         report(f"  live reviews up to {ends[0]} train, up to {ends[1]} validate, and later ones are the new period's test")
         output = root.local_path / "models" if root.is_local else config.scratch / "models"
         fitted = fit(reviews, config.model, output=output, work=config.scratch / "train", report=report, tolerance=config.score.parity_tolerance)
@@ -55,13 +57,17 @@ def run_retrain(config: Config, report: Report) -> str:
     return fitted.model_version
 
 
-def resplit(reviews: pa.Table) -> tuple[pa.Table, tuple[datetime.date, datetime.date]]:
-    """The reviews with live ones assigned to train, validation and test by date, and the last days of the first two."""
+def resplit(reviews: pa.Table, only: str | None = None) -> tuple[pa.Table, tuple[datetime.date, datetime.date]]:
+    """The reviews with live ones assigned to train, validation and test by date, and the last days of the first two.
+
+    `only` is said in errors: what all these reviews have, such as product_category=furniture.
+    """
     is_live = pc.equal(reviews["split"], "live")
     labelled = reviews.filter(pc.and_(is_live, pc.not_equal(reviews["star_rating"], 3)))
     if labelled.num_rows < FEWEST_LIVE:
+        of = f" with {only}" if only else ""
         raise ReviewriskError(
-            f"Retraining needs at least {FEWEST_LIVE} labelled reviews after the test split, and there are {labelled.num_rows}: ingest newer files first."
+            f"Retraining needs at least {FEWEST_LIVE} labelled reviews{of} after the test split, and there are {labelled.num_rows}: ingest newer files first."
         )
     dates = sorted(labelled["review_date"].to_pylist())
     train_end = dates[round(LIVE_SHARES[0] * len(dates))]

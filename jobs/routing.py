@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Routes:
-    """The model of each value (see `config.route_key`) of one column of `reviews`. None at all: the champion decides everywhere."""
+    """The model of each value (see `model.settings.route_key`) of one column of `reviews`. None at all: the champion decides everywhere."""
 
     column: str = "product_category"
     models: dict[str, str] = field(default_factory=dict)

@@ -181,6 +181,7 @@ MODELS = Table(
             _required("test_log_loss", pa.float64(), "Log-loss on test, in nats."),
             _required("baseline_auc", pa.float64(), "AUC of TF-IDF + logistic regression on the same rows."),
             _required("baseline_f1", pa.float64(), "F1 of TF-IDF + logistic regression on the same rows, at a threshold of its own, fitted alike."),
+            _column("row_filter", pa.string(), "Column=value that all its training, validation and test reviews have; null: it was made for all reviews."),
             _column("test_f1_low", pa.float64(), "Lower limit of test_f1's interval (bootstrap of whole products; see model.thresholds.confidence)."),
             _column("test_f1_high", pa.float64(), "Its upper limit."),
             _column("f1_gain", pa.float64(), "test_f1 - baseline_f1."),

@@ -8,17 +8,17 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jobs.config import Config, route_key
+from jobs.config import Config
 from jobs.registry import champion, default_threshold, registered
 from jobs.routing import published_routes
 from jobs.serving import serving_folder
 from model.errors import ReviewriskError
+from model.settings import ROW_COLUMNS, route_key
 
 if TYPE_CHECKING:
     from model.scorer import Scorer
 
 ROWS_AT_ONCE = 256
-ROUTE_COLUMNS = ("product_category", "marketplace")
 
 
 @dataclass(frozen=True)
@@ -126,8 +126,8 @@ def read_jsonl(path: Path) -> Iterator[SingleText]:
                 raise ReviewriskError(f"{path}, line {number}: not JSON ({error.msg}).") from None
             if not isinstance(value, dict) or not {"headline", "body"} & value.keys():
                 raise ReviewriskError(f"{path}, line {number}: expected an object with headline and body.")
-            for key in ("headline", "body", *ROUTE_COLUMNS):
+            for key in ("headline", "body", *ROW_COLUMNS):
                 if not isinstance(value.get(key), str | None):
                     raise ReviewriskError(f"{path}, line {number}: {key} must be text or null.")
-            places = {column: value[column] for column in ROUTE_COLUMNS if column in value}
+            places = {column: value[column] for column in ROW_COLUMNS if column in value}
             yield SingleText(value.get("headline"), value.get("body"), places)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pyarrow.compute as pc
 
 from jobs import tables
+from jobs.challenge import held_against_champion
 from jobs.config import Config
 from jobs.reference import beside_published
 from jobs.registration import figures_on_test, register
@@ -15,7 +16,10 @@ from model.progress import Report, progress
 
 
 def run_train(config: Config, report: Report) -> str:
-    """The version of a newly trained model, its bundle under <root>/models and its rows in `model_thresholds` and `models`."""
+    """The version of a newly trained model, its bundle under <root>/models and its rows in `model_thresholds` and `models`.
+
+    A model of the reviews that `model.rows` names is held against the champion on its test rows, which are of those reviews too.
+    """
     try:
         from model.data import COLUMNS
         from model.fit import fit
@@ -33,5 +37,9 @@ def run_train(config: Config, report: Report) -> str:
         run.finish(model_version=fitted.model_version, rows_read=reviews.num_rows, details=figures_on_test(fitted))
     for line in beside_published(config.reference, registered(root, fitted.model_version)):
         report(line)
-    report(f"  registered {fitted.model_version} as a candidate; `reviewrisk models promote` makes it the champion")
+    if only := config.model.rows.only:
+        report(f"  registered {fitted.model_version} for reviews with {only}; a route in the config's section routing lets it decide for them")
+        held_against_champion(config, registered(root, fitted.model_version), report)
+    else:
+        report(f"  registered {fitted.model_version} as a candidate; `reviewrisk models promote` makes it the champion")
     return fitted.model_version

@@ -29,6 +29,7 @@ from model.lora import attach_adapter, count_parameters
 from model.lora_advice import resolve
 from model.methods import read_texts
 from model.progress import Report, progress
+from model.row_filter import chosen_rows
 from model.settings import ModelSettings
 from model.training import train
 
@@ -100,14 +101,15 @@ class Ablation:
 def run_ablation(reviews: pa.Table, settings: ModelSettings, sweep: Sweep, folder: Path, minutes: float | None, report: Report) -> Ablation:
     """Every candidate of the sweep in the first rung, the better ones in the next, and the config's own settings in all.
 
-    Of the table (with the columns of data.COLUMNS) only rows of the training and validation splits are used. Finished cells are kept as
-    folder/<fingerprint>.json and read when the same is asked again; after `minutes` no further one is started. Raises ReviewriskError
-    where the rows do not suffice, the backbone cannot be had, or every candidate of a rung fails.
+    Of the table (with the columns of data.COLUMNS) only rows of the training and validation splits are used, and of them those that
+    `model.rows` names. Finished cells are kept as folder/<fingerprint>.json and read when the same is asked again; after `minutes` no
+    further one is started. Raises ReviewriskError where the rows do not suffice, the backbone cannot be had, or every candidate of a
+    rung fails.
     """
     deadline = None if minutes is None else time.monotonic() + 60 * minutes
     settings = settings.model_copy(update={"training": settings.training.model_copy(update={"seed": sweep.seed})})
     with progress("preparing the rows", report):
-        folds = cut_folds(development_reviews(reviews, settings.text.headline), sweep.rungs, sweep.validation_rows, sweep.seed)
+        folds = cut_folds(development_reviews(chosen_rows(reviews, settings.rows), settings.text.headline), sweep.rungs, sweep.validation_rows, sweep.seed)
         rows = rung_rows(sweep, len(folds.training))
     with progress("loading the backbone", report):
         backbone = load_backbone(settings.backbone, settings.lora.quantization)

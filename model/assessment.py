@@ -36,7 +36,7 @@ BoolArray = NDArray[np.bool_]
 READ_AS: dict[str, HeadlineMode] = {"without_headline": "drop", "ratings_masked": "mask_ratings"}
 VIEWS = ("as_is", "without_headline", "ratings_masked", "no_default_headline", "without_train_texts", "unseen_products")
 _SLICE_DRAWS = 300
-_FEWEST_TO_RANK = 30  # a slice with fewer rows of a class is shown, but is not called the worst
+FEWEST_TO_RANK = 30  # a slice with fewer rows of a class is shown, but is not called the worst
 _LENGTH_LIMITS = (100, 300, 1000)
 _LENGTH_NAMES = (
     f"under {_LENGTH_LIMITS[0]} characters",
@@ -194,7 +194,7 @@ def slices(decided: Decided, data: PreparedData, settings: ModelSettings) -> dic
         {"dimension": dimension, **row}
         for dimension, rows in found.items()
         for row in rows
-        if len(rows) > 1 and min(row["positives"], row["rows"] - row["positives"]) >= _FEWEST_TO_RANK
+        if len(rows) > 1 and min(row["positives"], row["rows"] - row["positives"]) >= FEWEST_TO_RANK
     ]
     return {"by": found, "worst": min(ranked, key=lambda row: row["f1"]["value"]) if ranked else None}
 

@@ -101,7 +101,7 @@ def model_card(manifest: dict[str, Any], settings: ModelSettings, metrics: dict[
     """The whole README.md of a bundle. It quotes no review."""
     parts = [
         _head(manifest),
-        _data(manifest, metrics["rows"]),
+        _data(manifest, settings, metrics["rows"]),
         _recipe(manifest, settings, metrics),
         _results(metrics, settings),
         _slices(metrics),
@@ -123,10 +123,10 @@ The probability means **1–2 stars were given, given that it was not 3**: revie
 or the figures below, though they get a score like any other text."""
 
 
-def _data(manifest: dict[str, Any], rows: dict[str, int]) -> str:
+def _data(manifest: dict[str, Any], settings: ModelSettings, rows: dict[str, int]) -> str:
     return f"""## Data
 
-Splits follow the review's date; rows are reviews of 1, 2, 4 or 5 stars. Data version `{manifest["data_version"]}`.
+{only_in_words(settings)}Splits follow the review's date; rows are reviews of 1, 2, 4 or 5 stars. Data version `{manifest["data_version"]}`.
 
 | rows | |
 |---|--:|
@@ -142,6 +142,16 @@ Splits follow the review's date; rows are reviews of 1, 2, 4 or 5 stars. Data ve
 | … of products without a review there | {rows["test_of_new_products"]:,} |
 
 The chosen calibrator and the thresholds are fitted on the two later parts of validation together."""
+
+
+def only_in_words(settings: ModelSettings) -> str:
+    """Which reviews the model is of, as a paragraph and the line after it; empty where it is of all."""
+    if settings.rows.only is None:
+        return ""
+    return (
+        f"**Only reviews with {settings.rows.only}** were read, in training, validation and test alike: thresholds, calibration and every figure are\n"
+        "of these. Of any other review the model knows nothing; let it decide by a route, not as the champion.\n\n"
+    )
 
 
 def _recipe(manifest: dict[str, Any], settings: ModelSettings, metrics: dict[str, Any]) -> str:

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 from peft import PeftModel
 
 from model.assessment import Decided, Logits, decide, prediction_table, threshold_rows
@@ -18,22 +17,19 @@ from model.backbone import Backbone
 from model.baseline import TFIDF_WEIGHTING
 from model.bundle import BundleContents, build_serving_folder, write_bundle, write_serving_model
 from model.calibration import Calibrator
-from model.card import number, table, view_table
+from model.card import number, only_in_words, table, view_table
 from model.data import LabelledReviews, PreparedData, prepare
 from model.errors import ReviewriskError
-from model.evaluation import Scored, metrics
+from model.evaluation import Scored
 from model.files import read_json, temporary_folder_beside, write_json
 from model.fit import FittedModel, assess, fitted_model, predict, tfidf_logits
+from model.interference import CHILD, figures_by_category, side_by_side
 from model.lora import count_parameters
 from model.merging import Parent, Recipe, combine, heads_began_alike
 from model.plots import reliability_diagram
 from model.progress import Report, progress
 from model.scorer import Scorer
 from model.settings import ModelSettings, ScoringSettings
-
-ALL_ROWS = "all test rows"
-CHILD = "child"
-_FIGURES = {"f1": "F1", "auc": "AUC"}
 
 
 def make_child(parents: Sequence[Parent], recipe: Recipe, reviews: pa.Table, output: Path, work: Path, tolerance: float, report: Report) -> FittedModel:
@@ -49,9 +45,9 @@ def make_child(parents: Sequence[Parent], recipe: Recipe, reviews: pa.Table, out
     with temporary_folder_beside(work / "child") as folder:
         models = _decided(_predict(adapted, backbone, data, settings, folder, tolerance, report), data, settings)
         scored = {parent.version: _score_parent(parent, data.test, folder, tolerance, report) for parent in parents}
-    by_category = figures_by_category(
-        {**scored, CHILD: models["model"].scored(data)}, [name.strip() for name in data.test.categories], settings.calibration.bins
-    )
+    with progress("resampling the test rows of each category", report):
+        every = {**scored, CHILD: models["model"].scored(data)}
+        by_category = figures_by_category(every, [name.strip() for name in data.test.categories], np.asarray(data.test.product_ids), settings)
     merge = _described(parents, recipe, settings.lora.rank, by_category)
     for line in _lines(merge):
         report(line)
@@ -59,47 +55,6 @@ def make_child(parents: Sequence[Parent], recipe: Recipe, reviews: pa.Table, out
         contents = _contents(adapted, backbone, settings, data, models, merge)
     bundle, manifest = write_bundle(output, contents)
     return fitted_model(bundle, manifest, contents, count_parameters(adapted), models["model"])
-
-
-def figures_by_category(scored: dict[str, Scored], categories: Sequence[str], bins: int) -> dict[str, dict[str, Any]]:
-    """{category: {rows, positives, f1: {model: F1}, auc: {model: AUC}}}, all rows first, then the categories in order of their names.
-
-    F1 is of the dissatisfied class at each model's own threshold; what is not defined (AUC of one class) is None.
-    """
-    names = np.array(categories)
-    groups: dict[str, NDArray[np.bool_]] = {ALL_ROWS: np.ones(len(names), dtype=np.bool_)}
-    groups.update({name: names == name for name in sorted(set(categories))})
-    found: dict[str, dict[str, Any]] = {}
-    for group, rows in groups.items():
-        figures = {model: metrics(one.take(rows), bins) for model, one in scored.items()}
-        [counts] = {(values["rows"], values["positives"]) for values in figures.values()}
-        found[group] = {"rows": counts[0], "positives": counts[1], **{key: {model: values[key] for model, values in figures.items()} for key in _FIGURES}}
-    return found
-
-
-def side_by_side(by_category: dict[str, dict[str, Any]]) -> list[str]:
-    """Lines of a Markdown table of `figures_by_category`, and one that says where the child loses most F1 to its best parent."""
-    models = list(by_category[ALL_ROWS]["f1"])
-    letters = {model: model if model == CHILD else chr(ord("A") + place) for place, model in enumerate(models)}
-    head = ["test rows", "rows", "dissatisfied", *(f"{title} {letter}" for title in _FIGURES.values() for letter in letters.values())]
-    rows = [
-        [group, f"{row['rows']:,}", f"{row['positives']:,}", *(number(row[key][model]) for key in _FIGURES for model in models)]
-        for group, row in by_category.items()
-    ]
-    legend = ", ".join(f"{letter} is {model}" for model, letter in letters.items() if model != CHILD)
-    return [f"{legend}:", "", *table(head, rows), "", _greatest_loss(by_category)]
-
-
-def _greatest_loss(by_category: dict[str, dict[str, Any]]) -> str:
-    losses = []
-    for group, row in by_category.items():
-        parents = [value for model, value in row["f1"].items() if model != CHILD and value is not None]
-        if parents and row["f1"][CHILD] is not None:
-            losses.append((max(parents) - row["f1"][CHILD], group))
-    loss, group = max(losses, default=(0.0, ALL_ROWS))
-    if loss <= 0:
-        return "Nowhere does the child have less F1 than its best parent there: no interference is seen."
-    return f"Interference: the child loses most F1 to its best parent on {group}, {loss:.4f}."
 
 
 def _decided(logits: Logits, data: PreparedData, settings: ModelSettings) -> dict[str, Decided]:
@@ -152,7 +107,8 @@ def _lines(merge: dict[str, Any]) -> list[str]:
     ]
     if not merge["heads_began_alike"]:
         lines.append("The parents' heads began at different random weights (model.training.seed): their mean may be worth nothing.")
-    return [*lines, "", "Each model at its own default threshold; " + side_by_side(merge["by_category"])[0], *side_by_side(merge["by_category"])[1:]]
+    legend, *tables = side_by_side(merge["by_category"])
+    return [*lines, "", f"Each model at its own default threshold, with intervals; {legend}", *tables]
 
 
 def _contents(
@@ -163,20 +119,20 @@ def _contents(
 
     def describe(folder: Path, manifest: dict[str, Any]) -> None:
         reliability_diagram({"combined model": figures["reliability"]["model"], "TF-IDF": figures["reliability"]["tfidf"]}, folder / "reliability.png")
-        (folder / "README.md").write_text(_card(manifest, figures, thresholds), encoding="utf-8")
+        (folder / "README.md").write_text(_card(manifest, settings, figures, thresholds), encoding="utf-8")
 
     calibrator = models["model"].choice.calibrator.to_json()
     return BundleContents(adapted, backbone, settings, calibrator, thresholds, figures, prediction_table(models, data), data.data_version, describe)
 
 
-def _card(manifest: dict[str, Any], figures: dict[str, Any], thresholds: list[dict[str, Any]]) -> str:
+def _card(manifest: dict[str, Any], settings: ModelSettings, figures: dict[str, Any], thresholds: list[dict[str, Any]]) -> str:
     """The whole README.md of a child's bundle. It quotes no review."""
     rows = figures["rows"]
     parts = [
         f"# {manifest['model_version']}",
         "Tells from a review's headline and body how likely its author is critically dissatisfied: a low-rank adapter and a head on\n"
         f"`{manifest['backbone']['name']}`. It was not trained itself, but made of trained models. Made {manifest['created_at']}.",
-        "The probability means **1–2 stars were given, given that it was not 3**.",
+        f"{only_in_words(settings)}The probability means **1–2 stars were given, given that it was not 3**.",
         "## Parents and child on the same test rows",
         "\n".join(_lines(figures["merge"])),
         f"## F1 in each view of the {rows['test']:,} test rows, with intervals",

@@ -18,6 +18,7 @@ from transformers import PreTrainedTokenizerFast
 from model.backbone import encode
 from model.errors import ReviewriskError
 from model.overlap import Overlap, text_overlap
+from model.row_filter import chosen_rows, in_words
 from model.settings import ModelSettings
 from model.text import HeadlineMode, model_text
 
@@ -26,6 +27,7 @@ COLUMNS = (
     "review_id",
     "product_id",
     "product_category",
+    "marketplace",
     "verified_purchase",
     "review_headline",
     "review_body",
@@ -97,11 +99,19 @@ class PreparedData:
 
 
 def prepare(reviews: pa.Table, settings: ModelSettings) -> PreparedData:
-    """Labelled splits of a table with the columns of COLUMNS, their texts as `settings.text` says.
+    """Labelled splits of a table with the columns of COLUMNS, of the reviews that `settings.rows` names, their texts as `settings.text` says.
 
     Three stars have no label and are left out. Texts that also stand in validation or test are dropped from training.
     Raises ReviewriskError where a split, or one of the three parts of validation, has no row or a single class.
     """
+    chosen = chosen_rows(reviews, settings.rows)
+    try:
+        return _prepared(chosen, settings)
+    except ReviewriskError as error:
+        raise ReviewriskError(f"{error}{in_words(chosen, settings.rows)}") from None
+
+
+def _prepared(reviews: pa.Table, settings: ModelSettings) -> PreparedData:
     stored = {split: labelled_reviews(reviews, split, settings.text.headline) for split in ("train", "validation", "test")}
     for split, part in stored.items():
         _check_both_classes(part, f"the {split} split")

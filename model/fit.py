@@ -79,6 +79,8 @@ def fit(
     with cpu_threads(settings.training.threads):
         with progress("preparing the rows", report):
             data = prepare(reviews, settings)
+        if settings.rows.only:
+            report(f"Only reviews with {settings.rows.only}, in training, validation and test alike")
         report("Rows: " + ", ".join(f"{name} {count:,}" for name, count in data.rows.items()))
         settings, advice = resolve(settings, len(data.train))
         for line in advice:

@@ -25,7 +25,7 @@ from model.files import read_json
 from model.hardware import cpu_threads
 from model.lora import attach_adapter, load_adapter
 from model.scorer import Scorer
-from model.settings import ModelSettings, ScoringSettings
+from model.settings import ModelSettings, RowSettings, ScoringSettings
 
 Method = Literal["average", "arithmetic", "ties", "dare_linear", "dare_ties"]
 # All of them work on the products B A, the changes of the weights themselves. peft's own "linear", "ties" and so on work on A and on B
@@ -139,7 +139,8 @@ def load_parent(bundle: Path) -> Parent:
 def combine(parents: Sequence[Parent], recipe: Recipe) -> tuple[PeftModel, Backbone, ModelSettings]:
     """The child: adapted model with the parents' changes combined and the weighted mean of their heads, its base, and its settings.
 
-    The settings are the first parent's with the child's rank, scaled by 1. Raises ReviewriskError where the parents do not sit on
+    The settings are the first parent's with the child's rank, scaled by 1; parents of different reviews (`model.rows`) have a child for
+    all reviews. Raises ReviewriskError where the parents do not sit on
     the same places of the same base or read other texts, or where the rank is more than a layer has.
     """
     check_alike(parents)
@@ -148,7 +149,8 @@ def combine(parents: Sequence[Parent], recipe: Recipe) -> tuple[PeftModel, Backb
     lora = first.lora.model_copy(
         update={"rank": rank, "alpha": float(rank), "dropout": 0.0, "rank_stabilised": False, "initialisation": "default", "quantization": "none"}
     )
-    settings = first.model_copy(update={"lora": lora})
+    rows = first.rows if len({parent.settings.rows.only for parent in parents}) == 1 else RowSettings()
+    settings = first.model_copy(update={"lora": lora, "rows": rows})
     factors = _combined_factors(parents, recipe, rank)
     backbone = bundle_backbone(parents[0].manifest)
     adapted = attach_adapter(make_classifier(backbone, first.training.head_dropout, seed=0), lora, seed=0)

@@ -17,7 +17,8 @@ from model.lora import HEAD_MODULES, ParameterCounts, attach_adapter, count_para
 from model.lora_advice import class_warnings, lora_or_not, resolve, setting_warnings
 from model.progress import Report, progress
 from model.rehearsal import MemoryEstimate, StepTimes, epoch_seconds, rehearse
-from model.settings import ModelSettings
+from model.row_filter import chosen_rows
+from model.settings import ModelSettings, RowSettings
 
 # Lengths and step times are read off at most so many rows; beyond that they change little.
 SAMPLED_ROWS = 20_000
@@ -68,7 +69,7 @@ def plan(reviews: pa.Table, settings: ModelSettings, report: Report) -> Plan:
     """
     with cpu_threads(settings.training.threads) as threads:
         with progress("preparing the rows", report):
-            data = prepare(reviews, settings)
+            data, reviews = prepare(reviews, settings), chosen_rows(reviews, settings.rows)
             duplicates = duplicate_audit({split: labelled_reviews(reviews, split, settings.text.headline) for split in ("train", "validation", "test")})
         balance, rows = class_balance(data), len(data.train)
         settings, regularisation = resolve(settings, rows)
@@ -77,7 +78,7 @@ def plan(reviews: pa.Table, settings: ModelSettings, report: Report) -> Plan:
         with progress("measuring texts", report):
             sample = draw(data.train, SAMPLED_ROWS, settings.training.seed)
             lengths = length_summary(sample, backbone.tokenizer, backbone.max_length)
-        _say(report, _data_lines(data, balance, lengths, duplicates))
+        _say(report, _data_lines(data, settings.rows, balance, lengths, duplicates))
         places, head, counts = adapted_places(adapted), _head(adapted), count_parameters(adapted)
         _say(report, [*_parameter_lines(places, head, counts), "Regularisation", *(f"  {line}" for line in regularisation)])
         with progress("timing a few steps", report):
@@ -128,9 +129,10 @@ def _head(adapted: PeftModel) -> dict[str, int]:
     }
 
 
-def _data_lines(data: PreparedData, balance: dict[str, tuple[int, int]], lengths: LengthSummary, duplicates: DuplicateAudit) -> list[str]:
+def _data_lines(data: PreparedData, chosen: RowSettings, balance: dict[str, tuple[int, int]], lengths: LengthSummary, duplicates: DuplicateAudit) -> list[str]:
     width = max(map(len, balance))
-    lines = [f"Rows with a label (training without {data.rows['train_duplicates_dropped']:,} whose text stands in validation or test)"]
+    only = f" among reviews with {chosen.only} alone" if chosen.only else ""
+    lines = [f"Rows with a label{only} (training without {data.rows['train_duplicates_dropped']:,} whose text stands in validation or test)"]
     lines += [f"  {name:<{width}} {sum(counts):>9,}, {counts[1]:>8,} dissatisfied ({counts[1] / sum(counts):.1%})" for name, counts in balance.items()]
     spread = ", ".join(f"{'longest' if percent == 100 else f'{percent}%'} {value:,}" for percent, value in zip(PERCENTILES, lengths.percentiles, strict=True))
     return [

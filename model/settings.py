@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 
 class Settings(BaseModel):
@@ -36,6 +36,38 @@ class TextSettings(Settings):
         description="keep: headline and body as written. mask_ratings: phrases that state the stars ('One Star', '5 out of 5') are taken "
         "out of both. drop: the body alone.",
     )
+
+
+ROW_COLUMNS = ("product_category", "marketplace")
+
+
+class RowSettings(Settings):
+    """Which reviews the model learns from and is judged on: training, validation and test rows alike."""
+
+    only: str | None = Field(None, description="product_category=VALUE or marketplace=VALUE, compared as `route_key` does; None: all reviews.")
+
+    @field_validator("only")
+    @classmethod
+    def _column_and_key(cls, written: str | None) -> str | None:
+        if written is None:
+            return None
+        column, sign, value = written.partition("=")
+        if not sign or column.strip() not in ROW_COLUMNS:
+            raise ValueError("write product_category=VALUE or marketplace=VALUE, such as product_category=furniture; `unknown` stands for no value")
+        return f"{column.strip()}={route_key(value)}"
+
+    @property
+    def column_and_key(self) -> tuple[str, str] | None:
+        """The column of `reviews` and the value in it, as `route_key` gives it; None: all reviews."""
+        if self.only is None:
+            return None
+        column, _, key = self.only.partition("=")
+        return column, key
+
+
+def route_key(value: str) -> str:
+    """A value as routes compare it: in lower case without outer blanks, `unknown` where nothing is left; dbt's category_key is the same."""
+    return value.strip(" ").lower() or "unknown"
 
 
 class LoraSettings(Settings):
@@ -141,6 +173,7 @@ class AttributionSettings(Settings):
 class ModelSettings(Settings):
     """All that a training run depends on; a part of the bundle and of the model's version."""
 
+    rows: RowSettings = RowSettings()
     text: TextSettings = TextSettings()
     backbone: BackboneSettings = BackboneSettings()
     lora: LoraSettings = LoraSettings()

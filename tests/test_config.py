@@ -78,6 +78,8 @@ def write(path: Path, text: str) -> Path:
         ("paths: {root: x}\nrouting: {column: product_id}", r"routing\.column: Input should be 'product_category' or 'marketplace'"),
         ("paths: {root: x}\nrouting: {models: {Sofas: a, 'sofas ': a}}", "'Sofas' and 'sofas ' are the same value without regard to case"),
         ("paths: {root: x}\nrouting: {models: {'': a, Unknown: b}}", "'' and 'Unknown' are the same value"),
+        ("paths: {root: x}\nmodel: {rows: {only: furniture}}", r"model\.rows\.only: .*write product_category=VALUE or .* \(it is 'furniture'\)"),
+        ("paths: {root: x}\nmodel: {rows: {only: brand=Oak}}", r"model\.rows\.only: .*write product_category=VALUE or .* \(it is 'brand=Oak'\)"),
         ("paths: {root: x}\nrouting: {models: {NO: a}}", r"routing\.models.*Input should be a valid string \(it is False\)"),
         ("model: {}", r"paths: Field required"),
         ("- a list", "holds no settings"),
@@ -97,6 +99,17 @@ def test_the_root_comes_from_the_environment(tmp_path: Path, monkeypatch: pytest
     monkeypatch.delenv("REVIEWRISK_ROOT")
     with pytest.raises(ReviewriskError, match="REVIEWRISK_ROOT"):
         load_config(None)
+
+
+def test_the_command_lines_choice_of_rows_replaces_the_configs_and_is_compared_as_routes_are() -> None:
+    config = load_config(FOLDER / "demo.yml")
+    assert config.with_only(None) is config and config.model.rows.column_and_key is None
+    chosen = config.with_only("product_category= Home, A=B ")
+    assert chosen.model.rows.only == "product_category=home, a=b" and chosen.model.rows.column_and_key == ("product_category", "home, a=b")
+    assert chosen.with_only("marketplace=").model.rows.only == "marketplace=unknown"
+    assert chosen.with_only(None) is chosen and chosen.model_copy(update={"model": config.model}) == config, "nothing else changes"
+    with pytest.raises(ReviewriskError, match=r"given on the command line is not valid:\n  model\.rows\.only: .* \(it is 'product_id=1'\)"):
+        config.with_only("product_id=1")
 
 
 def test_settings_cannot_be_changed() -> None:

@@ -100,8 +100,8 @@ def test_a_child_is_a_new_candidate_and_every_figure_of_it_and_its_parents_is_wh
             rows = np.array([group in ("all test rows", category.strip()) for category in reviews.categories])
             labels = reviews.labels[rows]
             assert (found["rows"], found["positives"]) == (rows.sum(), labels.sum())
-            assert found["f1"][name] == pytest.approx(f1_score(labels, scores.probability[rows] >= limit, zero_division=0))
-            assert found["auc"][name] == pytest.approx(roc_auc_score(labels, scores.logit[rows]))
+            assert found["f1"][name]["value"] == pytest.approx(f1_score(labels, scores.probability[rows] >= limit, zero_division=0))
+            assert found["auc"][name]["value"] == pytest.approx(roc_auc_score(labels, scores.logit[rows]))
         if name == "child":
             assert row["test_f1"] == pytest.approx(f1_score(reviews.labels, scores.probability >= limit))
             assert row["test_auc"] == pytest.approx(roc_auc_score(reviews.labels, scores.logit))
@@ -113,11 +113,11 @@ def test_interference_is_shown_on_each_parents_own_rows(root: tuple[Config, list
     child = run_merge(config, parents, lines.append)
     table = read_json(local_bundle(config, registered(config.root, child)) / "metrics.json")["merge"]["by_category"]
     for parent, own, other in zip(parents, CATEGORIES, reversed(CATEGORIES), strict=True):
-        assert table[own]["auc"][parent] > 0.9, "a parent knows its own category"
-        assert table[other]["auc"][parent] < 0.1, "and has the other one upside down"
-        assert table[own]["auc"]["child"] < table[own]["auc"][parent] - 0.1, "the child has to live with both"
+        assert table[own]["auc"][parent]["value"] > 0.9, "a parent knows its own category"
+        assert table[other]["auc"][parent]["value"] < 0.1, "and has the other one upside down"
+        assert table[own]["gain"]["auc"]["high"] < -0.1 and table[own]["gain"]["auc"]["parent"] == parent, "the child has to live with both"
     assert any(line.startswith("Interference: the child loses most F1 to its best parent on ") for line in lines)
-    assert f"Each model at its own default threshold; A is {parents[0]}, B is {parents[1]}:" in lines
+    assert f"Each model at its own default threshold, with intervals; A is {parents[0]}, B is {parents[1]}:" in lines
     assert any(line.startswith("| lamps") for line in lines)
     card = (local_bundle(config, registered(config.root, child)) / "README.md").read_text()
     assert card.startswith(f"# {child}\n") and all(line in card for line in lines if line.startswith("| "))

@@ -70,4 +70,6 @@ def test_a_challenger_is_trained_from_the_base_and_shown_beside_the_champion(spa
     reviews = {one["review_id"]: one for one in tables.read_arrow(trained.root, "reviews", COLUMNS).to_pylist()}
     assert {reviews[one]["split"] for one in ids["old"]} == {"test"} and {reviews[one]["split"] for one in ids["new"]} == {"live"}
     assert min(reviews[one]["review_date"] for one in ids["new"]) > FIRST + datetime.timedelta(days=40), "the latest reviews alone are tested on"
+    with pytest.raises(ReviewriskError, match="at least 200 labelled reviews with product_category=kitchen after the test split, and there are 75"):
+        run_retrain(trained.with_only("product_category=kitchen"), lambda _: None)
     assert read_json(bundle / "metrics.json")["training"]["start"]["lora_b_norm"] == 0, "from the base, not from the last adapter"

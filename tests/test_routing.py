@@ -9,18 +9,23 @@ from typing import Any
 
 import duckdb
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from jobs import tables
-from jobs.config import Config, RoutingSettings, route_key
+from jobs.config import Config, RoutingSettings
 from jobs.ingest import run_ingest
-from jobs.registry import champion, default_threshold, registered
+from jobs.promotion import run_promote
+from jobs.registry import champion, default_threshold, list_models, registered, run_show
 from jobs.routing import Routes, assigned, configured_routes, publish_routes, published_routes
 from jobs.score import ScoreSummary, run_score
 from jobs.serving import serving_folder
 from jobs.single import SingleText, run_single
+from jobs.train import run_train
 from model.errors import ReviewriskError
+from model.files import read_json
 from model.scorer import Scorer
+from model.settings import route_key
 from tests.raw_files import line, write_source
 from tests.trained_root import copied, routed, versions, with_second_model
 
@@ -191,6 +196,44 @@ def test_the_champions_first_day_bounds_the_whole_pass(spark: Any, pair: tuple[C
     _, scores = score(spark, routed(config, {"furniture": second}))
     newer = {row["review_id"] for row in tables.read_arrow(config.root, "reviews").to_pylist() if row["review_date"] >= since}
     assert scores.keys() == {key for key in expected(config, {"furniture": second}) if key[0] in newer}
+
+
+def test_a_model_of_one_category_learns_from_it_alone_and_decides_for_it_alone(spark: Any, trained: Config) -> None:
+    first = champion(trained.root)["model_version"]
+    printed: list[str] = []
+    version = run_train(trained.with_only("product_category= FURNITURE"), printed.append)
+    row = registered(trained.root, version)
+    bundle = trained.root.local_path / row["bundle_path"]
+    assert row["row_filter"] == read_json(bundle / "settings.json")["rows"]["only"] == "product_category=furniture"
+    labelled = [one for one in tables.read_arrow(trained.root, "reviews").to_pylist() if one["star_rating"] != 3]
+    own = [one for one in labelled if route_key(one["product_category"] or "") == "furniture"]
+    counts = {split: sum(one["split"] == split for one in own) for split in ("train", "validation", "test")}
+    found = read_json(bundle / "metrics.json")["rows"]
+    assert {"train": found["train_split"], "validation": found["validation"], "test": found["test"]} == counts
+    predicted = pq.read_table(bundle / "predictions.parquet").to_pylist()
+    assert {one["review_id"] for one in predicted} <= {one["review_id"] for one in own}
+    assert {one["review_id"] for one in predicted if one["part"] == "test"} == {one["review_id"] for one in own if one["split"] == "test"}
+    assert f"  old period (the corpus's test split): {counts['test']} rows, {row_positives(own)} dissatisfied" in printed, "held against the champion"
+    shown: list[str] = []
+    run_show(trained, version, shown.append)
+    assert "  reviews      only those with product_category=furniture, in training, validation and test alike" in shown
+    assert "**Only reviews with product_category=furniture** were read" in (bundle / "README.md").read_text()
+    assert [line.startswith(version) and "only product_category=furniture" in line for line in list_models(trained.root)[1:]] == [True, False]
+    for column, value in (("product_category", "kitchen"), ("marketplace", "us")):
+        with pytest.raises(ReviewriskError, match=f"gives {column}={value} to {version}, which was .* on reviews with product_category=furniture alone"):
+            run_score(spark, routed(trained, {value: version}, column), lambda _: None)
+    summary, _ = score(spark, routed(trained, {"Furniture": version}))
+    assert summary.rows_by_version[version] == list(by_category(trained).values()).count("furniture")
+    with pytest.raises(ReviewriskError, match=f"{version} is not promoted: it was trained and tested on reviews with product_category=furniture alone"):
+        run_promote(trained, version, None, None, lambda _: None)
+    assert champion(trained.root)["model_version"] == first
+    run_promote(trained, version, None, "there is furniture alone from now on", lambda _: None)
+    assert champion(trained.root)["model_version"] == version
+
+
+def row_positives(rows: list[dict[str, Any]]) -> int:
+    """Dissatisfied ones among the test rows."""
+    return sum(row["split"] == "test" and row["star_rating"] <= 2 for row in rows)
 
 
 def test_a_model_that_may_not_decide_is_not_routed_to(spark: Any, pair: tuple[Config, str]) -> None:

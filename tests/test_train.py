@@ -25,6 +25,17 @@ def ready(config: Config, tmp_path: Path) -> Config:
     return tiny_config(config, tiny_encoder(tmp_path / "encoder"))
 
 
+def test_a_model_of_some_reviews_has_another_version_even_where_these_are_all(ready: Config) -> None:
+    general, special = run_train(ready, lambda _: None), run_train(ready.with_only("marketplace=us"), lambda _: None)
+    rows = {row["model_version"]: row for row in tables.read_arrow(ready.root, "models").to_pylist()}
+    assert rows.keys() == {general, special} and general != special
+    assert rows[general]["data_version"] == rows[special]["data_version"] and rows[general]["test_f1"] == rows[special]["test_f1"]
+    assert (rows[general]["row_filter"], rows[special]["row_filter"]) == (None, "marketplace=us")
+    with_figures = ready.model_copy(update={"reference": PUBLISHED})
+    heads = [sum(line.startswith("Beside published") for line in shown_lines(with_figures, version)) for version in (general, special)]
+    assert heads == [1, 0], "published figures are of all reviews"
+
+
 def with_cost(config: Config, missed: float) -> Config:
     thresholds = config.model.thresholds.model_copy(update={"cost_false_negative": missed})
     return config.model_copy(update={"model": config.model.model_copy(update={"thresholds": thresholds})})

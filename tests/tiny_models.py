@@ -122,6 +122,7 @@ def planted_review(split: str, number: int, day: datetime.date, generator: rando
     row = {
         "review_id": f"{split}-{number}",
         "product_id": f"product-{number % 40 + (5 if split == 'test' else 0)}",  # an eighth of the test rows is of new products
+        "marketplace": "US",
         "product_category": ("Furniture", "furniture", "Kitchen", None)[number % 4],
         "verified_purchase": (True, True, False, None, True)[number % 5],
         "review_headline": generator.choice(["One Star", "Five Stars", None]),

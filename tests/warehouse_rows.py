@@ -124,6 +124,7 @@ def model(model_version: str = CHAMPION, **changes: Any) -> Row:
         "train_rows": 36,
         "validation_rows": 18,
         "test_rows": 18,
+        "row_filter": None,
         "test_auc": 0.99,
         "test_average_precision": 0.95,
         "test_f1": 0.9,

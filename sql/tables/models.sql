@@ -27,6 +27,7 @@ create table if not exists models (
     test_log_loss double not null comment 'Log-loss on test, in nats.',
     baseline_auc double not null comment 'AUC of TF-IDF + logistic regression on the same rows.',
     baseline_f1 double not null comment 'F1 of TF-IDF + logistic regression on the same rows, at a threshold of its own, fitted alike.',
+    row_filter string comment 'Column=value that all its training, validation and test reviews have; null: it was made for all reviews.',
     test_f1_low double comment 'Lower limit of test_f1\'s interval (bootstrap of whole products; see model.thresholds.confidence).',
     test_f1_high double comment 'Its upper limit.',
     f1_gain double comment 'test_f1 - baseline_f1.',

@@ -35,6 +35,7 @@ joined as (
         models.train_rows,
         models.validation_rows,
         models.test_rows,
+        models.row_filter,
         models.test_auc,
         models.test_average_precision,
         models.test_f1,

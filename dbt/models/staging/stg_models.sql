@@ -21,6 +21,7 @@ renamed as (
         train_rows,
         validation_rows,
         test_rows,
+        row_filter,
         test_auc,
         test_average_precision,
         test_f1,
