@@ -47,11 +47,19 @@ def current_version(root: Root, name: str) -> int:
 
 
 def read_arrow(root: Root, name: str, columns: Sequence[str] | None = None, where: ds.Expression | None = None, version: int | None = None) -> pa.Table:
-    """A table's rows on the driver, in the declared schema (or the chosen columns of it)."""
+    """A table's rows on the driver, in the declared schema (or the chosen columns of it).
+
+    A nullable column that a table of an earlier version of the code lacks is null. Raises ReviewriskError where it lacks a needed one.
+    """
     dataset = delta.open_table(root, name, version).to_pyarrow_dataset()
-    names = list(columns or TABLES[name].schema.names)
-    rows = dataset.to_table(columns=names, filter=where)
-    return rows.cast(pa.schema([TABLES[name].schema.field(column) for column in names]))
+    schema = pa.schema([TABLES[name].schema.field(column) for column in columns or TABLES[name].schema.names])
+    missing = [field for field in schema if field.name not in dataset.schema.names]
+    if needed := [field.name for field in missing if not field.nullable]:
+        raise ReviewriskError(f"The table {name} of {root.uri}, made by an earlier version of the code, has no {', '.join(needed)}: build a new root.")
+    rows = dataset.to_table(columns=[field.name for field in schema if field not in missing], filter=where)
+    for field in missing:
+        rows = rows.append_column(field, pa.nulls(rows.num_rows, field.type))
+    return rows.select(schema.names).cast(schema)
 
 
 def read_frame(

@@ -89,6 +89,9 @@ def made_by_an_earlier_version(root: Root, *lacking: str) -> None:
 def test_a_table_of_an_earlier_version_gets_its_new_columns_and_keeps_its_rows(root: Root) -> None:
     made_by_an_earlier_version(root, "error", "token_count")
     before = tables.current_version(root, "review_scores")
+    known = tables.read_arrow(root, "review_scores")
+    assert known.schema.equals(REVIEW_SCORES.schema) and known["error"].null_count == known["token_count"].null_count == 1, "to be read before any run"
+    assert tables.read_arrow(root, "review_scores", ["error", "review_id"]).to_pylist() == [{"error": None, "review_id": "a"}]
     with JobRun(root, "score"):
         pass
     assert [(row["review_id"], row["error"], row["token_count"]) for row in tables.read_arrow(root, "review_scores").to_pylist()] == [("a", None, None)]
@@ -104,6 +107,8 @@ def test_a_table_of_an_earlier_version_that_lacks_a_needed_column_is_refused(roo
     made_by_an_earlier_version(root, "engine")
     with pytest.raises(ReviewriskError, match="earlier version of the code and has no engine: build a new root"), JobRun(root, "score"):
         pass
+    with pytest.raises(ReviewriskError, match="earlier version of the code, has no engine: build a new root"):
+        tables.read_arrow(root, "review_scores")
 
 
 def test_a_scope_is_replaced_and_the_rest_stays(root: Root) -> None:
