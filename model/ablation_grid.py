@@ -47,9 +47,13 @@ class Candidate:
         return f"rank {self.rank}, {','.join(self.targets)}, {layers}, learning rate {self.learning_rate:g}"
 
     def lora(self, settings: LoraSettings) -> LoraSettings:
-        """The settings with this candidate's in them; an alpha that is set keeps its ratio to the rank, so that the scale stays."""
-        alpha = None if settings.alpha is None else settings.alpha * self.rank / settings.rank
-        return settings.model_copy(update={"rank": self.rank, "alpha": alpha, "targets": self.targets, "layers": self.layers})
+        """The settings with this candidate's in them; an alpha that is set keeps its ratio to the default one of the rank.
+
+        So alpha / rank stays, and with rank_stabilised alpha itself.
+        """
+        made = settings.model_copy(update={"rank": self.rank, "targets": self.targets, "layers": self.layers})
+        alpha = None if settings.alpha is None else settings.alpha * made.default_alpha / settings.default_alpha
+        return made.model_copy(update={"alpha": alpha})
 
     def settings(self, settings: ModelSettings) -> ModelSettings:
         """All settings with this candidate's in them."""

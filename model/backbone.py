@@ -24,6 +24,7 @@ from model.quantisation import Quantization, loading_options, prepared_for_train
 from model.settings import BackboneSettings
 
 BUNDLED_MINILM = "bundled:minilm"
+_CONVERSION = "A model that comes as pytorch_model.bin or spm.model, such as DeBERTa-v3, is converted once: docs/model.md, Which encoder."
 
 
 @dataclass(frozen=True)
@@ -165,9 +166,11 @@ def _load_tokenizer(source: Path | str, where: dict[str, Any]) -> PreTrainedToke
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, use_fast=True, trust_remote_code=False, **where)
     except (OSError, ValueError) as error:
-        raise ReviewriskError(f"No tokenizer could be loaded from {source}: {error}") from error
+        raise ReviewriskError(f"No tokenizer could be loaded from {source}: {error} {_CONVERSION}") from error
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
-        raise ReviewriskError(f"{source} has no fast tokenizer (tokenizer.json), which character offsets need.")
+        raise ReviewriskError(f"{source} has no fast tokenizer (tokenizer.json), which character offsets need. {_CONVERSION}")
+    if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):  # transformers makes an empty one where it finds no file
+        raise ReviewriskError(f"The tokenizer of {source} has no words: tokenizer.json is missing. {_CONVERSION}")
     # The bundled tokenizer.json pads and truncates to 128 tokens by itself.
     tokenizer.backend_tokenizer.no_truncation()
     tokenizer.backend_tokenizer.no_padding()
@@ -189,11 +192,12 @@ def _folder_revision(folder: Path) -> str:
 def _cannot_load(source: Path | str, settings: BackboneSettings, error: Exception) -> ReviewriskError:
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     if isinstance(source, Path):
-        return ReviewriskError(f"Backbone {settings.name!r} cannot be loaded: {reason} A folder needs config.json, model.safetensors and tokenizer.json.")
+        needed = "A folder needs config.json, model.safetensors and tokenizer.json."
+        return ReviewriskError(f"Backbone {settings.name!r} cannot be loaded: {reason} {needed} {_CONVERSION}")
     return ReviewriskError(
         f"Backbone {settings.name!r} (revision {settings.revision or 'main'}) cannot be had from the model hub: {reason} Where this machine "
         "has no network, copy config.json, model.safetensors and tokenizer.json of the model into a folder and set model.backbone.name to it, "
-        f"or set it to {BUNDLED_MINILM!r}."
+        f"or set it to {BUNDLED_MINILM!r}. {_CONVERSION}"
     )
 
 

@@ -35,7 +35,7 @@ COLUMNS = (
     "review_date",
     "split",
 )
-# Shares of the validation rows in order of time: early stopping, fitting calibrators, choosing calibrator and threshold.
+# Shares of the validation rows in order of time: early stopping, fitting calibrators, choosing one. The last two then fit it and the thresholds together.
 VALIDATION_SHARES = (0.5, 0.25, 0.25)
 # On CPU in bf16 every new input shape costs a compiled kernel that stays in memory, so lengths are few and batches equally tall.
 LENGTH_MULTIPLE = 16

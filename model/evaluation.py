@@ -41,8 +41,9 @@ class Estimate:
     high: float | None
 
 
-# Figures that chance makes too large: a resample adds chance to chance, so its figure sits higher still, and intervals are moved back by that.
-_BIASED_UPWARD = ("ece", "ece_equal_mass", "ece_debiased", "brier_calibration")
+# Figures that chance moves one way, brier_refinement down and the others up: a resample adds chance to chance, so its figure sits farther off still,
+# and intervals are moved back by that.
+_BIASED = ("ece", "ece_equal_mass", "ece_debiased", "brier_calibration", "brier_refinement")
 
 
 def metrics(scored: Scored, bins: int) -> dict[str, Any]:
@@ -75,15 +76,16 @@ FIGURES = (
 def figures(scored: Scored, bins: int, weights: FloatArray) -> dict[str, FloatArray]:
     """Each of FIGURES for each resample, NaN where not defined; `weights` (resamples, rows) says how often a row is in a resample.
 
-    ece: `bins` bins of equal width; ece_equal_mass, ece_debiased, ece_noise_floor and the Brier parts: as many bins of equal mass,
-    which all resamples share: they are cut once, on the rows as given. macro_f1: mean of the two classes' F1. log_loss in nats.
+    ece: `bins` bins of equal width; ece_equal_mass, ece_debiased and ece_noise_floor: as many bins of equal mass, which all resamples
+    share: they are cut once, on the rows as given. brier_calibration and brier_refinement: see `reliability.brier_parts`; each
+    resample has a fit of its own. macro_f1: mean of the two classes' F1. log_loss in nats.
     """
     auc, average_precision = ranking(scored.logit, scored.label, weights)
     decided = _decisions(scored, weights)
     width = count_bins(scored.probability, scored.label, bin_numbers(scored.probability, bins, "width"), weights)
     mass = count_bins(scored.probability, scored.label, bin_numbers(scored.probability, bins, "mass"), weights)
     total = weights.sum(axis=1)
-    calibration, refinement = brier_parts(mass)
+    calibration, refinement = brier_parts(scored.probability, scored.label, weights)
     kept = np.clip(scored.probability, 1e-15, 1 - 1e-15)
     loss = -np.where(scored.label == 1, np.log(kept), np.log1p(-kept))
     values = {
@@ -106,13 +108,13 @@ def intervals(scored: Scored, bins: int, groups: Groups, confidence: float, seed
     """Each of FIGURES with its interval, as {figure: {value, low, high}}: percentiles of a bootstrap that draws whole groups.
 
     `groups` names each row's product: reviews of one product resemble each other, so drawing single rows would make intervals too
-    narrow (Field and Welsh 2007). Rows of a single product have no intervals. Those of calibration errors are moved down by the
-    bootstrap's own upward bias, to 0 at least: that of ece_debiased then holds the true error, those of ece and ece_equal_mass what
-    so many rows show of it, chance included.
+    narrow (Field and Welsh 2007). Rows of a single product have no intervals. Those of calibration errors and of the Brier parts are
+    moved back by the bootstrap's own bias, to 0 at least: that of ece_debiased then holds the true error, the others what so many
+    rows show of it, chance included.
     """
     point = metrics(scored, bins)
     samples = _resampled([scored], bins, groups, seed, draws)[0]
-    return {name: asdict(_interval(point[name], samples[name], confidence, name in _BIASED_UPWARD, least=0.0)) for name in FIGURES}
+    return {name: asdict(_interval(point[name], samples[name], confidence, name in _BIASED, least=0.0)) for name in FIGURES}
 
 
 def difference_intervals(
@@ -125,7 +127,7 @@ def difference_intervals(
     for name in FIGURES:
         one, other = points[0][name], points[1][name]
         value = None if one is None or other is None else one - other
-        found[name] = asdict(_interval(value, samples[0][name] - samples[1][name], confidence, name in _BIASED_UPWARD, least=-math.inf))
+        found[name] = asdict(_interval(value, samples[0][name] - samples[1][name], confidence, name in _BIASED, least=-math.inf))
     return found
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from model.settings import LoraSettings, ModelSettings
 
 LEAST_OF_A_CLASS = 50
-SCALE_RANGE = (1.0, 8.0)
+SCALE_RANGE = (0.5, 4.0)  # of the default alpha
 FULL_FINE_TUNING_RATE = 5e-5
 UNSTABLE_RATE = 5e-4
 
@@ -95,12 +95,14 @@ def lora_or_not() -> list[str]:
 
 
 def _scale_warnings(lora: LoraSettings) -> list[str]:
-    scale = lora.effective_alpha / (math.sqrt(lora.rank) if lora.rank_stabilised else lora.rank)
-    if SCALE_RANGE[0] <= scale <= SCALE_RANGE[1]:
+    """Plain LoRA is judged by alpha / rank, rsLoRA by alpha itself, as its scale is meant to fall with the root of the rank."""
+    default = lora.default_alpha
+    low, high = (share * default for share in SCALE_RANGE)
+    if low <= lora.effective_alpha <= high:
         return []
-    formula = "alpha / sqrt(rank)" if lora.rank_stabilised else "alpha / rank"
-    effect = "the adapter hardly reaches the weights" if scale < SCALE_RANGE[0] else "each step moves the weights far, much as a high learning rate does"
-    return [f"{formula} is {scale:.3g}, outside {SCALE_RANGE[0]:g} to {SCALE_RANGE[1]:g}: {effect}; model.lora.alpha of {2 * lora.rank} is twice the rank."]
+    effect = "the adapter hardly reaches the weights" if lora.effective_alpha < low else "each step moves the weights far, much as a high learning rate does"
+    by, formula, advice = (1, "alpha with model.lora.rank_stabilised", "usual") if lora.rank_stabilised else (lora.rank, "alpha / rank", "twice the rank")
+    return [f"{formula} is {lora.effective_alpha / by:.3g}, outside {low / by:g} to {high / by:g}: {effect}; model.lora.alpha of {default:g} is {advice}."]
 
 
 def _rank_warnings(rank: int, rows: int, shapes: Mapping[str, tuple[int, int]]) -> list[str]:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import isotonic_regression
 from scipy.special import ndtr
 
 from model.calibration import FloatArray, LabelArray
@@ -80,14 +81,22 @@ def noise_floor(counts: BinCounts) -> FloatArray:
     return np.asarray((counts.share * _folded_normal_mean(np.zeros_like(error), error)).sum(axis=-1))
 
 
-def brier_parts(counts: BinCounts) -> tuple[FloatArray, FloatArray]:
-    """(calibration, refinement) of the Brier score over bins (DeGroot and Fienberg 1983), one of each per resample.
+def brier_parts(probability: FloatArray, label: LabelArray, weights: FloatArray | None = None) -> tuple[FloatArray, FloatArray]:
+    """(calibration, refinement) of the Brier score, one of each per row of `weights` (resamples, rows); they are at least 0 and add up to it.
 
-    calibration: mean squared gap, 0 is best; refinement: mean q (1 - q), what no recalibration can mend. Their sum is the Brier
-    score where the probabilities of a bin are equal; where they differ, it misses their spread and how it goes with the labels.
+    refinement: the Brier score of the best recalibration that never falls, the isotonic fit to these rows; calibration: what that fit
+    takes off (the CORP decomposition, Dimitriadis, Gneiting and Jordan 2021, doi 10.1073/pnas.2016191118, where they are UNC - DSC and
+    MCB). Rows of one probability stay tied. The fit knows the labels it is judged on, so refinement is a little too low and
+    calibration too high by as much: a perfect model's is above 0.
     """
-    observed = _divide(counts.label, counts.weight)
-    return np.asarray((counts.share * counts.gap**2).sum(axis=-1)), np.asarray((counts.share * observed * (1 - observed)).sum(axis=-1))
+    weights = np.ones((1, len(label))) if weights is None else weights
+    order, starts = _pools(probability, label)
+    total = weights.sum(axis=1)
+    brier = weights @ (probability - label) ** 2 / total
+    ordered = weights[:, order]
+    rows, positives = np.add.reduceat(ordered, starts, axis=1), np.add.reduceat(ordered * label[order], starts, axis=1)
+    refinement = np.minimum(np.array([_isotonic_squares(*pools) for pools in zip(rows, positives, strict=True)]) / total, brier)
+    return brier - refinement, refinement
 
 
 def reliability_table(probability: FloatArray, label: LabelArray, bins: int) -> list[dict[str, Any]]:
@@ -115,6 +124,26 @@ def _folded_normal_mean(mean: FloatArray, deviation: FloatArray) -> FloatArray:
     ratio = mean / safe
     value = safe * np.sqrt(2 / np.pi) * np.exp(-(ratio**2) / 2) + mean * (1 - 2 * ndtr(-ratio))
     return np.where(deviation > 0, value, np.abs(mean))
+
+
+def _pools(probability: FloatArray, label: LabelArray) -> tuple[IntArray, IntArray]:
+    """(rows in rising order of probability, where in it each pool starts): what an isotonic fit ties, however often a row is counted.
+
+    Rows of one probability are tied, and so are neighbours of which the lower is all 1 or the upper all 0, as the fit must not fall.
+    This leaves few pools of many rows, once for all resamples.
+    """
+    order = np.argsort(probability, kind="stable")
+    starts = np.flatnonzero(np.r_[True, np.diff(probability[order]) != 0])
+    has_0, has_1 = np.minimum.reduceat(label[order], starts) == 0, np.maximum.reduceat(label[order], starts) == 1
+    return order, starts[np.r_[True, has_0[:-1] & has_1[1:]]]
+
+
+def _isotonic_squares(rows: FloatArray, positives: FloatArray) -> float:
+    """Sum of squared errors of the rising fit to the shares of positives; `rows` and `positives` of each pool, lowest probability first."""
+    there = rows > 0
+    fit = isotonic_regression(positives[there] / rows[there], weights=rows[there])
+    share = fit.x[fit.blocks[:-1]]
+    return float((fit.weights * share * (1 - share)).sum())
 
 
 def _divide(numerator: FloatArray, denominator: FloatArray) -> FloatArray:

@@ -74,7 +74,7 @@ class LoraSettings(Settings):
     """Low-rank adaptation (Hu et al. 2021, arXiv 2106.09685): W + (alpha / rank) · B A on each targeted linear layer."""
 
     rank: int = Field(16, ge=1)
-    alpha: float | None = Field(None, gt=0, description="Scale numerator; None means 2 · rank.")
+    alpha: float | None = Field(None, gt=0, description="Scale numerator; None means 2 · rank, or 8 with rank_stabilised.")
     dropout: float | None = Field(None, ge=0, lt=1, description="None: by the number of training rows, see model.lora_advice.")
     targets: tuple[str, ...] = Field(
         ("all-linear",),
@@ -91,8 +91,13 @@ class LoraSettings(Settings):
     quantization: Literal["none", "8bit", "4bit"] = Field("none", description="Base weights while training; 4bit is QLoRA (arXiv 2305.14314).")
 
     @property
+    def default_alpha(self) -> float:
+        """2 · rank, so that alpha / rank is 2. rsLoRA's does not grow with the rank, as alpha / sqrt(rank) would: 8 gives that 2 at rank 16."""
+        return 8.0 if self.rank_stabilised else 2.0 * self.rank
+
+    @property
     def effective_alpha(self) -> float:
-        return self.alpha if self.alpha is not None else 2.0 * self.rank
+        return self.default_alpha if self.alpha is None else self.alpha
 
 
 class TrainingSettings(Settings):

@@ -49,6 +49,8 @@ def test_a_candidates_settings_differ_in_its_own_four_and_alpha_keeps_the_scale(
     assert made.training.model_copy(update={"learning_rate": 3e-4}) == OWN.training
     fixed = OWN.model_copy(update={"lora": OWN.lora.model_copy(update={"alpha": 8.0})})
     assert Candidate(16, ("attention",), None, 1e-3).settings(fixed).lora.alpha == 16
+    stabilised = OWN.model_copy(update={"lora": OWN.lora.model_copy(update={"alpha": 12.0, "rank_stabilised": True})})
+    assert Candidate(32, ("attention",), None, 1e-3).settings(stabilised).lora.alpha == 12
     own = candidates(Sweep(), fixed, 6)[0]
     assert own.settings(fixed) == fixed
 

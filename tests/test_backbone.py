@@ -76,8 +76,17 @@ def test_pickled_weights_are_never_read(folder: Path, tmp_path: Path) -> None:
     pickled = shutil.copytree(folder, tmp_path / "pickled")
     torch.save(load_file(pickled / "model.safetensors"), pickled / "pytorch_model.bin")
     (pickled / "model.safetensors").unlink()
-    with pytest.raises(ReviewriskError, match=r"needs config.json, model.safetensors and tokenizer.json"):
+    with pytest.raises(ReviewriskError, match=r"needs config.json, model.safetensors and tokenizer.json\. .*pytorch_model.bin .* converted once"):
         load_backbone(BackboneSettings(name=str(pickled)))
+
+
+@pytest.mark.parametrize("family", ["bert", "deberta-v2"])
+def test_folder_without_a_vocabulary_is_refused(family: str, tmp_path: Path) -> None:
+    folder = tiny_encoder(tmp_path / "encoder", family)
+    for path in folder.glob("*token*"):
+        path.unlink()
+    with pytest.raises(ReviewriskError, match=r"tokenizer.* converted once: docs/model.md, Which encoder"):
+        load_backbone(BackboneSettings(name=str(folder), max_length=64))
 
 
 @pytest.mark.parametrize(

@@ -297,7 +297,7 @@ def test_first_weights_depend_on_the_seed_alone_and_files_on_the_weights(tmp_pat
     assert files[0][1] != files[2][1]
 
 
-@pytest.mark.parametrize(("overrides", "scale"), [({}, 2), ({"alpha": 6}, 1.5), ({"alpha": 6, "rank_stabilised": True}, 3)])
+@pytest.mark.parametrize(("overrides", "scale"), [({}, 2), ({"alpha": 6}, 1.5), ({"rank_stabilised": True}, 4), ({"alpha": 6, "rank_stabilised": True}, 3)])
 def test_alpha_scales_the_adapter(overrides: dict[str, Any], scale: float) -> None:
     adapted = attach_adapter(classifier(), lora(**overrides), seed=0)
     assert {module.scaling["default"] for module in adapted.modules() if hasattr(module, "lora_A")} == {scale}

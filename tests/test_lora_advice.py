@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -55,7 +56,7 @@ def said(rows: int = 20_000, learning_rate: float = 2e-4, shapes: Any = SQUARE, 
 def test_usual_settings_get_no_warning() -> None:
     assert said() == []
     assert said(rank=8, alpha=8) == said(rank=8, alpha=64) == []
-    assert said(rank=16, alpha=32, rank_stabilised=True) == []
+    assert said(rank=16, alpha=32, rank_stabilised=True) == said(rank=16, alpha=4, rank_stabilised=True) == []
     assert said(learning_rate=5.1e-5) == said(learning_rate=4.9e-4) == []
 
 
@@ -64,7 +65,8 @@ def test_usual_settings_get_no_warning() -> None:
     [
         ({"rank": 16, "alpha": 15}, r"alpha / rank is 0.938, outside 1 to 8: the adapter hardly reaches"),
         ({"rank": 16, "alpha": 129}, r"alpha / rank is 8.06, outside 1 to 8: each step moves the weights far"),
-        ({"rank": 64, "rank_stabilised": True}, "alpha / sqrt(rank) is 16, outside 1 to 8"),
+        ({"rank": 64, "alpha": 128, "rank_stabilised": True}, "alpha with model.lora.rank_stabilised is 128, outside 4 to 32: each step moves the weights far"),
+        ({"rank": 64, "alpha": 3.9, "rank_stabilised": True}, "alpha with model.lora.rank_stabilised is 3.9, outside 4 to 32: the adapter hardly reaches"),
         ({"rank": 16, "rows": 999}, "lora.rank 16 is high for 999 training rows: above 8"),
         ({"rank": 17, "rows": 9_999}, "lora.rank 17 is high for 9,999 training rows: above 16"),
         ({"rank": 65}, "lora.rank 65 is high for 20,000 training rows: above 64"),
@@ -76,6 +78,16 @@ def test_usual_settings_get_no_warning() -> None:
 def test_each_risky_setting_is_named_alone(settings: dict[str, Any], words: str) -> None:
     (warning,) = said(**settings)
     assert words in warning or warning.startswith(words)
+
+
+@pytest.mark.parametrize("rank_stabilised", [False, True])
+@pytest.mark.parametrize("rank", [1, 2, 8, 16, 17, 32, 64])
+def test_the_alpha_that_a_warning_advises_and_the_default_one_silence_it(rank: int, rank_stabilised: bool) -> None:
+    for alpha in (0.1, 1000.0):
+        (warning,) = said(rank=rank, alpha=alpha, rank_stabilised=rank_stabilised)
+        (advised,) = re.findall(r"model\.lora\.alpha of (\S+) is", warning)
+        assert said(rank=rank, alpha=float(advised), rank_stabilised=rank_stabilised) == []
+    assert said(rank=rank, rank_stabilised=rank_stabilised) == []
 
 
 def test_rank_limit_rises_with_the_rows() -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.isotonic import IsotonicRegression
 from sklearn.metrics import brier_score_loss
 
 from model.reliability import (
@@ -158,25 +159,51 @@ def test_debiased_error_of_many_rows_is_the_true_one() -> None:
 # ---- the Brier score
 
 
-def test_brier_parts_add_up_to_the_brier_score_where_bins_hold_equal_probabilities() -> None:
-    generator = np.random.default_rng(7)
-    label = (generator.random(ROWS) < SPREAD**1.5).astype(np.int64)
-    calibration, refinement = brier_parts(count_bins(SPREAD, label, bin_numbers(SPREAD, 10, "width")))
-    assert calibration[0] + refinement[0] == pytest.approx(brier_score_loss(label, SPREAD))
-    assert calibration[0] > 0.001
-
-
 def test_brier_parts_by_hand() -> None:
-    probability, label = np.array([0.2, 0.2, 0.2, 0.2, 0.9, 0.9]), np.array([1, 1, 0, 0, 1, 1])
-    calibration, refinement = brier_parts(count_bins(probability, label, bin_numbers(probability, 10, "width")))
-    assert calibration[0] == pytest.approx(4 / 6 * 0.3**2 + 2 / 6 * 0.1**2)
-    assert refinement[0] == pytest.approx(4 / 6 * 0.25)
+    # 0.6 stands above 0.4 with the lower share: both become 1/2; 0.1 and 0.9 become their shares, 0 and 1
+    calibration, refinement = brier_parts(np.array([0.9, 0.4, 0.6, 0.1]), np.array([1, 1, 0, 0]))
+    assert refinement.tolist() == [pytest.approx(2 / 4 * 0.25)]
+    assert calibration.tolist() == [pytest.approx((2 * 0.1**2 + 2 * 0.6**2) / 4 - 2 / 4 * 0.25)]
 
 
-def test_recalibration_moves_the_calibration_part_alone() -> None:
-    generator = np.random.default_rng(8)
-    label = (generator.random(ROWS) < SPREAD).astype(np.int64)
-    number = bin_numbers(SPREAD, 10, "width")
-    before, after = brier_parts(count_bins(SPREAD, label, number)), brier_parts(count_bins(SPREAD**2, label, number))
-    assert before[1] == pytest.approx(after[1])
-    assert before[0][0] < after[0][0]
+def test_one_row_one_class_and_one_probability_have_parts() -> None:
+    for label in (0, 1):
+        assert brier_parts(np.array([0.3]), np.array([label])) == ([pytest.approx((0.3 - label) ** 2)], [0])
+        assert brier_parts(np.array([0.3, 0.2, 0.2]), np.full(3, label)) == ([pytest.approx(((0.3 - label) ** 2 + 2 * (0.2 - label) ** 2) / 3)], [0])
+    calibration, refinement = brier_parts(np.full(4, 0.5), np.array([1, 0, 0, 0]))
+    assert (calibration[0], refinement[0]) == (pytest.approx(0.25**2), pytest.approx(0.25 * 0.75))
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 12), st.integers(0, 1), st.integers(0, 3)), min_size=1, max_size=40))
+def test_brier_parts_are_those_of_scikit_learns_isotonic_fit(rows: list[tuple[int, int, int]]) -> None:
+    steps, label, times = (np.array(column) for column in zip(*[*rows, (5, 1, 1)], strict=True))
+    probability = steps / 12
+    calibration, refinement = brier_parts(probability, label, np.stack([times, 2 * times]).astype(np.float64))
+    repeated, labels = np.repeat(probability, times), np.repeat(label, times)
+    fit = IsotonicRegression().fit_transform(repeated, labels)
+    np.testing.assert_allclose(refinement, [np.mean((fit - labels) ** 2)] * 2, atol=1e-12)
+    np.testing.assert_allclose(calibration + refinement, [np.mean((repeated - labels) ** 2)] * 2, atol=1e-15)
+    assert (calibration >= 0).all() and (refinement >= 0).all()
+
+
+def test_brier_parts_of_a_spread_distribution_add_up_and_bending_moves_the_calibration_part_alone() -> None:
+    probability = np.random.default_rng(7).beta(0.1, 0.5, ROWS)
+    label = (np.random.default_rng(8).random(ROWS) < probability).astype(np.int64)
+    as_is, moved = brier_parts(probability, label), brier_parts(probability**3, label)
+    for (calibration, refinement), values in ((as_is, probability), (moved, probability**3)):
+        assert calibration[0] + refinement[0] == pytest.approx(brier_score_loss(label, values), abs=1e-15)
+    assert as_is[1] == moved[1]
+    assert 0 < as_is[0][0] < 0.1 * as_is[1][0] < moved[0][0]
+
+
+def test_a_perfect_model_shows_a_calibration_part_that_more_rows_take_away() -> None:
+    generator = np.random.default_rng(9)
+    shown = []
+    for rows in (500, 8000):
+        probability = generator.beta(0.2, 0.8, rows)
+        parts = [brier_parts(probability, (generator.random(rows) < probability).astype(np.int64)) for _ in range(50)]
+        calibration, refinement = np.mean(parts, axis=0).ravel()
+        assert calibration + refinement == pytest.approx(np.mean(probability * (1 - probability)), rel=0.04)  # of 25,000 labels: a standard error of 1.3%
+        shown.append(calibration)
+    assert 0.0005 < shown[1] < shown[0] / 4 < 0.0025
