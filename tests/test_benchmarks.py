@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import runpy
+import shutil
+import subprocess
 from pathlib import Path
 
 import pyarrow as pa
@@ -67,3 +70,50 @@ def test_constructions_counts_each_kind_at_the_thresholds_of_validation(
     causes.write_text("\n".join(json.dumps(line) for line in [*lines, {"summary": {}}]), encoding="utf-8")
     out = printed("constructions.py", monkeypatch, capsys, str(root))
     assert out.splitlines()[2:] == ["| negation | 2 | 1 | 1.000 | 0.000 |", "| plain | 1 | 1 | 1.000 | 1.000 |", "| all | 3 | 2 | 1.000 | 0.500 |"]
+
+
+STUB = """#!/usr/bin/env bash
+echo "$1 $REVIEWRISK_ROOT ${@: -1}" >> "$CALLS"
+if [ "$1" = "$FAILING" ]; then exit 1; fi
+if [ "$1" = sql ]; then printf 'model_version\\nminilm-1\\n'; fi
+if [ "$1" = train ]; then
+    mkdir -p "$REVIEWRISK_ROOT/models/minilm-1"
+    printf '# A card\\n## Errors\\nR1\\n## Calibration\\nkept\\n' > "$REVIEWRISK_ROOT/models/minilm-1/README.md"
+    touch "$REVIEWRISK_ROOT/models/minilm-1/"{curves,reliability}.png
+fi
+"""
+
+
+def test_results_go_on_where_they_stopped_and_begin_anew_with_other_files(tmp_path: Path) -> None:
+    (tmp_path / "benchmarks").mkdir()
+    shutil.copy(BENCHMARKS / "results.sh", tmp_path / "benchmarks")
+    stub = tmp_path / ".venv" / "bin" / "reviewrisk"
+    stub.parent.mkdir(parents=True)
+    stub.write_text(STUB)
+    stub.chmod(0o755)
+    reviews, others = tmp_path / "reviews.tsv", tmp_path / "others.tsv"
+    reviews.write_text("a")
+    others.write_text("b")
+
+    def results(failing: str = "") -> tuple[int, list[list[str]]]:
+        calls = tmp_path / "calls"
+        calls.write_text("")
+        run = subprocess.run(
+            ["bash", tmp_path / "benchmarks" / "results.sh", reviews, others],
+            env={**os.environ, "CALLS": str(calls), "FAILING": failing},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return run.returncode, [line.split() for line in calls.read_text().splitlines()]
+
+    code, calls = results(failing="compare")
+    assert code != 0 and [command for command, *_ in calls] == ["ingest", "ingest", "train", "sql", "compare"]
+    assert calls[0][1:] != calls[1][1:] and calls[0][2] == str(reviews) and calls[1][2] == str(others), "each file has a root of its own"
+    code, calls = results()
+    assert code == 0 and [command for command, *_ in calls] == ["compare", "ablate"], "what had ended well is not run again"
+    assert results() == (0, [])
+    assert (tmp_path / "docs" / "results" / "model-card.md").read_text() == "# A card\n## Calibration\nkept\n", "no review's id"
+    others.write_text("c")
+    code, calls = results()
+    assert code == 0 and [command for command, *_ in calls] == ["ingest", "ingest", "train", "sql", "compare", "ablate"]
