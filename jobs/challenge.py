@@ -159,7 +159,7 @@ def _live_rows(config: Config, test_end: Any) -> int:
     if test_end is None:
         return 0
     later = (pc.field("review_date") > pa.scalar(test_end)) & (pc.field("star_rating") != 3)
-    return tables.read_arrow(config.root, "reviews", ["review_id"], later).num_rows
+    return int(tables.read_arrow(config.root, "reviews", ["review_id"], later).num_rows)
 
 
 def _common_rows(config: Config, champion: dict[str, Any], challenger: dict[str, Any]) -> pa.Table:
