@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from jobs import tables
 from jobs.config import Config
-from jobs.registration import figures_on_test, register
+from jobs.registration import figures_on_test, next_step, register
 from jobs.registry import default_threshold, registered
 from jobs.runs import JobRun
 from jobs.serving import local_bundle, serving_folder
@@ -154,7 +154,7 @@ def _combine(config: Config, versions: Sequence[str], recipe_parts: tuple[Any, .
         register(root, child, run)
         details = {"parents": list(versions), "method": recipe.method, "weights": recipe.weights, **figures_on_test(child)}
         run.finish(model_version=child.model_version, rows_read=reviews.num_rows, details=details)
-    report(f"  registered {child.model_version} as a candidate; `reviewrisk models promote` makes it the champion")
+    report(next_step(child))
     return child.model_version
 
 

@@ -55,6 +55,13 @@ def figures_on_test(fitted: FittedModel) -> dict[str, Any]:
     return {name: estimate["value"] for name, estimate in fitted.metrics["test"]["as_is"]["model"].items()}
 
 
+def next_step(fitted: FittedModel) -> str:
+    """A line for a terminal: what was registered, and what lets it decide."""
+    if only := fitted.settings.rows.only:
+        return f"  registered {fitted.model_version} for reviews with {only}; a route in the config's section routing lets it decide for them"
+    return f"  registered {fitted.model_version} as a candidate; `reviewrisk models promote` makes it the champion"
+
+
 def _model_row(fitted: FittedModel, run: JobRun) -> dict[str, Any]:
     test = fitted.metrics["test"]["as_is"]
     figures = {f"test_{name}": test["model"][name]["value"] for name in ("auc", "average_precision", "f1", "ece", "brier", "log_loss", "ece_debiased")}

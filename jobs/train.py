@@ -8,7 +8,7 @@ from jobs import tables
 from jobs.challenge import held_against_champion
 from jobs.config import Config
 from jobs.reference import beside_published
-from jobs.registration import figures_on_test, register
+from jobs.registration import figures_on_test, next_step, register
 from jobs.registry import registered
 from jobs.runs import JobRun
 from model.errors import ReviewriskError, install_extra
@@ -37,9 +37,7 @@ def run_train(config: Config, report: Report) -> str:
         run.finish(model_version=fitted.model_version, rows_read=reviews.num_rows, details=figures_on_test(fitted))
     for line in beside_published(config.reference, registered(root, fitted.model_version)):
         report(line)
-    if only := config.model.rows.only:
-        report(f"  registered {fitted.model_version} for reviews with {only}; a route in the config's section routing lets it decide for them")
+    report(next_step(fitted))
+    if config.model.rows.only:
         held_against_champion(config, registered(root, fitted.model_version), report)
-    else:
-        report(f"  registered {fitted.model_version} as a candidate; `reviewrisk models promote` makes it the champion")
     return fitted.model_version

@@ -18,7 +18,7 @@ from model.errors import ReviewriskError
 from model.lora import attach_adapter
 from model.planning import Plan, adapted_places, plan
 from model.rehearsal import StepTimes, epoch_seconds, rehearse, saved_bytes
-from model.settings import ModelSettings
+from model.settings import ModelSettings, RowSettings
 from tests.tiny_models import planted_reviews, reviews_table, tiny_encoder, tiny_settings
 from tests.warehouse_rows import review, write_root
 
@@ -174,6 +174,17 @@ def test_plan_of_a_root_reads_its_reviews_and_writes_nothing(tmp_path: Path, enc
     found = run_plan(config, lines.append)
     assert (found.rows["train_split"], found.rows["validation"], found.rows["test"]) == (300, 240, 120)
     assert sorted(root.rglob("*")) == before
+
+
+def test_a_plan_for_one_category_is_of_its_reviews_alone(encoder: Path) -> None:
+    rows = planted_reviews(300, 240, 120).to_pylist()
+    rows[1].update({name: rows[0][name] for name in ("review_headline", "review_body", "star_rating")})  # a repeat among furniture
+    settings = tiny_settings(encoder).model_copy(update={"rows": RowSettings(only="product_category=kitchen")})
+    lines: list[str] = []
+    found = plan(reviews_table(rows), settings, lines.append)
+    assert (found.rows["train_split"], found.rows["validation"], found.rows["test"]) == (75, 60, 30)
+    assert found.duplicates.train_repeats == 0
+    assert any(line.startswith("Rows with a label among reviews with product_category=kitchen alone (") for line in lines)
 
 
 def test_root_without_reviews_is_an_error_that_says_to_ingest(tmp_path: Path, encoder: Path) -> None:
