@@ -126,7 +126,7 @@ def _folded_normal_mean(mean: FloatArray, deviation: FloatArray) -> FloatArray:
     return np.where(deviation > 0, value, np.abs(mean))
 
 
-def _pools(probability: FloatArray, label: LabelArray) -> tuple[IntArray, IntArray]:
+def _pools(probability: FloatArray, label: LabelArray) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """(rows in rising order of probability, where in it each pool starts): what an isotonic fit ties, however often a row is counted.
 
     Rows of one probability are tied, and so are neighbours of which the lower is all 1 or the upper all 0, as the fit must not fall.

@@ -18,7 +18,7 @@ from model.backbone import BUNDLED_MINILM, encode, load_backbone, load_tokenizer
 from model.classifier import ReviewClassifier
 from model.errors import ReviewriskError
 from model.settings import BackboneSettings
-from tests.tiny_models import tiny_encoder, tiny_tokenizer, vocabulary
+from tests.tiny_models import Family, tiny_encoder, tiny_tokenizer, vocabulary
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,7 @@ def test_pickled_weights_are_never_read(folder: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("family", ["bert", "deberta-v2"])
-def test_folder_without_a_vocabulary_is_refused(family: str, tmp_path: Path) -> None:
+def test_folder_without_a_vocabulary_is_refused(family: Family, tmp_path: Path) -> None:
     folder = tiny_encoder(tmp_path / "encoder", family)
     for path in folder.glob("*token*"):
         path.unlink()

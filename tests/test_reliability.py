@@ -166,12 +166,19 @@ def test_brier_parts_by_hand() -> None:
     assert calibration.tolist() == [pytest.approx((2 * 0.1**2 + 2 * 0.6**2) / 4 - 2 / 4 * 0.25)]
 
 
-def test_one_row_one_class_and_one_probability_have_parts() -> None:
-    for label in (0, 1):
-        assert brier_parts(np.array([0.3]), np.array([label])) == ([pytest.approx((0.3 - label) ** 2)], [0])
-        assert brier_parts(np.array([0.3, 0.2, 0.2]), np.full(3, label)) == ([pytest.approx(((0.3 - label) ** 2 + 2 * (0.2 - label) ** 2) / 3)], [0])
-    calibration, refinement = brier_parts(np.full(4, 0.5), np.array([1, 0, 0, 0]))
-    assert (calibration[0], refinement[0]) == (pytest.approx(0.25**2), pytest.approx(0.25 * 0.75))
+@pytest.mark.parametrize(
+    ("probability", "label", "calibration", "refinement"),
+    [
+        ([0.3], [0], 0.3**2, 0),
+        ([0.3], [1], 0.7**2, 0),
+        ([0.3, 0.2, 0.2], [0, 0, 0], (0.3**2 + 2 * 0.2**2) / 3, 0),
+        ([0.3, 0.2, 0.2], [1, 1, 1], (0.7**2 + 2 * 0.8**2) / 3, 0),
+        ([0.5, 0.5, 0.5, 0.5], [1, 0, 0, 0], 0.25**2, 0.25 * 0.75),
+    ],
+)
+def test_one_row_one_class_and_one_probability_have_parts(probability: list[float], label: list[int], calibration: float, refinement: float) -> None:
+    found = brier_parts(np.array(probability), np.array(label))
+    assert [part.tolist() for part in found] == [[pytest.approx(calibration)], [pytest.approx(refinement)]]
 
 
 @settings(max_examples=200, deadline=None)
