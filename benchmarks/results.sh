@@ -35,7 +35,7 @@ compare() {
 
 ablate() {
     reviewrisk ablate --conf local --rank 4 --rank 16 --targets attention --targets all-linear --layers all --layers upper \
-        --learning-rate 0.0002 --learning-rate 0.0005 --learning-rate 0.001 --rows 1800 --validation-rows 700 --output "$pages/ablation.md"
+        --learning-rate 0.0002 --learning-rate 0.0005 --learning-rate 0.001 --rows 1500 --validation-rows 600 --output "$pages/ablation.md"
 }
 
 card() {

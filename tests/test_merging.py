@@ -249,3 +249,13 @@ def test_a_folded_model_that_is_another_is_seen(parents: list[Parent], tmp_path:
     save_file(weights, serving / "model.safetensors")
     uneven = compare_folded(parents[0].bundle, serving, HEADLINES, BODIES, 0.5, passes=1)
     assert uneven.mean_difference < uneven.greatest_difference - 0.01
+
+
+@pytest.mark.parametrize("family", ["bert", "deberta-v2"])
+def test_other_families_are_combined_and_folded_too(family: Any, tmp_path: Path) -> None:
+    other = tiny_encoder(tmp_path / "encoder", family)
+    parents = [load_parent(adapter_bundle(tmp_path, other, seed)) for seed in (1, 2)]
+    one, two = map(parent_changes, parents)
+    assert_same(child_changes(parents, "arithmetic", weights=(1.0, -0.5)), {layer: one[layer] - 0.5 * two[layer] for layer in one})
+    folded = compare_folded(parents[0].bundle, build_serving_folder(parents[0].bundle, tmp_path / "serving", 1e-3), HEADLINES, BODIES, 0.5, passes=1)
+    assert 0 < folded.greatest_difference < 1e-4 and folded.flipped == 0

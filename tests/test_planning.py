@@ -191,3 +191,12 @@ def test_root_without_reviews_is_an_error_that_says_to_ingest(tmp_path: Path, en
     config = Config(paths=PathSettings(root=str(tmp_path)), model=tiny_settings(encoder))
     with pytest.raises(ReviewriskError, match="run `reviewrisk ingest` first"):
         run_plan(config, lambda line: None)
+
+
+@pytest.mark.parametrize("family", ["bert", "deberta-v2"])
+def test_other_families_are_planned_too(family: Any, tmp_path: Path) -> None:
+    found, lines = planned(tiny_settings(tiny_encoder(tmp_path, family)))
+    assert sum(place.modules * place.parameters_each for place in found.places) == found.counts.lora > 0
+    assert all(place.name.startswith("encoder.encoder.layer.*.") and place.modules == 2 for place in found.places)
+    assert found.counts.lora + sum(found.head.values()) == found.counts.trainable
+    assert any("min" in line or " s" in line for line in lines if "ime" in line), "the time is estimated from real steps"

@@ -139,3 +139,17 @@ def test_table_has_a_line_for_each_module_with_its_figures() -> None:
     assert head.split("  ")[0].strip() == "module"
     assert first.split() == ["encoder.layer.0.query", "5.12%", "2.0", "of", "2", "50%", "2", "0.31", "2", "2"]
     assert second.endswith("8 7 6 5 … 0.125")
+
+
+@pytest.mark.parametrize("family", ["bert", "deberta-v2"])
+def test_other_families_changes_are_read_too(family: Any, tmp_path: Path) -> None:
+    other = tiny_encoder(tmp_path / "encoder", family)
+    save_adapter(moved(other), tmp_path / "adapter")
+    loaded = load_adapter(fresh(other), tmp_path / "adapter")
+    plain, merged = fresh(other), merge_adapter(copy.deepcopy(loaded))
+    evidence = weight_evidence(loaded)
+    assert [module.name for module in evidence.modules] and {module.rank for module in evidence.modules} == {4}
+    for name, layer in layers(loaded).items():
+        base, change = base_and_change(layer)
+        torch.testing.assert_close(base.float(), plain.get_submodule(name).weight, atol=0, rtol=0, msg=name)
+        torch.testing.assert_close((base + change).float(), merged.get_submodule(name).weight, atol=1e-6, rtol=1e-5, msg=name)
