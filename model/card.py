@@ -166,6 +166,7 @@ def _recipe(manifest: dict[str, Any], settings: ModelSettings, metrics: dict[str
   {parameters["head"]:,} of the head. (peft counts {parameters["total_as_peft_counts"]:,}, with the frozen copy that it keeps of the head.)
 - AdamW, learning rate {training.learning_rate:g}, weight decay {training.weight_decay:g}, batches of {training.batch_size}, gradients clipped at norm 1,
   class weights: {training.class_weighting}, seed {training.seed}; {run["precision"]} on {run["device"]}.
+- Dropout {training.head_dropout:g} in the head and {"as it came" if training.encoder_dropout is None else f"{training.encoder_dropout:g}"} in the encoder.
 - {len(run["history"])} of at most {training.epochs} epochs were run; epoch {run["best_epoch"]} had the best validation average precision and was kept
   (curves.png)."""
 

@@ -54,6 +54,7 @@ def _how_made(comparison: Comparison, command: str, hardware: Sequence[str]) -> 
         + (f"; {len(shifted):,} rows of the shifted population ({int(shifted.labels.sum()):,} dissatisfied)." if shifted else "."),
         f"* Encoder {settings.backbone.name}; {trained.epochs} epochs at most, batches of {trained.batch_size}, classes {trained.class_weighting}; "
         f"LoRA of rank {settings.lora.rank}. All methods share everything but what their names say and the learning rate in the cost table.",
+        "* Test rows and those of the shifted population are drawn by whole products, the largest passed over where they no longer fit.",
         "* Calibrator and threshold are chosen on validation and used unchanged on every other population; a method, too, should be chosen by "
         "validation, so that test can be believed of it. Intervals are of "
         f"{settings.thresholds.confidence:.0%}, from a bootstrap of whole products; gains over TF-IDF are paired, on the same rows.",
