@@ -63,10 +63,11 @@ def received(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
 def test_compare_gives_each_option_on_and_prints_the_page(bare: Path, received: list[tuple[Any, ...]], tmp_path: Path) -> None:
     pairs, page = tmp_path / "pairs.jsonl", tmp_path / "page.md"
     pairs.touch()
-    options = ("--shifted-root", "other", "--rows", 700, "--test-rows", 300, "--minutes", 1.5, "--pairs", pairs, "--output", page)
+    sizes = ("--rows", 700, "--test-rows", 300, "--curve-rows", 900)
+    options = ("--shifted-root", "other", *sizes, "--parallel", 2, "--minutes", 1.5, "--pairs", pairs, "--output", page)
     assert "| the page |" in output_of("compare", "--conf", bare, *options)
     output_of("compare", "--conf", bare)
-    assert received == [("other", 700, 300, 1.5, page, pairs, "report"), (None, 6000, None, None, None, None, "report")]
+    assert received == [("other", 700, 300, 1.5, page, pairs, "report", 900, 2), (None, 6000, None, None, None, None, "report", None, 1)]
 
 
 def test_retrain_reports_to_the_terminal(bare: Path, received: list[tuple[Any, ...]]) -> None:
