@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -88,6 +89,12 @@ def test_the_alpha_that_a_warning_advises_and_the_default_one_silence_it(rank: i
         (advised,) = re.findall(r"model\.lora\.alpha of (\S+) is", warning)
         assert said(rank=rank, alpha=float(advised), rank_stabilised=rank_stabilised) == []
     assert said(rank=rank, rank_stabilised=rank_stabilised) == []
+
+
+def test_the_rule_quotes_what_compare_measured() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "results" / "comparison.md").read_text(encoding="utf-8")
+    quoted = re.findall(r"-?\d\.\d{3} \[-?\d\.\d{3}, -?\d\.\d{3}\]", " ".join(lora_or_not()))
+    assert len(quoted) == 4 and all(figure in page.split("### LoRA or not")[1] for figure in quoted)
 
 
 def test_rank_limit_rises_with_the_rows() -> None:
