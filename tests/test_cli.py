@@ -7,24 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
-from click.testing import CliRunner, Result
 
 from jobs import tables
-from jobs.cli import main
 from jobs.config import Config
+from tests.command_line import run, written
 from tests.raw_files import line, write_source
 
 
 @pytest.fixture
 def conf(trained: Config, tmp_path: Path) -> Path:
-    path = tmp_path / "conf.yml"
-    path.write_text(yaml.safe_dump(trained.model_dump(mode="json")))
-    return path
-
-
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+    return written(trained, tmp_path / "conf.yml")
 
 
 def test_try_scores_decides_and_names_the_words(conf: Path) -> None:

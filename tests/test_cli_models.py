@@ -10,33 +10,24 @@ from typing import Any
 import pyarrow as pa
 import pytest
 import yaml
-from click.testing import CliRunner, Result
 
 from jobs import tables
-from jobs.cli import main
 from jobs.config import Config
 from jobs.registry import champion
 from jobs.schemas import MODELS
+from tests.command_line import run, written
 from tests.trained_root import versions
 
 
 @pytest.fixture
 def conf(trained: Config, tmp_path: Path) -> Path:
-    path = tmp_path / "conf.yml"
-    path.write_text(yaml.safe_dump(trained.model_dump(mode="json")))
-    return path
+    return written(trained, tmp_path / "conf.yml")
 
 
 @pytest.fixture
 def bare(config: Config, tmp_path: Path) -> Path:
     """A config of a root with no table: enough where the function behind the command is a stand-in."""
-    path = tmp_path / "bare.yml"
-    path.write_text(yaml.safe_dump(config.model_dump(mode="json")))
-    return path
-
-
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+    return written(config, tmp_path / "bare.yml")
 
 
 def output_of(*arguments: object) -> str:
