@@ -3,7 +3,7 @@
 #
 # Every step that is done leaves a mark in a folder of build/results that is named after the files' contents, and comparison and ablation keep
 # every cell: stopped and started again, it goes on where it was. Remove that folder to begin anew. The boundaries are those of the Amazon US
-# reviews up to August 2015.
+# reviews up to August 2015. Training samples of the comparison are cut, so that the whole takes 90 minutes on 2 cores at most.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source=$1 shifted=$2
@@ -13,6 +13,11 @@ pages=docs/results
 mkdir -p "$folder" "$pages"
 export PATH="$PWD/.venv/bin:$PATH"
 export REVIEWRISK_ROOT="$folder/reviews"
+
+# two trainings beside each other, each on half of the cores, use them better than one on all
+threads=$(($(nproc) > 1 ? $(nproc) / 2 : 1))
+conf=$folder/local.yml
+sed "s/^    threads: null /    threads: $threads /" conf/local.yml > "$conf"
 
 # step NAME COMMAND…: runs the command, unless it has ended well before
 step() {
@@ -29,12 +34,12 @@ step() {
 }
 
 compare() {
-    reviewrisk compare --conf local --shifted-root "$folder/shifted" --rows 2400 --test-rows 1500 --curve-rows 1000000 --parallel 2 \
+    reviewrisk compare --conf "$conf" --shifted-root "$folder/shifted" --rows 2400 --test-rows 1500 --curve-rows 7200 --parallel 2 \
         --pairs tests/data/minimal_pairs.jsonl --output "$pages/comparison.md"
 }
 
 ablate() {
-    reviewrisk ablate --conf local --rank 4 --rank 16 --targets attention --targets all-linear --layers all --layers upper \
+    reviewrisk ablate --conf "$conf" --rank 4 --rank 16 --targets attention --targets all-linear --layers all --layers upper \
         --learning-rate 0.0002 --learning-rate 0.0005 --learning-rate 0.001 --rows 1500 --validation-rows 600 --output "$pages/ablation.md"
 }
 
@@ -48,10 +53,13 @@ card() {
 
 step ingest reviewrisk ingest --conf local --train-end 2014-12-31 --validation-end 2015-04-30 --test-end 2015-08-31 "$source"
 step ingest-shifted env REVIEWRISK_ROOT="$folder/shifted" reviewrisk ingest --conf local "$shifted"
-step train reviewrisk train --conf local
+step ablate ablate &
+beside=$!
+trap '{ pkill -P "$beside" && wait "$beside"; } || true' EXIT  # should the training fail or be stopped
+step train reviewrisk train --conf "$conf"
 step card card
+wait "$beside"
 step compare compare
-step ablate ablate
 for mark in "$folder"/*.done; do
     echo "$(basename "$mark" .done): $(cat "$mark") s"
 done

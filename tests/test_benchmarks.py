@@ -74,6 +74,8 @@ def test_constructions_counts_each_kind_at_the_thresholds_of_validation(
 
 STUB = """#!/usr/bin/env bash
 echo "$1 $REVIEWRISK_ROOT ${@: -1}" >> "$CALLS"
+if [ "$1-$FAILING" = ablate-train ]; then echo $$ > "$CALLS.pid"; exec sleep 600; fi
+if [ "$1-$FAILING" = train-train ]; then until [ -s "$CALLS.pid" ]; do sleep 0.1; done; fi
 if [ "$1" = "$FAILING" ]; then exit 1; fi
 if [ "$1" = sql ]; then printf 'model_version\\nminilm-1\\n'; fi
 if [ "$1" = train ]; then
@@ -87,6 +89,7 @@ fi
 def test_results_go_on_where_they_stopped_and_begin_anew_with_other_files(tmp_path: Path) -> None:
     (tmp_path / "benchmarks").mkdir()
     shutil.copy(BENCHMARKS / "results.sh", tmp_path / "benchmarks")
+    shutil.copytree(BENCHMARKS.parent / "conf", tmp_path / "conf")
     stub = tmp_path / ".venv" / "bin" / "reviewrisk"
     stub.parent.mkdir(parents=True)
     stub.write_text(STUB)
@@ -107,13 +110,17 @@ def test_results_go_on_where_they_stopped_and_begin_anew_with_other_files(tmp_pa
         )
         return run.returncode, [line.split() for line in calls.read_text().splitlines()]
 
-    code, calls = results(failing="compare")
-    assert code != 0 and [command for command, *_ in calls] == ["ingest", "ingest", "train", "sql", "compare"]
+    code, calls = results(failing="train")
+    assert code != 0 and sorted(command for command, *_ in calls) == ["ablate", "ingest", "ingest", "train"]
+    with pytest.raises(ProcessLookupError):  # what ran beside the training ends with it
+        os.kill(int((tmp_path / "calls.pid").read_text()), 0)
     assert calls[0][1:] != calls[1][1:] and calls[0][2] == str(reviews) and calls[1][2] == str(others), "each file has a root of its own"
+    code, calls = results(failing="compare")
+    assert code != 0 and sorted(command for command, *_ in calls) == ["ablate", "compare", "sql", "train"], "what had ended well is not run again"
     code, calls = results()
-    assert code == 0 and [command for command, *_ in calls] == ["compare", "ablate"], "what had ended well is not run again"
+    assert code == 0 and [command for command, *_ in calls] == ["compare"]
     assert results() == (0, [])
     assert (tmp_path / "docs" / "results" / "model-card.md").read_text() == "# A card\n## Calibration\nkept\n", "no review's id"
     others.write_text("c")
     code, calls = results()
-    assert code == 0 and [command for command, *_ in calls] == ["ingest", "ingest", "train", "sql", "compare", "ablate"]
+    assert code == 0 and sorted(command for command, *_ in calls) == ["ablate", "compare", "ingest", "ingest", "sql", "train"]
