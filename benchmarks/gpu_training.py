@@ -1,6 +1,6 @@
 """Training and scoring at full size on a GPU: what the recipes give, what all epochs take, and what the scorer then does a second.
 
-    python benchmarks/gpu_training.py [--rows 406000] [--epochs 5] [--batch-size 256] [--steps 60] [--scored-rows 40000]
+    python benchmarks/gpu_training.py [--rows 406000] [--epochs 5] [--batch-size 256] [--steps 60] [--scored-rows 20000]
 
 The reference project trained on 406k reviews for 5 epochs. The encoder has DistilBERT's shape and random weights, the texts are those of
 `reviewrisk sample` (each second one goes on with another's body, for the length that real reviews have): it measures speed and memory, not
@@ -71,21 +71,32 @@ RECIPES = (
 )
 
 
-def made_reviews(seed_and_rows: tuple[int, int]) -> list[tuple[str, str, int]]:
-    """(headline, body, label) of invented reviews with 1, 2, 4 or 5 stars; every second body goes on with the next review's."""
+@dataclass(frozen=True)
+class Invented:
+    """An invented review, as the warehouse has it and as the model reads it."""
+
+    headline: str
+    body: str
+    text: str
+    label: int
+
+
+def made_reviews(seed_and_rows: tuple[int, int]) -> list[Invented]:
+    """Invented reviews with 1, 2, 4 or 5 stars; every second body goes on with the next review's."""
     seed, rows = seed_and_rows
     made = [row for row in RowMaker(random.Random(seed)).corpus(rows) if row.stars != 3]  # noqa: S311 - invented reviews need no secrecy
     following = [*made[1:], made[0]]
-    return [
-        (row.text.headline, f"{row.text.body} {other.text.body}" if place % 2 else row.text.body, int(row.stars <= 2))
-        for place, (row, other) in enumerate(zip(made, following, strict=True))
-    ]
+    found = []
+    for place, (row, other) in enumerate(zip(made, following, strict=True)):
+        headline, body = row.text.headline, f"{row.text.body} {other.text.body}" if place % 2 else row.text.body
+        found.append(Invented(headline, body, model_text(headline, body), int(row.stars <= 2)))
+    return found
 
 
-def corpus(rows: int, workers: int) -> list[tuple[str, str, int]]:
+def corpus(rows: int, workers: int) -> list[Invented]:
     """So many invented reviews."""
     parts = -(-int(rows * 1.1) // ROWS_OF_ONE_MAKER)  # 8% have three stars
-    with multiprocessing.get_context("spawn").Pool(workers) as pool:
+    with multiprocessing.get_context("fork").Pool(workers) as pool:
         return [review for part in pool.map(made_reviews, [(seed, ROWS_OF_ONE_MAKER) for seed in range(parts)]) for review in part][:rows]
 
 
@@ -97,10 +108,10 @@ def distilbert(folder: Path, seed: int) -> Path:
     return folder
 
 
-def tokenised(reviews: list[tuple[str, str, int]], backbone: Backbone) -> TokenisedReviews:
+def tokenised(reviews: list[Invented], backbone: Backbone) -> TokenisedReviews:
     """The reviews as the model reads them."""
-    ids, _ = encode(backbone.tokenizer, [model_text(headline, body) for headline, body, _ in reviews], backbone.max_length)
-    return TokenisedReviews([np.array(row, dtype=np.int32) for row in ids], np.array([label for *_, label in reviews], dtype=np.int64))
+    ids, _ = encode(backbone.tokenizer, [review.text for review in reviews], backbone.max_length)
+    return TokenisedReviews([np.array(row, dtype=np.int32) for row in ids], np.array([review.label for review in reviews], dtype=np.int64))
 
 
 def peak_mib(device: torch.device) -> float:
@@ -177,7 +188,11 @@ def trained(training: TokenisedReviews, validation: TokenisedReviews, settings: 
     adapted = attach_adapter(make_classifier(backbone, settings.training.head_dropout, settings.training.seed), settings.lora, settings.training.seed)
     print(f"\nModel: {count_parameters(adapted)}", flush=True)
     started = time.perf_counter()
-    result = train(adapted, training, validation, settings, int(backbone.tokenizer.pad_token_id), work / "checkpoints", lambda line: print(line, flush=True))
+
+    def say(line: str) -> None:
+        print(f"{time.perf_counter() - started:6.1f} s {line}", flush=True)
+
+    result = train(adapted, training, validation, settings, int(backbone.tokenizer.pad_token_id), work / "checkpoints", say)
     seconds, epochs = time.perf_counter() - started, len(result.history)
     rows = epochs * len(training)
     print(
@@ -195,7 +210,7 @@ def trained(training: TokenisedReviews, validation: TokenisedReviews, settings: 
     return folder
 
 
-def print_scoring(folder: Path, reviews: list[tuple[str, str, int]], device: torch.device) -> None:
+def print_scoring(folder: Path, reviews: list[Invented], device: torch.device) -> None:
     """A row per engine, the first being one CPU thread on a hundredth of the reviews."""
     engines = [("CPU, 1 thread, float32", "cpu", ScoringSettings())]
     if device.type == "cuda":
@@ -210,7 +225,7 @@ def print_scoring(folder: Path, reviews: list[tuple[str, str, int]], device: tor
     for name, where, settings in engines:
         scorer = Scorer.load(folder, settings, threads=1 if where == "cpu" else None, device=where)
         part = reviews[: max(64, len(reviews) // 100)] if where == "cpu" else reviews
-        headlines, bodies = [headline for headline, *_ in part], [body for _, body, _ in part]
+        headlines, bodies = [review.headline for review in part], [review.body for review in part]
         scorer.score(headlines[:64], bodies[:64])
         started = time.perf_counter()
         scores = scorer.score(headlines, bodies)
@@ -226,9 +241,14 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--batch-size", type=int, default=256)
     parser.add_argument("--steps", type=int, default=60)
-    parser.add_argument("--scored-rows", type=int, default=40_000)
+    parser.add_argument("--scored-rows", type=int, default=20_000)
     parser.add_argument("--conf", type=Path, default=Path("conf/reference.yml"))
     options = parser.parse_args()
+    if options.rows < (WARM_UP + options.steps) * options.batch_size:
+        parser.error(f"{WARM_UP} + {options.steps} steps of {options.batch_size} rows need more than {options.rows} rows")
+    started = time.perf_counter()
+    reviews = corpus(options.rows + options.scored_rows, len(os.sched_getaffinity(0)))  # before there are threads that a fork would miss
+    print(f"{len(reviews):,} reviews invented in {time.perf_counter() - started:.0f} s", flush=True)
     device = resolve_device("auto")
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor()
     print(f"{name}; torch {torch.__version__}, transformers {transformers.__version__}, peft {peft.__version__}", flush=True)
@@ -239,17 +259,14 @@ def main() -> None:
         chosen = {"epochs": options.epochs, "batch_size": options.batch_size, "patience": options.epochs}
         settings = with_training(ModelSettings.model_validate(described), **chosen)
         settings, _ = resolve(settings, options.rows)
-        started = time.perf_counter()
-        reviews = corpus(options.rows + options.scored_rows, len(os.sched_getaffinity(0)))
-        print(f"{len(reviews):,} reviews invented in {time.perf_counter() - started:.0f} s", flush=True)
         started, backbone = time.perf_counter(), load_backbone(settings.backbone)
         both = tokenised(reviews, backbone)
         print(f"… tokenised in {time.perf_counter() - started:.0f} s, {both.lengths.mean():.0f} tokens each", flush=True)
         training = TokenisedReviews(both.token_ids[: options.rows], both.labels[: options.rows])
         held_out = options.rows + min(10_000, options.scored_rows)
         validation = TokenisedReviews(both.token_ids[options.rows : held_out], both.labels[options.rows : held_out])
-        print_recipes(training, settings, options.steps, device)
         print_scoring(trained(training, validation, settings, work, device), reviews[options.rows :], device)
+        print_recipes(training, settings, options.steps, device)
 
 
 if __name__ == "__main__":

@@ -86,6 +86,7 @@ def retrain(conf: Path | None, only: str | None) -> None:
 @click.option("--rows", default=6000, show_default=True, type=click.IntRange(min=100), help="Training rows of each method.")
 @click.option("--test-rows", type=click.IntRange(min=100), help="At most so many test rows, drawn by product; default: all.")
 @click.option("--curve-rows", type=click.IntRange(min=100), help="A greatest size of the learning curve, beyond --rows; a large number: all rows.")
+@click.option("--method", "methods", multiple=True, help="A method to run beside TF-IDF, such as lora_all; may be given several times; default: all.")
 @click.option("--parallel", default=1, show_default=True, type=click.IntRange(min=1), help="Cells beside each other, which share the cores.")
 @click.option("--minutes", type=float, help="Begin no new cell after so many minutes; the same command goes on later.")
 @click.option("--pairs", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A file of minimal pairs, to be judged too.")
@@ -96,16 +97,19 @@ def compare(
     rows: int,
     test_rows: int | None,
     curve_rows: int | None,
+    methods: tuple[str, ...],
     parallel: int,
     minutes: float | None,
     pairs: Path | None,
     output: Path | None,
 ) -> None:
     """Hold methods against each other: TF-IDF, prompts, adapters, LoRA in several places, full fine-tuning. Finished cells are kept."""
-    from jobs.compare import run_compare
+    from jobs.compare import Wanted, run_compare
 
+    config = load(conf)
     head("compare")
-    for line in run_compare(load(conf), shifted_root, rows, test_rows, minutes, output, pairs, click.echo, curve_rows, parallel):
+    wanted = Wanted(rows, shifted_root, test_rows, curve_rows, methods, pairs, minutes, parallel)
+    for line in run_compare(config, wanted, output, click.echo):
         click.echo(line)
 
 

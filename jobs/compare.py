@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,41 +16,58 @@ from model.errors import ReviewriskError, install_extra
 from model.progress import Report, progress
 
 
-def run_compare(
-    config: Config,
-    shifted: str | None,
-    rows: int,
-    test_rows: int | None,
-    minutes: float | None,
-    output: Path | None,
-    pairs: Path | None,
-    report: Report,
-    curve_rows: int | None = None,
-    parallel: int = 1,
-) -> list[str]:
-    """Lines of Markdown that compare every method at `rows` training rows, and TF-IDF with LoRA at smaller sizes; also written to `output`.
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be compared.
 
-    `shifted` is a second root, all of whose labelled reviews are a population that no method was trained or fitted on. `test_rows` is the
-    most test rows, and the most of the shifted population. Cells are kept under <scratch>/compare: a run that was stopped, or that
-    `minutes` ended, goes on there when the same command is given again. `curve_rows` is a greatest size of the learning curve beyond
-    `rows`; `parallel` cells run beside each other. Raises ReviewriskError, once the page is written, where a cell crashed.
+    `rows`: training rows of each method. `shifted`: a second root, all of whose labelled reviews are a population that no method was
+    trained or fitted on. `test_rows`: the most test rows, and the most of the shifted population. `curve_rows`: a greatest size of the
+    learning curve beyond `rows`. `methods`: those of `model.methods.METHODS` to run beside TF-IDF, which all are held against; empty: all.
+    `pairs`: a file of minimal pairs. `parallel` cells run beside each other, and none is begun after `minutes`.
+    """
+
+    rows: int
+    shifted: str | None = None
+    test_rows: int | None = None
+    curve_rows: int | None = None
+    methods: tuple[str, ...] = ()
+    pairs: Path | None = None
+    minutes: float | None = None
+    parallel: int = 1
+
+    def command_line(self) -> str:
+        """The command that makes the same comparison of the same config; files and folders by their last name alone."""
+        options = [f"--shifted-root {Path(self.shifted).name}" if self.shifted else "", f"--rows {self.rows}"]
+        options += [f"--test-rows {self.test_rows}" if self.test_rows else "", f"--curve-rows {self.curve_rows}" if self.curve_rows else ""]
+        options += [*(f"--method {name}" for name in self.methods), f"--pairs {self.pairs.name}" if self.pairs else ""]
+        return " ".join(["reviewrisk compare", *filter(None, options)])
+
+
+def run_compare(config: Config, wanted: Wanted, output: Path | None, report: Report) -> list[str]:
+    """Lines of Markdown that compare the methods, and TF-IDF with LoRA at smaller sizes; also written to `output`.
+
+    Cells are kept under <scratch>/compare: a run that was stopped, or whose minutes ended, goes on there when the same command is given
+    again. Raises ReviewriskError for a method there is not, and, once the page is written, where a cell crashed.
     """
     try:
         from model.comparison import PACKAGES, planned_cells, prepare_inputs, run_cells
         from model.comparison_page import page
         from model.comparison_rule import Comparison
         from model.data import COLUMNS
+        from model.methods import check_methods
     except ImportError as error:
         raise ReviewriskError(f"Comparing needs the packages of training ({error.name} is missing): {install_extra('train')}.") from None
+    check_methods(wanted.methods)
     with progress("reading the reviews", report):
         reviews = _labelled(config.root, COLUMNS, ["train", "validation", "test"])
-        other = _labelled(parse_root(shifted, config.storage), COLUMNS, None) if shifted else None
+        other = _labelled(parse_root(wanted.shifted, config.storage), COLUMNS, None) if wanted.shifted else None
     with progress("preparing the rows", report):
-        inputs = prepare_inputs(reviews, other, pairs, config.model, test_rows)
-    outcomes = run_cells(planned_cells(rows, inputs, curve_rows), inputs, config.model, config.scratch / "compare", minutes, report, parallel)
+        inputs = prepare_inputs(reviews, other, wanted.pairs, config.model, wanted.test_rows)
+    cells = planned_cells(wanted.rows, inputs, wanted.curve_rows, wanted.methods)
+    outcomes = run_cells(cells, inputs, config.model, config.scratch / "compare", wanted.minutes, report, wanted.parallel)
     with progress("resampling for paired gains", report):
-        made = Comparison(outcomes, inputs, config.model, min(rows, len(inputs.data.train)))
-        lines = page(made, _command(shifted, rows, test_rows, pairs, curve_rows), machine_lines(config.model.training, PACKAGES))
+        made = Comparison(outcomes, inputs, config.model, min(wanted.rows, len(inputs.data.train)))
+        lines = page(made, wanted.command_line(), machine_lines(config.model.training, PACKAGES))
     if output is not None:
         output.parent.mkdir(parents=True, exist_ok=True)
         output.write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -70,9 +88,3 @@ def _labelled(root: Root, columns: tuple[str, ...], splits: list[str] | None) ->
     if reviews.num_rows == 0:
         raise ReviewriskError(f"{root.uri} has no labelled reviews to compare on: run `reviewrisk ingest` into it first.")
     return reviews
-
-
-def _command(shifted: str | None, rows: int, test_rows: int | None, pairs: Path | None, curve_rows: int | None) -> str:
-    options = [f"--shifted-root {Path(shifted).name}" if shifted else "", f"--rows {rows}"]
-    options += [f"--test-rows {test_rows}" if test_rows else "", f"--curve-rows {curve_rows}" if curve_rows else "", f"--pairs {pairs.name}" if pairs else ""]
-    return " ".join(["reviewrisk compare", *filter(None, options)])

@@ -17,7 +17,10 @@ def machine_lines(training: TrainingSettings, packages: tuple[str, ...]) -> list
     cores = len(os.sched_getaffinity(0))
     threads = training.threads or cores
     versions = ", ".join(f"{name} {version(name)}" for name in packages)
-    return [f"{_processor()}, cores: {cores}, threads: {threads}; device {device_in_words(training.device)}.", f"Python {platform.python_version()}, {versions}."]
+    return [
+        f"{_processor()}, cores: {cores}, threads: {threads}; device {device_in_words(training.device)}.",
+        f"Python {platform.python_version()}, {versions}.",
+    ]
 
 
 def _processor() -> str:

@@ -9,7 +9,7 @@ import numpy as np
 
 from model.ablation import FIGURES, Ablation, Outcome
 from model.ablation_grid import Candidate, frontier, survivors
-from model.card import interval, number, signed, table
+from model.card import interval, number, only_line, signed, table
 from model.data import LabelledReviews
 from model.evaluation import Scored, difference_intervals, intervals
 from model.selection import Choice, Limits, choose
@@ -101,6 +101,7 @@ def _how_made(ablation: Ablation, command: str, hardware: Sequence[str]) -> list
         "```",
         "",
         *(f"* {line}" for line in hardware),
+        *only_line(settings),
         f"* Data version `{folds.data_version}`, of the training and validation splits alone: no test row was read. Cut by product with seed {sweep.seed} into "
         f"{len(folds.training):,} rows to train on, {len(folds.stopping):,} that stop a training, and a fold to judge on for each rung "
         f"({_counts(folds.validation)} rows); {folds.duplicates_dropped:,} rows were left out, as their text stands in another part too.",

@@ -154,6 +154,11 @@ def only_in_words(settings: ModelSettings) -> str:
     )
 
 
+def only_line(settings: ModelSettings) -> list[str]:
+    """The item of a page's list that says which reviews it is of; nothing where it is of all."""
+    return [f"* Training, validation and test: only reviews with {settings.rows.only}."] if settings.rows.only else []
+
+
 def _recipe(manifest: dict[str, Any], settings: ModelSettings, metrics: dict[str, Any]) -> str:
     lora, training, parameters, run = settings.lora, settings.training, metrics["parameters"], metrics["training"]
     backbone = manifest["backbone"]

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -102,16 +102,19 @@ def prepare_inputs(reviews: pa.Table, shifted: pa.Table | None, pairs: Path | No
     return Inputs(data, other, pairs)
 
 
-def planned_cells(rows: int, inputs: Inputs, curve_rows: int | None = None) -> list[Cell]:
+def planned_cells(rows: int, inputs: Inputs, curve_rows: int | None = None, chosen: Collection[str] = ()) -> list[Cell]:
     """All cells in the order in which they are run: the methods at `rows` training rows, the learning curve after the last one that it is of.
 
-    The curve has `curve_rows`, or as many as there are, and `rows` halved up to four times.
+    The curve has `curve_rows`, or as many as there are, and `rows` halved up to four times. With `chosen`, of all methods only these and
+    TF-IDF, and the curve only where LoRA on all linear layers is one of them.
     """
     available = len(inputs.data.train)
     rows = min(rows, available)
     sizes = [*([min(curve_rows, available)] if curve_rows else []), *(rows // 2**times for times in range(_CURVE_HALVINGS, 0, -1))]
+    names = [name for name in METHODS if not chosen or name in chosen or name == _CURVE_METHODS[0]]
+    if not set(_CURVE_METHODS) <= set(names):
+        return [Cell(name, rows) for name in names]
     curve = [Cell(method, size) for method in _CURVE_METHODS for size in sizes if size >= _FEWEST_ROWS]
-    names = list(METHODS)
     first = 1 + max(map(names.index, _CURVE_METHODS))
     methods = [Cell(name, rows) for name in names]
     return list(dict.fromkeys([*methods[:first], *curve, *methods[first:]]))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from model.calibration import Calibrator
-from model.card import interval, number, table
+from model.card import interval, number, only_line, table
 from model.comparison import POPULATIONS, Outcome
 from model.comparison_rule import ADAPTER, BASELINE, FULL, TITLES, Comparison, Figures, is_significant, lora_or_not, training_seconds
 from model.methods import METHODS
@@ -46,7 +46,7 @@ def page(comparison: Comparison, command: str, hardware: Sequence[str]) -> list[
 def _how_made(comparison: Comparison, command: str, hardware: Sequence[str]) -> list[str]:
     data, settings, shifted = comparison.inputs.data, comparison.settings, comparison.inputs.shifted
     trained = settings.training
-    lines = ["```", command, "```", "", *(f"* {line}" for line in hardware), *_threads(comparison)]
+    lines = ["```", command, "```", "", *(f"* {line}" for line in hardware), *_threads(comparison), *only_line(settings)]
     lines += [
         f"* Data version `{data.data_version}`; {comparison.rows:,} of {len(data.train):,} training rows, drawn with seed {trained.seed}; "
         f"{len(data.stopping):,} / {len(data.fitting):,} / {len(data.choosing):,} validation rows stop, calibrate and choose; "
@@ -151,6 +151,8 @@ def _before_after(losses: Figures | None) -> list[str]:
 
 
 def _learning_curve(comparison: Comparison) -> list[str]:
+    if ADAPTER not in comparison.main:
+        return [f"Not run: it is one of {METHODS[BASELINE].title} and {METHODS[ADAPTER].title}."]
     sizes = sorted({outcome.cell.rows for outcome in comparison.outcomes})
     rows = []
     for size in sizes:

@@ -167,5 +167,5 @@ def _against_rivals(comparison: Comparison) -> list[str]:
     for method in (EIGHT_BIT, FOUR_BIT):
         gain = comparison.gain(comparison.figures(method), lora, "as_is")
         if gain is not None:
-            lines.append(f"{METHODS[method].title}: its accuracy tax is the loss in F1 against LoRA, {interval(gain['f1'])}.")
+            lines.append(f"{METHODS[method].title}: its F1 less that of LoRA on full-precision weights, its accuracy tax, is {interval(gain['f1'])}.")
     return lines

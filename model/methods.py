@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
@@ -269,3 +269,9 @@ METHODS: dict[str, Method] = {
         _lora("qlora", "QLoRA, all linear layers on 4-bit weights", targets=("all-linear",), quantization="4bit"),
     )
 }
+
+
+def check_methods(names: Iterable[str]) -> None:
+    """Raises ReviewriskError, with the methods there are, for a name that is none of METHODS."""
+    if unknown := [name for name in names if name not in METHODS]:
+        raise ReviewriskError(f"{unknown[0]!r} is no method (--method): there are {', '.join(METHODS)}.")

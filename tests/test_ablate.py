@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pyarrow as pa
@@ -63,3 +64,13 @@ def test_a_root_without_rows_to_sweep_on_is_said_to_be_empty(config: Config, tmp
     write_root(config.root.local_path, {"reviews": rows})
     with pytest.raises(ReviewriskError, match="no training or validation reviews to sweep on: run `reviewrisk ingest`"):
         run_ablate(tiny_config(config, tmp_path), Sweep(), None, None, lambda _: None)
+
+
+def test_a_sweep_of_one_category_reads_its_rows_alone(corpus: Config) -> None:
+    sweep = Sweep((2,), ("attention",), ("all",), (0.01,), 200, 100, 2, 2, 5)
+    every, furniture = (run_ablate(config, sweep, 0, None, lambda _: None) for config in (corpus, corpus.with_only("product_category=furniture")))
+    assert "* Training, validation and test: only reviews with product_category=furniture." in furniture
+    rows = [int(re.search(r"into ([\d,]+) rows to train on", "\n".join(lines))[1].replace(",", "")) for lines in (every, furniture)]  # type: ignore[index]
+    assert 0 < rows[1] < rows[0]
+    with pytest.raises(ReviewriskError, match="none has product_category=no such"):
+        run_ablate(corpus.with_only("product_category=no such"), sweep, 0, None, lambda _: None)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from jobs.compare import run_compare
+from jobs.compare import Wanted, run_compare
 from jobs.config import Config
 from model import comparison
 from model.comparison import Cell, prepare_inputs, run_cells
@@ -35,7 +35,7 @@ def test_a_run_out_of_time_still_writes_the_page_and_the_next_one_takes_finished
 
     def compare() -> str:
         lines.clear()
-        run_compare(corpus, str(shifted), 200, 80, 0, output, None, lines.append)
+        run_compare(corpus, Wanted(200, str(shifted), 80, minutes=0), output, lines.append)
         return output.read_text()
 
     page = compare()
@@ -65,12 +65,26 @@ def test_a_run_out_of_time_still_writes_the_page_and_the_next_one_takes_finished
 def test_a_root_without_reviews_is_said_to_be_empty(config: Config, tmp_path: Path) -> None:
     write_root(config.root.local_path, {})
     with pytest.raises(ReviewriskError, match="no labelled reviews to compare on: run `reviewrisk ingest`"):
-        run_compare(tiny_config(config, tmp_path), None, 200, None, None, None, None, lambda _: None)
+        run_compare(tiny_config(config, tmp_path), Wanted(200), None, lambda _: None)
 
 
 def test_a_crashed_cell_is_an_error_once_the_page_is_written(corpus: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(comparison, "_child", lambda work, report: 137)
     output = tmp_path / "page.md"
     with pytest.raises(ReviewriskError, match=r"\d+ of \d+ cells failed \(above\); the same command tries them again"):
-        run_compare(corpus, None, 200, 80, None, output, None, lambda _: None, curve_rows=400, parallel=2)
+        run_compare(corpus, Wanted(200, test_rows=80, curve_rows=400, parallel=2), output, lambda _: None)
     assert "failed with exit status 137" in output.read_text() and "--curve-rows 400" in output.read_text()
+
+
+def test_chosen_methods_of_one_category_are_compared_with_words_alone(corpus: Config, tmp_path: Path) -> None:
+    chosen = corpus.with_only("product_category=furniture")
+    lines = run_compare(chosen, Wanted(200, test_rows=80, methods=("majority",)), None, lambda _: None)
+    assert "reviewrisk compare --rows 200 --test-rows 80 --method majority" in lines
+    assert "* Training, validation and test: only reviews with product_category=furniture." in lines
+    rows = [line for line in lines if line.startswith("| ")]
+    assert any(line.startswith("| majority") for line in rows) and any(line.startswith("| TF-IDF") for line in rows)
+    assert not any("LoRA" in line for line in rows) and "Not run: it is one of TF-IDF + logistic regression and LoRA, all linear layers." in lines
+    with pytest.raises(ReviewriskError, match="none has product_category=no such"):
+        run_compare(corpus.with_only("product_category=no such"), Wanted(200), None, lambda _: None)
+    with pytest.raises(ReviewriskError, match=r"'lora' is no method .*: there are tfidf, majority, .*lora_all"):
+        run_compare(corpus, Wanted(200, methods=("lora",)), None, lambda _: None)
