@@ -6,7 +6,7 @@ The reference project trained on 406k reviews for 5 epochs. The encoder has Dist
 `reviewrisk sample` (each second one goes on with another's body, for the length that real reviews have): it measures speed and memory, not
 quality. Settings are those of conf/reference.yml but for the batch size, which a GPU of this size needs larger. Each recipe trains on the same
 rows for `steps` steps after five that are not counted, each from a fresh model; peak memory is what PyTorch allocated from the model's loading on.
-Runs on a CPU too, with small numbers. Needs neither Spark nor tables.
+Runs on a CPU too, with small numbers (and fewer layers and heads). Needs neither Spark nor tables.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from model.calibration import Calibrator
 from model.data import Batch, TokenisedReviews, batches, training_order
 from model.errors import ReviewriskError
 from model.files import write_json
-from model.hardware import resolve_device
+from model.hardware import cpu_threads, resolve_device
 from model.lora import attach_adapter, count_parameters
 from model.lora_advice import resolve
 from model.quantisation import Quantization, check_quantization
@@ -100,10 +100,10 @@ def corpus(rows: int, workers: int) -> list[Invented]:
         return [review for part in pool.map(made_reviews, [(seed, ROWS_OF_ONE_MAKER) for seed in range(parts)]) for review in part][:rows]
 
 
-def distilbert(folder: Path, seed: int) -> Path:
-    """The folder, with an encoder of DistilBERT's shape, random weights, and the tokenizer that DistilBERT has too."""
+def distilbert(folder: Path, layers: int, heads: int, seed: int) -> Path:
+    """The folder, with a DistilBERT of so many layers and heads of 64 numbers, random weights, and the tokenizer that DistilBERT has too."""
     torch.manual_seed(seed)
-    DistilBertModel(DistilBertConfig()).save_pretrained(folder)
+    DistilBertModel(DistilBertConfig(n_layers=layers, n_heads=heads, dim=64 * heads, hidden_dim=256 * heads)).save_pretrained(folder)
     AutoTokenizer.from_pretrained(get_model_path(), use_fast=True, local_files_only=True).save_pretrained(folder)
     return folder
 
@@ -223,12 +223,13 @@ def print_scoring(folder: Path, reviews: list[Invented], device: torch.device) -
     print("\n| engine | reviews | reviews/s | ratio |\n|---|---:|---:|---:|", flush=True)
     peer = None
     for name, where, settings in engines:
-        scorer = Scorer.load(folder, settings, threads=1 if where == "cpu" else None, device=where)
+        scorer = Scorer.load(folder, settings, device=where)
         part = reviews[: max(64, len(reviews) // 100)] if where == "cpu" else reviews
         headlines, bodies = [review.headline for review in part], [review.body for review in part]
-        scorer.score(headlines[:64], bodies[:64])
-        started = time.perf_counter()
-        scores = scorer.score(headlines, bodies)
+        with cpu_threads(1 if where == "cpu" else None):
+            scorer.score(headlines[:64], bodies[:64])
+            started = time.perf_counter()
+            scores = scorer.score(headlines, bodies)
         speed = len(part) / (time.perf_counter() - started)
         assert np.isfinite(scores.logit).all()
         peer = peer or speed
@@ -242,6 +243,8 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=256)
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--scored-rows", type=int, default=20_000)
+    parser.add_argument("--layers", type=int, default=6)
+    parser.add_argument("--heads", type=int, default=12)
     parser.add_argument("--conf", type=Path, default=Path("conf/reference.yml"))
     options = parser.parse_args()
     if options.rows < (WARM_UP + options.steps) * options.batch_size:
@@ -255,7 +258,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         described = yaml.safe_load(options.conf.read_text(encoding="utf-8"))["model"]
-        described["backbone"] |= {"name": str(distilbert(work / "encoder", 17)), "revision": None}
+        described["backbone"] |= {"name": str(distilbert(work / "encoder", options.layers, options.heads, 17)), "revision": None}
         chosen = {"epochs": options.epochs, "batch_size": options.batch_size, "patience": options.epochs}
         settings = with_training(ModelSettings.model_validate(described), **chosen)
         settings, _ = resolve(settings, options.rows)

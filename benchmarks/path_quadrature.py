@@ -26,7 +26,7 @@ from jobs.serving import serving_folder
 from model.attribution import AttributionPath
 from model.quadrature import Quadrature, first_quadrature, refined_quadrature
 from model.scorer import Scorer
-from model.text import compose
+from model.text import HeadlineMode, compose
 
 NODES = (8, 12, 16, 20, 24, 32, 48, 64)
 GRID = np.unique(np.concatenate([np.linspace(0, 1, 161), np.linspace(0, 1, 64) ** 3]))
@@ -56,7 +56,7 @@ def even_midpoints(nodes: int) -> Quadrature:
     return Quadrature((np.arange(nodes) + 0.5) / nodes, np.full(nodes, 1 / nodes))
 
 
-def flagged_texts(config: Config, version: str, rows: int) -> list[str]:
+def flagged_texts(config: Config, version: str, rows: int, mode: HeadlineMode) -> list[str]:
     """Texts of test reviews that the champion flags, drawn with a fixed seed."""
     threshold = default_threshold(config.root, version)["threshold"]
     scores = tables.read_arrow(config.root, "review_scores", ("review_id", "model_version", "probability")).to_pandas()
@@ -65,7 +65,7 @@ def flagged_texts(config: Config, version: str, rows: int) -> list[str]:
     found = reviews[reviews.split == "test"].merge(flagged, on="review_id").sort_values("review_id")
     chosen = found.sample(min(rows, len(found)), random_state=1)
     fields = pa.Table.from_pandas(chosen[["review_headline", "review_body"]], preserve_index=False).to_pylist()
-    return [compose(row["review_headline"], row["review_body"], config.model.text.headline).text for row in fields]
+    return [compose(row["review_headline"], row["review_body"], mode).text for row in fields]
 
 
 def profiles(scorer: Scorer, texts: list[str], tokens_per_batch: int) -> list[Profile]:
@@ -96,7 +96,7 @@ def main() -> None:
     config = load_config(options.conf)
     row = champion(config.root)
     scorer = Scorer.load(serving_folder(config, row), config.score)
-    found = profiles(scorer, flagged_texts(config, row["model_version"], options.rows), config.explain.tokens_per_batch)
+    found = profiles(scorer, flagged_texts(config, row["model_version"], options.rows, scorer.headline_mode), config.explain.tokens_per_batch)
     rules: dict[str, Callable[[Profile, int], Quadrature]] = {
         "Gauss-Legendre": lambda _, nodes: gauss_legendre(nodes),
         "even midpoints": lambda _, nodes: even_midpoints(nodes),

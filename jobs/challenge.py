@@ -15,6 +15,7 @@ from jobs.registry import all_models, default_threshold
 from jobs.serving import local_bundle
 from model.errors import ReviewriskError, install_extra
 from model.progress import Report, progress
+from model.settings import RowSettings, route_key
 
 if TYPE_CHECKING:
     from model.evaluation import Scored
@@ -30,7 +31,10 @@ PERIODS = {"old": "the corpus's test split", "new": "reviews since then (live)"}
 
 @dataclass(frozen=True)
 class PeriodComparison:
-    """Both models on the test rows of one period: each of FIGURES with its interval, and challenger less champion by a paired bootstrap."""
+    """Both models on the test rows of one period: each of FIGURES with its interval, and challenger less champion by a paired bootstrap.
+
+    `left_out` counts the rows that both have a score of, but that the champion may have learned from (see `_unseen`).
+    """
 
     period: str
     rows: int
@@ -38,6 +42,7 @@ class PeriodComparison:
     champion: dict[str, dict[str, float | None]]
     challenger: dict[str, dict[str, float | None]]
     gain: dict[str, dict[str, float | None]]
+    left_out: int = 0
 
     @property
     def losses(self) -> list[str]:
@@ -97,7 +102,7 @@ def held_against_champion(config: Config, row: dict[str, Any], report: Report) -
 
 
 def compare_with_champion(config: Config, champion: dict[str, Any], challenger: dict[str, Any]) -> list[PeriodComparison]:
-    """One comparison per period in which the challenger has test rows that the champion has a score of; none where there is no such row.
+    """One comparison per period in which the challenger has test rows that the champion has a score of and has not learned from.
 
     Arguments are rows of `models`. The challenger's log-odds are those of its bundle; the champion's come from `review_scores` (its
     nightly work) and, for the test split, from its bundle. Each decides with its own calibrator and default threshold.
@@ -111,7 +116,8 @@ def compare_with_champion(config: Config, champion: dict[str, Any], challenger: 
     options = (settings.thresholds.confidence, settings.training.seed)
     found = []
     for period in PERIODS:
-        part = rows.filter(pc.equal(rows["period"], period))
+        common = rows.filter(pc.equal(rows["period"], period))
+        part = _unseen(config, champion, common, period)
         if part.num_rows == 0:
             continue
         groups = part["product_id"].to_numpy(zero_copy_only=False)
@@ -120,9 +126,9 @@ def compare_with_champion(config: Config, champion: dict[str, Any], challenger: 
             {name: all_[name] for name in FIGURES} for all_ in (intervals(model, settings.calibration.bins, groups, *options) for model in (one, other))
         )
         gain = difference_intervals(other, one, settings.calibration.bins, groups, *options)
-        found.append(
-            PeriodComparison(period, part.num_rows, int(one.label.sum()), champion_figures, challenger_figures, {name: gain[name] for name in FIGURES})
-        )
+        gains = {name: gain[name] for name in FIGURES}
+        left_out = common.num_rows - part.num_rows
+        found.append(PeriodComparison(period, part.num_rows, int(one.label.sum()), champion_figures, challenger_figures, gains, left_out))
     return found
 
 
@@ -130,7 +136,8 @@ def shown_comparison(comparisons: list[PeriodComparison]) -> list[str]:
     """The comparisons as lines for a terminal."""
     lines = []
     for one in comparisons:
-        lines.append(f"  {one.period} period ({PERIODS[one.period]}): {one.rows:,} rows, {one.positives:,} dissatisfied")
+        left_out = f"; {one.left_out:,} earlier ones are left out, as the champion may have learned from them" if one.left_out else ""
+        lines.append(f"  {one.period} period ({PERIODS[one.period]}): {one.rows:,} rows, {one.positives:,} dissatisfied{left_out}")
         for name, title in FIGURES.items():
             marks = "  SIGNIFICANTLY WORSE" if name in one.losses else ""
             shown = (_shown(estimates[name]) for estimates in (one.champion, one.challenger))
@@ -144,18 +151,31 @@ def _why_not(config: Config, champion: dict[str, Any], challenger: dict[str, Any
     if found is not None:
         named = " and ".join(FIGURES[name] for name in found.undecided)
         return f"its {found.rows:,} rows are too few, or too alike, for an interval of {named}" if named else None
-    test_end = _test_end(config)
-    tested = _of_period(_test_rows(config, challenger), test_end, period).num_rows
-    if tested:
-        return f"the champion {champion['model_version']} has a score of none of its {tested:,} rows: run `reviewrisk score`, then promote again"
+    tested = _of_period(_test_rows(config, challenger), _test_end(config), period)
+    if unseen := _unseen(config, champion, tested, period).num_rows:
+        return f"the champion {champion['model_version']} has a score of none of its {unseen:,} rows: run `reviewrisk score`, then promote again"
     if period == "old":
         return f"{challenger['model_version']} has no test row of it in its bundle: train it again"
-    live = _live_rows(config, test_end)
+    return _why_not_live(config, champion, challenger, tested.num_rows)
+
+
+def _why_not_live(config: Config, champion: dict[str, Any], challenger: dict[str, Any], tested: int) -> str:
+    """The same of the new period, where so many test rows of the challenger lie, and none that the champion has not learned from."""
+    only = challenger["row_filter"]
+    option, of = (f" --only {only}", f" with {only}") if only else ("", "")
+    if tested:
+        return (
+            f"all of its {tested:,} rows lie before {_first_live_test_day(config, champion)}, when the test of the champion {champion['model_version']} "
+            f"starts, so that it may have learned from them: ingest newer reviews, run `reviewrisk score`, and `reviewrisk retrain{option}` makes a "
+            "challenger that is tested on later ones"
+        )
+    test_end = _test_end(config)
+    live = _live_rows(config, only, test_end)
     if not live:
-        return "no labelled review after the test split is stored yet"
+        return f"no labelled review{of} after the test split is stored yet"
     return (
-        f"{challenger['model_version']} was not tested on the {live:,} labelled reviews after {test_end}, as training and combining end with the test split: "
-        "`reviewrisk retrain` makes a challenger that is, and compares it there"
+        f"{challenger['model_version']} was not tested on the {live:,} labelled reviews{of} after {test_end}, as training and combining end with the test "
+        f"split: `reviewrisk retrain{option}` makes a challenger that is, and compares it there"
     )
 
 
@@ -167,16 +187,36 @@ def _of_period(rows: pa.Table, test_end: Any, period: str) -> pa.Table:
     return rows.filter(compared(rows["review_date"], pa.scalar(test_end)))
 
 
-def _live_rows(config: Config, test_end: Any) -> int:
-    """Labelled reviews after the test split."""
+def _unseen(config: Config, champion: dict[str, Any], rows: pa.Table, period: str) -> pa.Table:
+    """The rows of a period that the champion has not learned from: in the new one, where `retrain` made it, those since its own test there starts.
+
+    The days by which `retrain` cuts the live reviews move with what is ingested, so a challenger's test may start before that. A champion
+    without a test row after the test split was trained on the corpus alone: no live review is left out.
+    """
+    first = _first_live_test_day(config, champion) if period == "new" else None
+    return rows if first is None else rows.filter(pc.greater_equal(rows["review_date"], pa.scalar(first)))
+
+
+def _first_live_test_day(config: Config, row: dict[str, Any]) -> Any:
+    """The earliest day of the model's test rows after the test split; None where it has no such row."""
+    return pc.min(_of_period(_test_rows(config, row), _test_end(config), "new")["review_date"]).as_py()
+
+
+def _live_rows(config: Config, only: str | None, test_end: Any) -> int:
+    """Labelled reviews after the test split, of those that `only` (a `row_filter`) names."""
     if test_end is None:
         return 0
     later = (pc.field("review_date") > pa.scalar(test_end)) & (pc.field("star_rating") != 3)
-    return int(tables.read_arrow(config.root, "reviews", ["review_id"], later).num_rows)
+    chosen = RowSettings(only=only).column_and_key
+    if chosen is None:
+        return int(tables.read_arrow(config.root, "reviews", ["review_id"], later).num_rows)
+    column, key = chosen
+    counts = pc.value_counts(tables.read_arrow(config.root, "reviews", [column], later)[column]).to_pylist()
+    return int(sum(one["counts"] for one in counts if route_key(one["values"] or "") == key))
 
 
 def _common_rows(config: Config, champion: dict[str, Any], challenger: dict[str, Any]) -> pa.Table:
-    """The challenger's test rows that the champion has scored: review_id, product_id, label, model_logit, champion_logit, period."""
+    """The challenger's test rows that the champion has scored: review_id, product_id, review_date, label, model_logit, champion_logit, period."""
     own = _test_rows(config, challenger).select(["review_id", "product_id", "review_date", "label", "model_logit"])
     from_bundle = _test_rows(config, champion).select(["review_id", "model_logit"]).rename_columns(_CHAMPION.names).cast(_CHAMPION)
     chosen = (pc.field("model_version") == champion["model_version"]) & pc.field("logit").is_valid()

@@ -88,7 +88,7 @@ def retrain(conf: Path | None, only: str | None) -> None:
 @click.option("--curve-rows", type=click.IntRange(min=100), help="A greatest size of the learning curve, beyond --rows; a large number: all rows.")
 @click.option("--method", "methods", multiple=True, help="A method to run beside TF-IDF, such as lora_all; may be given several times; default: all.")
 @click.option("--parallel", default=1, show_default=True, type=click.IntRange(min=1), help="Cells beside each other, which share the cores.")
-@click.option("--minutes", type=float, help="Begin no new cell after so many minutes; the same command goes on later.")
+@click.option("--minutes", type=click.FloatRange(min=0), help="Begin no new cell after so many minutes; the same command goes on later.")
 @click.option("--pairs", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A file of minimal pairs, to be judged too.")
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Markdown file to write the tables to.")
 def compare(

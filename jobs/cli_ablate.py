@@ -23,8 +23,8 @@ _RATE = click.FloatRange(min=0, min_open=True)
 @click.option("--validation-rows", default=_DEFAULT.validation_rows, show_default=True, type=click.IntRange(min=100), help="Most rows a rung judges on.")
 @click.option("--rungs", default=_DEFAULT.rungs, show_default=True, type=click.IntRange(min=1), help="Rounds, each on rows of its own.")
 @click.option("--eta", default=_DEFAULT.eta, show_default=True, type=click.IntRange(min=2), help="1 in so many goes on, to so many times the rows.")
-@click.option("--minutes", type=float, help="Begin no new training after so many minutes; the same command goes on later.")
-@click.option("--seed", type=int, help="Cuts the rows and seeds the trainings; default: the config's model.training.seed.")
+@click.option("--minutes", type=click.FloatRange(min=0), help="Begin no new training after so many minutes; the same command goes on later.")
+@click.option("--seed", type=click.IntRange(min=0), help="Cuts the rows and seeds the trainings; default: the config's model.training.seed.")
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Markdown file to write the tables to.")
 def ablate(
     conf: Path | None,

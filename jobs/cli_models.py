@@ -41,7 +41,7 @@ def models_show(conf: Path | None, version: str) -> None:
 @click.option("--since", type=click.DateTime(["%Y-%m-%d"]), help="Score only reviews of this day and later.")
 @click.option("--override", help="Why a model that loses significantly, cannot be compared or is of some reviews alone is promoted; kept in job_runs.")
 def models_promote(conf: Path | None, version: str | None, since: datetime.datetime | None, override: str | None) -> None:
-    """Make VERSION (default: the newest candidate) the champion.
+    """Make VERSION (default: the newest candidate for all reviews) the champion.
 
     It must reach the config's limits on its test split, be made for all reviews (not by `train --only`), be comparable with the champion
     on the old period, and may not lose significantly against it on the old or the new one.
@@ -69,6 +69,20 @@ def models_thresholds(conf: Path | None, version: str | None) -> None:
     from jobs.thresholding import run_thresholds
 
     run_thresholds(load(conf), version, click.echo)
+
+
+@models.command("evaluate")
+@conf_option
+@click.argument("version")
+@click.argument("root")
+@click.option("--rows", type=click.IntRange(min=100), help="At most so many of its labelled reviews, drawn by product; default: all.")
+@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Markdown file to write the tables to.")
+def models_evaluate(conf: Path | None, version: str, root: str, rows: int | None, output: Path | None) -> None:
+    """Judge VERSION on the labelled reviews of another ROOT, which `ingest` made: another category, shop or time. Nothing is fitted on them."""
+    from jobs.evaluate import run_evaluate
+
+    for line in run_evaluate(load(conf), version, root, rows, output, click.echo):
+        click.echo(line)
 
 
 @models.command("merge")

@@ -39,7 +39,8 @@ class Wanted:
         """The command that makes the same comparison of the same config; files and folders by their last name alone."""
         options = [f"--shifted-root {Path(self.shifted).name}" if self.shifted else "", f"--rows {self.rows}"]
         options += [f"--test-rows {self.test_rows}" if self.test_rows else "", f"--curve-rows {self.curve_rows}" if self.curve_rows else ""]
-        options += [*(f"--method {name}" for name in self.methods), f"--pairs {self.pairs.name}" if self.pairs else ""]
+        options += [*(f"--method {name}" for name in self.methods), f"--parallel {self.parallel}" if self.parallel > 1 else ""]
+        options.append(f"--pairs {self.pairs.name}" if self.pairs else "")
         return " ".join(["reviewrisk compare", *filter(None, options)])
 
 
@@ -47,7 +48,8 @@ def run_compare(config: Config, wanted: Wanted, output: Path | None, report: Rep
     """Lines of Markdown that compare the methods, and TF-IDF with LoRA at smaller sizes; also written to `output`.
 
     Cells are kept under <scratch>/compare: a run that was stopped, or whose minutes ended, goes on there when the same command is given
-    again. Raises ReviewriskError for a method there is not, and, once the page is written, where a cell crashed.
+    again. Raises ReviewriskError for a method there is not, a curve that cannot be, and, once the page is written (or reported, without `output`), where a cell
+    crashed.
     """
     try:
         from model.comparison import PACKAGES, planned_cells, prepare_inputs, run_cells
@@ -58,9 +60,11 @@ def run_compare(config: Config, wanted: Wanted, output: Path | None, report: Rep
     except ImportError as error:
         raise ReviewriskError(f"Comparing needs the packages of training ({error.name} is missing): {install_extra('train')}.") from None
     check_methods(wanted.methods)
+    if wanted.curve_rows is not None and (wanted.curve_rows <= wanted.rows or (wanted.methods and "lora_all" not in wanted.methods)):
+        raise ReviewriskError(f"--curve-rows {wanted.curve_rows} must be more than --rows {wanted.rows}, and lora_all one of the methods: the curve is of it.")
     with progress("reading the reviews", report):
-        reviews = _labelled(config.root, COLUMNS, ["train", "validation", "test"])
-        other = _labelled(parse_root(wanted.shifted, config.storage), COLUMNS, None) if wanted.shifted else None
+        reviews = labelled(config.root, COLUMNS, ["train", "validation", "test"])
+        other = labelled(parse_root(wanted.shifted, config.storage), COLUMNS, None) if wanted.shifted else None
     with progress("preparing the rows", report):
         inputs = prepare_inputs(reviews, other, wanted.pairs, config.model, wanted.test_rows)
     cells = planned_cells(wanted.rows, inputs, wanted.curve_rows, wanted.methods)
@@ -76,15 +80,18 @@ def run_compare(config: Config, wanted: Wanted, output: Path | None, report: Rep
     for outcome in missing:
         report(f"  {outcome.cell}: {outcome.not_run}")
     if failed := sum(outcome.failed for outcome in missing):
+        for line in lines if output is None else []:
+            report(line)
         raise ReviewriskError(f"{failed} of {len(outcomes)} cells failed (above); the same command tries them again and keeps the others.")
     return lines
 
 
-def _labelled(root: Root, columns: tuple[str, ...], splits: list[str] | None) -> pa.Table:
+def labelled(root: Root, columns: tuple[str, ...], splits: list[str] | None) -> pa.Table:
+    """The reviews of 1, 2, 4 or 5 stars of these splits (None: of all). Raises ReviewriskError where the root has none."""
     where = pc.is_in(pc.field("star_rating"), value_set=pa.array([1, 2, 4, 5], pa.int32()))
     if splits is not None:
         where = where & pc.field("split").isin(splits)
     reviews = tables.read_arrow(root, "reviews", columns, where)
     if reviews.num_rows == 0:
-        raise ReviewriskError(f"{root.uri} has no labelled reviews to compare on: run `reviewrisk ingest` into it first.")
+        raise ReviewriskError(f"{root.uri} has no labelled reviews: run `reviewrisk ingest` into it first.")
     return reviews

@@ -125,7 +125,7 @@ class PublishedFigures(Settings):
     """Somebody's published result, to stand beside what a run gives. `train` and `models show` print both; it changes nothing in a run."""
 
     source: str
-    status: str
+    status: str = Field(description="What is known of the published figures, not of the run beside them; it stands in the heading above both.")
     rows: int
     auc: float
     f1: float

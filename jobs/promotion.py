@@ -30,7 +30,7 @@ _TO_SCORE = """
 
 
 def run_promote(config: Config, version: str | None, since: datetime.date | None, override: str | None, report: Report) -> str:
-    """Make a model (the newest candidate where none is named) the champion; says how many rows it will score.
+    """Make a model (the newest candidate for all reviews where none is named) the champion; says how many rows it will score.
 
     Raises ReviewriskError where the model's test figures miss the config's limits; where it was made for some reviews alone (its
     `row_filter`); where it is significantly worse than the champion on the old or the new period (see `challenge`); and where it cannot be
@@ -39,7 +39,7 @@ def run_promote(config: Config, version: str | None, since: datetime.date | None
     """
     root = config.root
     with JobRun(root, "promote") as run:
-        row = _candidate(root, version)
+        row = _candidate(root, version, report)
         if misses := missed_limits(row, config.promotion):
             raise ReviewriskError(f"{row['model_version']} is not promoted: on its test split {'; '.join(misses)} (section promotion).")
         override = (override or "").strip() or None
@@ -104,13 +104,24 @@ def _check_row_filter(row: dict[str, Any]) -> None:
         )
 
 
-def _candidate(root: Root, version: str | None) -> dict[str, Any]:
+def _candidate(root: Root, version: str | None, report: Report) -> dict[str, Any]:
+    """The named model's row of `models`; where none is named, that of the newest candidate that was not made for some reviews alone."""
     if version is not None:
         return registered(root, version)
     rows = sorted((row for row in all_models(root) if row["status"] == "candidate"), key=lambda row: row["trained_at"])
     if not rows:
         raise ReviewriskError("There is no candidate to promote: run `reviewrisk train`, or name a version (`reviewrisk models list`).")
-    return rows[-1]
+    general = [row for row in rows if not row["row_filter"]]
+    if not general:
+        newest = rows[-1]
+        raise ReviewriskError(
+            f"There is no candidate to promote that was made for all reviews: {newest['model_version']} was trained and tested on reviews with "
+            f"{newest['row_filter']} alone. Let it decide for those by a route (section routing), or name it and give the reason why it shall "
+            f'decide for all: `reviewrisk models promote {newest["model_version"]} --override "…"` (it is recorded).'
+        )
+    for row in rows[rows.index(general[-1]) + 1 :]:
+        report(f"  {row['model_version']} is newer but passed over, as it was made for reviews with {row['row_filter']} alone")
+    return general[-1]
 
 
 def _rows_to_score(root: Root, version: str, since: datetime.date | None) -> int:

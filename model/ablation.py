@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import copy
+import gc
 import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import torch
 from numpy.typing import NDArray
 
 from model.ablation_grid import Candidate, Standing, Sweep, candidates, reference, rung_rows, survivors
@@ -19,6 +22,7 @@ from model.backbone import Backbone, load_backbone, make_classifier
 from model.calibration import FloatArray, sigmoid
 from model.checkpoints import drop_states, load_state
 from model.classifier import ReviewClassifier
+from model.comparison import PACKAGES
 from model.data import LabelledReviews, TokenisedReviews, data_version, prior_shift, tokenise
 from model.errors import ReviewriskError
 from model.evaluation import Scored, metrics
@@ -35,7 +39,12 @@ from model.training import train
 
 CELL_VERSION = 1  # one more whenever the code would give a cell other figures
 FIGURES = ("average_precision", "auc", "log_loss")
+_LACK_OF_MEMORY = ("out of memory", "allocate memory", "alloc_failed")  # as the messages of PyTorch, CUDA and cuBLAS have it
 Found = dict[str, Any]
+
+
+class SettingError(ReviewriskError):
+    """A setting that cannot be attached, or whose training diverges: tried again, it would fail again."""
 
 
 @dataclass(frozen=True)
@@ -102,9 +111,10 @@ def run_ablation(reviews: pa.Table, settings: ModelSettings, sweep: Sweep, folde
     """Every candidate of the sweep in the first rung, the better ones in the next, and the config's own settings in all.
 
     Of the table (with the columns of data.COLUMNS) only rows of the training and validation splits are used, and of them those that
-    `model.rows` names. Finished cells are kept as folder/<fingerprint>.json and read when the same is asked again; after `minutes` no
-    further one is started. Raises ReviewriskError where the rows do not suffice, the backbone cannot be had, or every candidate of a
-    rung fails.
+    `model.rows` names. Finished cells, and the reasons of settings that fail by themselves, are kept as folder/<fingerprint>.json and read
+    when the same is asked again; after `minutes` no further one is started. A setting that finds too little memory fails without being kept.
+    Raises ReviewriskError where the rows do not suffice, the backbone cannot be had (nothing of which is kept), or every candidate of a rung
+    fails.
     """
     deadline = None if minutes is None else time.monotonic() + 60 * minutes
     settings = settings.model_copy(update={"training": settings.training.model_copy(update={"seed": sweep.seed})})
@@ -128,13 +138,17 @@ def run_ablation(reviews: pa.Table, settings: ModelSettings, sweep: Sweep, folde
 
 
 def fingerprint(candidate: Candidate, settings: ModelSettings, rows: int, rows_checksum: str, revision: str) -> str:
-    """16 hexadecimal digits that differ wherever another result could follow. `rows_checksum` is of all rows that the cell reads
-    (see `data.data_version`), `rows` the number that it trains on, `revision` the backbone's."""
+    """16 hexadecimal digits that differ wherever a training's resolved settings, rows, backbone, kind of device, arithmetic or packages (PACKAGES) do.
+
+    `rows_checksum` is of all rows that the cell reads (see `data.data_version`), `rows` the number that it trains on, `revision` the
+    backbone's. How many threads there are, and which processor or GPU it is, is left out, though rounding may move last digits with them.
+    """
     resolved, _ = resolve(candidate.settings(settings), rows)
     described = resolved.model_dump(mode="json", include={"text", "backbone", "lora", "training"}, exclude={"training": {"threads", "max_rows"}})
     device = resolve_device(settings.training.device)
     hardware = [device.type, str(resolve_precision(settings.training.precision, device))]
-    identity = [CELL_VERSION, described, rows, rows_checksum, revision, hardware]
+    packages = {name: version(name) for name in PACKAGES}
+    identity = [CELL_VERSION, described, rows, rows_checksum, revision, hardware, packages]
     return hashlib.sha256(canonical_json(identity).encode()).hexdigest()[:16]
 
 
@@ -177,19 +191,23 @@ def run_cell(candidate: Candidate, bench: Bench, work: Path) -> Found:
 
     figures: each of FIGURES on the rung's validation rows. parameters: trained ones, `adapter` (in the encoder) and `head`. training:
     epochs, best_epoch, rows per second (the stopping rows' time in it; None where an earlier run did all), device, precision. logits: the
-    log-odds of each validation row, by the unmerged network in float32. Raises ReviewriskError where LoRA cannot be attached so, or the
-    training diverges.
+    log-odds of each validation row, by the unmerged network in float32. Raises SettingError where LoRA cannot be attached so, or the training
+    diverges, and ReviewriskError as `load_backbone` does.
     """
     own, _ = resolve(candidate.settings(bench.settings), len(bench.training))
-    adapted = attach_adapter(bench.fresh_classifier(), own.lora, own.training.seed)
-    counts, pad_id = count_parameters(adapted), int(bench.backbone.tokenizer.pad_token_id)
-    known, started = load_state(work), time.monotonic()
-    result = train(adapted, bench.tokens["training"], bench.tokens["stopping"], own, pad_id, work, _indented(bench.report))
+    classifier, pad_id = bench.fresh_classifier(), int(bench.backbone.tokenizer.pad_token_id)
+    try:
+        adapted = attach_adapter(classifier, own.lora, own.training.seed)
+        counts = count_parameters(adapted)
+        known, started = load_state(work), time.monotonic()
+        result = train(adapted, bench.tokens["training"], bench.tokens["stopping"], own, pad_id, work, _indented(bench.report))
+    except ReviewriskError as error:
+        raise SettingError(str(error)) from error
     seconds, epochs_here = time.monotonic() - started, len(result.history) - (known.epoch if known else 0)
     with progress("scoring the validation rows", bench.report):
         logit = read_texts(adapted, bench.tokens["validation"], pad_id).margin
     if not np.isfinite(logit).all():
-        raise ReviewriskError("A log-odds of the trained model is not a finite number: lower the learning rate, or set model.training.precision to float32.")
+        raise SettingError("A log-odds of the trained model is not a finite number: lower the learning rate, or set model.training.precision to float32.")
     figures = metrics(_scored(logit, bench.training, bench.validation, own.training.class_weighting), own.calibration.bins)
     return {
         "version": CELL_VERSION,
@@ -215,13 +233,14 @@ def _run_rung(title: str, trying: Sequence[Candidate], bench: Bench, deadline: f
     for number, candidate in enumerate(trying, start=1):
         place, label = bench.place(candidate), f"{title}, setting {number} of {len(trying)}: {candidate}"
         if place.exists():
-            bench.report(f"{label}: done before")
             outcomes.append(Outcome(candidate, read_json(place)))
+            failed = outcomes[-1].failed
+            bench.report(f"{label}: {'done before' if failed is None else f'failed before: {failed}'}")
         elif deadline is not None and time.monotonic() >= deadline:
             waiting.append(candidate)
         else:
             bench.report(f"{label}; {len(bench.training):,} rows")
-            outcomes.append(Outcome(candidate, _kept_cell(candidate, bench, place)))
+            outcomes.append(Outcome(candidate, _cell(candidate, bench, place)))
     rung = Rung(bench.training, bench.validation, outcomes, waiting)
     if waiting:
         bench.report(f"{title}: {len(outcomes)} of {len(trying)} settings are done and the time is over; the same command goes on here")
@@ -230,21 +249,43 @@ def _run_rung(title: str, trying: Sequence[Candidate], bench: Bench, deadline: f
     return rung
 
 
+def _cell(candidate: Candidate, bench: Bench, place: Path) -> Found:
+    """The cell's outcome. Where there is too little memory that is the reason, and it is not kept: the memory may be another program's now."""
+    try:
+        return _kept_cell(candidate, bench, place)
+    except (MemoryError, RuntimeError) as error:
+        if not _is_lack_of_memory(error):
+            raise
+        reason = f"too little memory ({' '.join(str(error).split()) or type(error).__name__}); the same command tries it again, a smaller batch_size needs less"
+    gc.collect()  # what the error's frames held, the network among it
+    torch.cuda.empty_cache()
+    return _failed(candidate, bench, reason)
+
+
 def _kept_cell(candidate: Candidate, bench: Bench, place: Path) -> Found:
-    """The cell's outcome, written whole or not at all to its place; that of a candidate which fails is the reason."""
+    """The cell's outcome, written whole or not at all to its place; that of a candidate which fails by itself is the reason."""
     work = bench.folder / "work" / place.stem
     work.mkdir(parents=True, exist_ok=True)
     try:
         found = run_cell(candidate, bench, work / "training")
         shown = ", ".join(f"{name.replace('_', ' ')} {found['figures'][name]:.4f}" for name in FIGURES)
         bench.report(f"  {shown} on {len(bench.validation):,} validation rows")
-    except ReviewriskError as error:
-        found = {"version": CELL_VERSION, "candidate": asdict(candidate), "rows": len(bench.training), "failed": str(error)}
-        bench.report(f"  failed: {error}")
+    except SettingError as error:
+        found = _failed(candidate, bench, str(error))
     write_json(work / "cell.json", found)
     (work / "cell.json").replace(place)
     drop_states(work)
     return found
+
+
+def _failed(candidate: Candidate, bench: Bench, reason: str) -> Found:
+    bench.report(f"  failed: {reason}")
+    return {"version": CELL_VERSION, "candidate": asdict(candidate), "rows": len(bench.training), "failed": reason}
+
+
+def _is_lack_of_memory(error: Exception) -> bool:
+    """Whether the GPU or the machine had too little: PyTorch has a type of its own for one of the ways to say so."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(words in str(error).lower() for words in _LACK_OF_MEMORY)
 
 
 def _scored(logit: FloatArray, training: LabelledReviews, validation: LabelledReviews, weighting: str) -> Scored:

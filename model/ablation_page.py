@@ -36,10 +36,8 @@ class Verdict:
 
     @property
     def is_better(self) -> bool:
-        """Whether the winner is better than the own settings by more than chance: in the paired interval, and corrected for the choosing."""
-        low = self.gain["low"] if self.gain else None
-        corrected = self.choice.gain["value"] if self.choice.gain else None
-        return low is not None and low > 0 and corrected is not None and corrected > 0
+        """Whether the winner is better than the own settings by more than chance: the paired interval and the one corrected for the choosing lie above 0."""
+        return _is_above_0(self.gain) and _is_above_0(self.choice.gain)
 
 
 def judge(ablation: Ablation) -> Verdict:
@@ -190,19 +188,25 @@ def _against_own(ablation: Ablation, verdict: Verdict) -> str:
         return "Your own settings won: keep them."
     if verdict.gain is None:
         return "Your own settings could not be trained (see the tables), so there is nothing to hold the winner against."
-    corrected = f"corrected for the choosing it is {signed(verdict.choice.gain)}" if verdict.choice.gain else ""
-    gain = f"the winner's average precision less yours, on the same rows, is {signed(verdict.gain)}; {corrected}"
+    gain, corrected = verdict.gain, verdict.choice.gain
+    assert corrected is not None  # the own settings are a finalist, so they were the reference
+    said = f"the winner's average precision less yours, on the same rows, is {signed(gain)}; corrected for the choosing it is {signed(corrected)}"
     if verdict.is_better:
-        return f"Better than your settings by more than chance: {gain}."
-    return f"**Your settings do as well**, as far as these rows can tell: {gain}. {_why_not(verdict.gain)}"
+        return f"Better than your settings by more than chance: {said}. Both intervals lie above 0."
+    return f"**Your settings do as well**, as far as these rows can tell: {said}. {_why_not(gain, corrected)}"
 
 
-def _why_not(gain: Limits) -> str:
-    if gain["low"] is None:
+def _why_not(gain: Limits, corrected: Limits) -> str:
+    if gain["low"] is None or corrected["low"] is None:
         return "There are too few products for an interval."
-    if gain["low"] <= 0:
+    if not _is_above_0(gain):
         return "The first interval includes 0."
-    return "What the choosing adds to the gain is as large as the gain."
+    return "The second interval does not lie above 0, so the choosing may have made the gain."
+
+
+def _is_above_0(gain: Limits | None) -> bool:
+    """Whether there is an interval, and all of it is above 0."""
+    return gain is not None and gain["low"] is not None and gain["low"] > 0
 
 
 def _frontier(ablation: Ablation, verdict: Verdict) -> list[str]:

@@ -44,7 +44,7 @@ def comparison(test: dict[str, dict[str, Any]]) -> list[str]:
     """Lines to print after a training run: the three models on test, and what the network gains over TF-IDF in each view of it."""
     as_is = test["as_is"]
     lines = [f"On test, {as_is['rows']:,} rows, {as_is['positives']:,} of them dissatisfied:"]
-    lines += table(["model", *_COLUMNS.values()], [[name, *(number(as_is[model][key]["value"]) for key in _COLUMNS)] for model, name in MODEL_NAMES.items()])
+    lines += table(["model", *_COLUMNS.values()], [[name, *(interval(as_is[model][key]) for key in _COLUMNS)] for model, name in MODEL_NAMES.items()])
     return [*lines, "F1 in each view of the test rows, with intervals:", *view_table(test, "f1"), gain_in_words(as_is["gain"]["f1"])]
 
 
@@ -103,8 +103,8 @@ def model_card(manifest: dict[str, Any], settings: ModelSettings, metrics: dict[
         _head(manifest),
         _data(manifest, settings, metrics["rows"]),
         _recipe(manifest, settings, metrics),
-        _results(metrics, settings),
-        _slices(metrics),
+        results("Results on test", metrics["test"], settings),
+        "\n".join(["## Slices of the test rows", "", *slice_lines(metrics["slices"]["by"], metrics["slices"]["worst"])]),
         _errors(metrics),
         _calibration(metrics),
         _thresholds(metrics, thresholds),
@@ -176,14 +176,14 @@ def _recipe(manifest: dict[str, Any], settings: ModelSettings, metrics: dict[str
   (curves.png)."""
 
 
-def _results(metrics: dict[str, Any], settings: ModelSettings) -> str:
-    test = metrics["test"]
+def results(title: str, test: dict[str, dict[str, Any]], settings: ModelSettings) -> str:
+    """A section with every figure of the three models in `assessment.audit`, and the network's in each view."""
     as_is = test["as_is"]
     figures = [[name, *(_figure(key, as_is[model][key]) for model in MODEL_NAMES)] for key, name in _FIGURE_NAMES.items()]
-    by_view = [[VIEW_NAMES[view], *(number(found["model"][key]["value"]) for key in _VIEW_COLUMNS)] for view, found in test.items()]
+    by_view = [[VIEW_NAMES[view], *(interval(found["model"][key]) for key in _VIEW_COLUMNS)] for view, found in test.items()]
     return "\n".join(
         [
-            f"## Results on test: {as_is['rows']:,} rows, {as_is['positives']:,} of them dissatisfied",
+            f"## {title}: {as_is['rows']:,} rows, {as_is['positives']:,} of them dissatisfied",
             "",
             f"**{gain_in_words(as_is['gain']['f1'])}**",
             "",
@@ -204,7 +204,7 @@ def _results(metrics: dict[str, Any], settings: ModelSettings) -> str:
             "",
             *view_table(test, "auc"),
             "",
-            "The network in each view (intervals of all figures are in metrics.json):",
+            "The network in each view:",
             "",
             *table(["test rows", *_VIEW_COLUMNS.values()], by_view),
             "",
@@ -228,8 +228,8 @@ def _headline_worth(test: dict[str, dict[str, Any]], settings: ModelSettings) ->
     )
 
 
-def _slices(metrics: dict[str, Any]) -> str:
-    found, worst = metrics["slices"]["by"], metrics["slices"]["worst"]
+def slice_lines(found: dict[str, list[dict[str, Any]]], worst: dict[str, Any] | None) -> list[str]:
+    """The worst slice in words, and the table of those found (see `assessment.slices`)."""
     rows = [
         [f"{dimension}: {row['slice']}", f"{row['rows']:,}", f"{row['positives']:,}", interval(row["f1"]), interval(row["auc"]), interval(row["ece_debiased"])]
         for dimension, part in found.items()
@@ -238,7 +238,7 @@ def _slices(metrics: dict[str, Any]) -> str:
     named = "No slice has enough rows of both classes to be ranked."
     if worst:
         named = f"Worst by F1, of the slices with enough rows of both classes: **{worst['dimension']}: {worst['slice']}**, {interval(worst['f1'])}."
-    return "\n".join(["## Slices of the test rows", "", named, "", *table(["slice", "rows", "dissatisfied", "F1", "AUC", "ECE, debiased"], rows)])
+    return [named, "", *table(["slice", "rows", "dissatisfied", "F1", "AUC", "ECE, debiased"], rows)]
 
 
 def _errors(metrics: dict[str, Any]) -> str:
@@ -281,16 +281,21 @@ def _calibration(metrics: dict[str, Any]) -> str:
 
 
 def _thresholds(metrics: dict[str, Any], thresholds: list[dict[str, Any]]) -> str:
+    missing = [f"- `{name}` could not be set: {reason}." for name, reason in metrics["calibration"]["model"]["thresholds_not_set"].items()]
+    lines = ["## Thresholds", "", *threshold_table(thresholds), "", *missing, *([""] if missing else [])]
+    if any(row["threshold_name"] == "review_low" for row in thresholds):
+        lines += ["Reviews of at least `review_low` and below `review_high` are the uncertain ones, which people are to read.", ""]
+    return "\n".join([*lines, "All are fitted on validation, and a guarantee is for reviews like those; the figures are of test, which is later."])
+
+
+def threshold_table(thresholds: list[dict[str, Any]]) -> list[str]:
+    """The rows of `assessment.threshold_rows` as a table."""
     head = ["threshold", "for", "flagged at or above", "precision", "recall", "flagged share"]
     rows = [
         [f"{row['threshold_name']}{' (default)' if row['is_default'] else ''}", row["purpose"], number(row["threshold"]), *_row_intervals(row)]
         for row in thresholds
     ]
-    missing = [f"- `{name}` could not be set: {reason}." for name, reason in metrics["calibration"]["model"]["thresholds_not_set"].items()]
-    lines = ["## Thresholds", "", *table(head, rows, left=2), "", *missing, *([""] if missing else [])]
-    if any(row["threshold_name"] == "review_low" for row in thresholds):
-        lines += ["Reviews of at least `review_low` and below `review_high` are the uncertain ones, which people are to read.", ""]
-    return "\n".join([*lines, "All are fitted on validation, and a guarantee is for reviews like those; the figures are of test, which is later."])
+    return table(head, rows, left=2)
 
 
 def _row_intervals(row: dict[str, Any]) -> list[str]:

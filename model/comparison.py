@@ -11,6 +11,7 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ import pyarrow.parquet as pq
 from model.assessment import VIEWS, rows_of
 from model.backbone import load_backbone
 from model.calibration import Calibrator, FloatArray
-from model.data import LabelledReviews, PreparedData, data_version, labelled_reviews, prepare
+from model.data import LabelledReviews, PreparedData, labelled_reviews, prepare
 from model.errors import ReviewriskError
 from model.evaluation import Groups, Scored
 from model.files import canonical_json, file_sha256, read_json, temporary_folder_beside, write_json
@@ -55,10 +56,17 @@ class Inputs:
 
     @property
     def checksum(self) -> str:
-        """16 hexadecimal digits of the sha256 over every row of every part, and the pairs."""
-        parts = {name: getattr(self.data, name) for name in _PARTS} | ({_SHIFTED: self.shifted} if self.shifted else {})
-        pairs = file_sha256(self.pairs) if self.pairs else ""
-        return hashlib.sha256(f"{data_version(parts)} {pairs}".encode()).hexdigest()[:16]
+        """16 hexadecimal digits of the sha256 over all that `write_inputs` writes: every column of every part, what is said of them, and the pairs."""
+        parts = [_part(name, getattr(self.data, name), self.data if name == "test" else None) for name in _PARTS]
+        if self.shifted is not None:
+            parts.append(_part(_SHIFTED, self.shifted, None))
+        digest = hashlib.sha256()
+        for part in parts:
+            for name in part.column_names:
+                digest.update(canonical_json([name, part[name].cast(pa.string()).to_pylist()]).encode())
+        pairs = file_sha256(self.pairs) if self.pairs else None
+        digest.update(canonical_json([self.data.rows, self.data.data_version, pairs]).encode())
+        return digest.hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -148,9 +156,13 @@ def rows_for(cell: Cell, data: PreparedData, seed: int) -> PreparedData:
 
 
 def fingerprint(cell: Cell, inputs_checksum: str, settings: ModelSettings, revision: str) -> str:
-    """16 hexadecimal digits that differ wherever another result could follow. `revision` is the backbone's."""
-    method = METHODS[cell.method]
-    identity: list[Any] = [CELL_VERSION, asdict(cell), inputs_checksum, _settings_that_matter(method, settings)]
+    """16 hexadecimal digits that differ wherever the cell, the inputs, the settings that matter to its method or the versions of PACKAGES do.
+
+    For a method with an encoder also where its `revision`, the kind of device or the arithmetic does. How many threads there are, and which
+    processor or GPU it is, is left out: rounding may move last digits with them, and durations do.
+    """
+    method, packages = METHODS[cell.method], {name: version(name) for name in PACKAGES}
+    identity: list[Any] = [CELL_VERSION, asdict(cell), inputs_checksum, _settings_that_matter(method, settings), packages]
     if method.kind in ("network", "probe"):
         device = resolve_device(settings.training.device)
         identity += [revision, device.type, str(resolve_precision(settings.training.precision, device))]

@@ -161,7 +161,8 @@ def _train(network: nn.Module, backbone: Backbone, task: Task) -> Figures:
 
 
 def _training(seconds: float, rows_here: int, memory: float, described: Figures) -> Figures:
-    """`rows_here` are the rows that this process trained on, each epoch's counted: a run that went on after a kill has fewer than all."""
+    """`rows_here` are the rows that this process trained on, each epoch's counted, but no repeats by oversampling: a run that went on after a
+    kill has fewer than all."""
     return {"epochs": 1, "rows_per_second": rows_here / seconds if rows_here else None, "memory_mib": memory, **described}
 
 

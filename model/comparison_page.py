@@ -66,7 +66,7 @@ def _how_made(comparison: Comparison, command: str, hardware: Sequence[str]) -> 
 def _threads(comparison: Comparison) -> list[str]:
     """With how many threads the cells ran: some may be of an earlier call on another number."""
     found = sorted({outcome.figures["run_on"]["threads"] for outcome in comparison.outcomes if outcome.figures})
-    return [f"* CPU threads of the cells: {', '.join(map(str, found))}."] if found else []
+    return [f"* CPU threads of each cell: {', '.join(map(str, found))}."] if found else []
 
 
 def _quality(comparison: Comparison, population: str) -> list[str]:
@@ -115,7 +115,8 @@ def _costs(comparison: Comparison) -> list[str]:
         )
     head = ["method", "trained in the encoder", "trained in the head", "learning rate", "training, s", "rows/s", "memory growth, MiB"]
     legend = [
-        "Memory is the growth of the process's peak while it trains. Scoring is in float32; the ratios are to the plain classifier in the same process.",
+        "Memory is by how much the process's peak, or on a GPU that of PyTorch's allocations there, grows while it trains: the encoder's weights, "
+        "which quantising shrinks, are there before. Scoring is in float32; the ratios are to the plain classifier in the same process.",
         "Learning rates: " + "; ".join(f"{METHODS[name].title}: {METHODS[name].reason}" for name in comparison.main) + ".",
     ]
     return [*table([*head, "scoring, s per 1,000 rows", "ratio to plain", "ratio merged"], rows), "", *legend]

@@ -91,7 +91,7 @@ def training_seconds(found: Figures) -> float | None:
 
 
 def _by_validation(comparison: Comparison) -> list[str]:
-    """The method of greatest average precision on validation, and the cheaper ones that are not surely worse."""
+    """The method of greatest average precision on validation, and those that are not surely worse."""
     found = {method: outcome.figures for method, outcome in comparison.main.items() if outcome.figures}
     if len(found) < 2:
         return []
@@ -118,6 +118,8 @@ def _verdict(gain: Figures, won: str, lost: str) -> str:
 
 def _against_tfidf(comparison: Comparison) -> list[str]:
     lora, tfidf = comparison.figures(ADAPTER), comparison.figures(BASELINE)
+    if ADAPTER not in comparison.main:
+        return []
     if lora is None or tfidf is None:
         return ["TF-IDF or LoRA: not known yet, one of the two cells has not run."]
     lines = []
@@ -148,8 +150,8 @@ def _by_size(comparison: Comparison) -> list[str]:
         return [f"By size: no gain of LoRA over TF-IDF is shown at the largest size tried, {found[-1][0]:,} training rows."]
     if enough[0] == found[0][0]:
         return [f"By size: LoRA gains significantly from the smallest size tried on, {enough[0]:,} training rows."]
-    below = max(size for size, _ in found if size < enough[0])
-    return [f"By size: with {below:,} training rows or fewer, no sure gain of LoRA over TF-IDF; from {enough[0]:,} on, LoRA gains at every size tried."]
+    without = ", ".join(f"{size:,}" for size, gains in found if size < enough[0] and not gains)
+    return [f"By size: LoRA gains over TF-IDF at every size tried from {enough[0]:,} training rows on; no sure gain with {without}."]
 
 
 def _against_rivals(comparison: Comparison) -> list[str]:

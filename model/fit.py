@@ -152,12 +152,14 @@ def _on_full_precision_base(adapted: PeftModel, settings: ModelSettings) -> Peft
 
 def predict(scorer: Scorer, data: PreparedData, report: Report) -> Logits:
     """The scorer's log-odds on the later parts of validation and on test, read in every way that the views of test need."""
-    parts = {"fitting": data.fitting, "choosing": data.choosing, "test": data.test}
-    logits = {name: _logit(scorer, part, None, name, report) for name, part in parts.items()}
-    read_as = {
-        view: logits["test"] if mode == scorer.headline_mode else _logit(scorer, data.test, mode, f"test ({view})", report) for view, mode in READ_AS.items()
-    }
-    return Logits(**logits, test_read_as=read_as)
+    fitting, choosing = (_logit(scorer, part, None, name, report) for name, part in (("fitting", data.fitting), ("choosing", data.choosing)))
+    return Logits(fitting, choosing, *predict_test(scorer, data.test, report))
+
+
+def predict_test(scorer: Scorer, test: LabelledReviews, report: Report) -> tuple[FloatArray, dict[str, FloatArray]]:
+    """The scorer's log-odds of test rows, and of the same rows read as in READ_AS."""
+    logit = _logit(scorer, test, None, "test", report)
+    return logit, {view: logit if mode == scorer.headline_mode else _logit(scorer, test, mode, f"test ({view})", report) for view, mode in READ_AS.items()}
 
 
 def _logit(scorer: Scorer, reviews: LabelledReviews, mode: HeadlineMode | None, name: str, report: Report) -> FloatArray:

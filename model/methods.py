@@ -37,6 +37,9 @@ class TrainedParameters:
     head: int
 
 
+_NO_LORA = {"quantization": "none"}  # quantised base weights are for an adapter alone
+
+
 @dataclass(frozen=True)
 class Method:
     """One way, by the name that cells carry. What it does not override (epochs, batch size, rows, stopping) is equal for all.
@@ -59,7 +62,7 @@ class Method:
         """The settings with this method's learning rate, LoRA and training settings in them."""
         rate = self.learning_rate or settings.training.learning_rate
         training = settings.training.model_copy(update={"learning_rate": rate, **(self.training or {})})
-        lora = settings.lora.model_copy(update=self.lora or {})
+        lora = settings.lora.model_copy(update=_NO_LORA if self.lora is None else self.lora)
         return settings.model_copy(update={"training": training, "lora": lora})
 
 

@@ -66,12 +66,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class PairFigures:
-    """What a model does on the pairs of one kind, or of all.
-
-    `low` and `high` are the pass rate's 95% Wilson interval. `ordered_rate` is the share of the label-differing pairs whose dissatisfied text
-    has the greater probability, whatever the threshold: None where there are none (bias_probe). `mean_shift` is the mean absolute
-    difference in log-odds of a and b, in nats: None for every row but that of bias_probe.
-    """
+    """What a model does on the pairs of one kind, or of all; `low` and `high` are the 95% Wilson interval of the share that passes."""
 
     kind: str
     pairs: int
@@ -79,8 +74,6 @@ class PairFigures:
     pass_rate: float
     low: float
     high: float
-    ordered_rate: float | None
-    mean_shift: float | None
 
 
 def wilson_interval(hits: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
@@ -123,10 +116,9 @@ def pair_report(pairs: Sequence[Pair], probabilities: FloatArray, threshold: flo
 
     A pair passes where both decisions, `probability >= threshold`, are the labels.
     """
-    passed, labels = _passed(pairs, probabilities, threshold), _labels(pairs)
+    passed = _passed(pairs, probabilities, threshold)
     kinds = np.array([pair.kind for pair in pairs])
-    rows = [_figures(kind, passed[kinds == kind], probabilities[kinds == kind], labels[kinds == kind]) for kind in dict.fromkeys(kinds.tolist())]
-    return [*rows, _figures(ALL_KINDS, passed, probabilities, labels)]
+    return [*(_figures(kind, passed[kinds == kind]) for kind in dict.fromkeys(kinds.tolist())), _figures(ALL_KINDS, passed)]
 
 
 def pairs_table(reports: Mapping[str, Sequence[PairFigures]]) -> list[str]:
@@ -203,25 +195,6 @@ def _passed(pairs: Sequence[Pair], probabilities: FloatArray, threshold: float) 
     return np.asarray(((probabilities >= threshold) == (_labels(pairs) == 1)).all(axis=1), dtype=np.bool_)
 
 
-def _figures(kind: str, passed: NDArray[np.bool_], probabilities: FloatArray, labels: NDArray[np.int64]) -> PairFigures:
-    count, hits = len(passed), int(passed.sum())
-    low, high = wilson_interval(hits, count)
-    turned = labels[:, 0] != labels[:, 1]
-    dissatisfied_more = (probabilities[:, 0] - probabilities[:, 1]) * (labels[:, 0] - labels[:, 1]) > 0
-    return PairFigures(
-        kind=kind,
-        pairs=count,
-        passed=hits,
-        pass_rate=hits / count,
-        low=low,
-        high=high,
-        ordered_rate=float(dissatisfied_more[turned].mean()) if turned.any() else None,
-        mean_shift=_mean_shift(probabilities) if kind == INVARIANCE_KIND else None,
-    )
-
-
-def _mean_shift(probabilities: FloatArray) -> float:
-    """Probabilities are kept 1e-15 away from 0 and 1, as in the log-loss, so that the shift is finite."""
-    kept = np.clip(probabilities, 1e-15, 1 - 1e-15)
-    log_odds = np.log(kept) - np.log1p(-kept)
-    return float(np.abs(log_odds[:, 0] - log_odds[:, 1]).mean())
+def _figures(kind: str, passed: NDArray[np.bool_]) -> PairFigures:
+    hits = int(passed.sum())
+    return PairFigures(kind, len(passed), hits, hits / len(passed), *wilson_interval(hits, len(passed)))

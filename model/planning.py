@@ -14,7 +14,7 @@ from model.data import LabelledReviews, PreparedData, draw, labelled_reviews, pr
 from model.data_audit import PERCENTILES, DuplicateAudit, LengthSummary, class_balance, duplicate_audit, length_summary
 from model.hardware import cpu_threads
 from model.lora import HEAD_MODULES, ParameterCounts, attach_adapter, count_parameters, module_place
-from model.lora_advice import class_warnings, lora_or_not, resolve, setting_warnings
+from model.lora_advice import class_warnings, resolve, rule_of_thumb, setting_warnings
 from model.progress import Report, progress
 from model.rehearsal import MemoryEstimate, StepTimes, epoch_seconds, rehearse
 from model.row_filter import chosen_rows
@@ -85,7 +85,7 @@ def plan(reviews: pa.Table, settings: ModelSettings, report: Report) -> Plan:
             memory, time = _cost(adapted, backbone, data, sample, settings, threads)
         shapes = {place.name: (place.inputs, place.outputs) for place in places}
         warnings = [*class_warnings(balance), *setting_warnings(settings, rows, shapes)]
-        _say(report, [*_cost_lines(memory, time, settings), *_warning_lines(warnings), *lora_or_not()])
+        _say(report, [*_cost_lines(memory, time, settings), *_warning_lines(warnings), *rule_of_thumb()])
     return Plan(settings, data.rows, balance, lengths, duplicates, places, head, counts, memory, time, warnings)
 
 

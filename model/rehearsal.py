@@ -16,6 +16,7 @@ from torch import Tensor
 from model.data import Batch, TokenisedReviews, batches, evaluation_order, training_order
 from model.settings import ModelSettings
 from model.training import TrainingRun, start_run, train_step, weighted_losses
+from model.training_mode import training_attention
 
 TIMED_BATCHES = 5
 
@@ -65,10 +66,12 @@ def rehearse(adapted: PeftModel, training: TokenisedReviews, settings: ModelSett
     chosen = {int(found[position]): order[position] for position in spread}
     made = {length: next(batches(training, [rows], run.settings.batch_size, pad_id, run.weights)) for length, rows in chosen.items()}
     run.adapted.train()
-    memory = _memory(run, made[max(made)])
+    with training_attention(run.adapted, run.device):
+        memory = _memory(run, made[max(made)])
+        training_seconds = tuple(_second_time(lambda batch=batch: train_step(run, batch, 0, 1)) for batch in made.values())  # type: ignore[misc]
     times = StepTimes(
         lengths=tuple(made),
-        training=tuple(_second_time(lambda batch=batch: train_step(run, batch, 0, 1)) for batch in made.values()),  # type: ignore[misc]
+        training=training_seconds,
         evaluation=tuple(_evaluation_seconds(run, batch) for batch in made.values()),
         device=str(run.device),
         precision=str(run.precision).removeprefix("torch."),

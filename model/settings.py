@@ -118,7 +118,7 @@ class TrainingSettings(Settings):
     precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto: bfloat16 autocast where the hardware computes it, else float32.")
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int | None = Field(None, ge=1, description="CPU threads; None: one per core.")
-    seed: int = 17
+    seed: int = Field(17, ge=0)
 
 
 class CalibrationSettings(Settings):
@@ -170,8 +170,8 @@ class AttributionSettings(Settings):
 
     @model_validator(mode="after")
     def _nodes_rise(self) -> AttributionSettings:
-        if not self.nodes or list(self.nodes) != sorted(set(self.nodes)) or self.nodes[0] < 1:
-            raise ValueError("nodes must be positive whole numbers in rising order, such as [16, 24, 48]")
+        if not self.nodes or list(self.nodes) != sorted(set(self.nodes)) or self.nodes[0] < 2:
+            raise ValueError("nodes must be whole numbers of 2 and more in rising order, such as [16, 24, 48]")
         return self
 
 

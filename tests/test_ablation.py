@@ -1,22 +1,26 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 import yaml
 
 from model.ablation import FIGURES, Ablation, Bench, Rung, fingerprint, run_ablation, run_cell
 from model.ablation_grid import Candidate, Sweep
 from model.ablation_page import config_lines, judge, page
 from model.backbone import load_backbone
+from model.comparison import PACKAGES
 from model.data import data_version
 from model.errors import ReviewriskError
 from model.evaluation import metrics
 from model.settings import ModelSettings
+from model.training import train
 from tests.tiny_models import planted_reviews, tiny_encoder, tiny_settings
 
 SLOW, FAST = 1e-7, 1e-2  # a learning rate that learns nothing, and one that reads the planted words
@@ -156,7 +160,61 @@ def test_a_setting_that_cannot_be_attached_or_diverges_is_dropped_with_its_reaso
     assert text.count("| failed |") == 7 and "rank 2, attention, all layers, learning rate 1e+30 failed: The loss is" in text
     lines.clear()
     again = run_ablation(planted_reviews(), settings, sweep, tmp_path, 0, lines.append)
-    assert again.is_complete and not any("failed" in line for line in lines), "a failure is kept too"
+    assert again.is_complete and not any(line.startswith("  failed: ") for line in lines), "a failure is kept too"
+    said = [line.partition(": failed before: ")[2] for line in lines if "failed before" in line]
+    assert said == list(reasons.values())
+
+
+ONE_RUNG = replace(SWEEP, targets=("attention",), layers=("all",), rungs=1)  # the config's own settings of rank 4, and one of rank 2
+
+
+def failing(error: Exception, rank: int) -> Any:
+    """A training that fails so for the settings of this rank, and is the real one for all others."""
+
+    def trained(adapted: Any, training: Any, stopping: Any, own: ModelSettings, *others: Any) -> Any:
+        if own.lora.rank == rank:
+            raise error
+        return train(adapted, training, stopping, own, *others)
+
+    return trained
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+        MemoryError(),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: 8 bytes"),
+    ],
+    ids=["GPU", "Python", "PyTorch on a CPU"],
+)
+def test_a_setting_that_finds_too_little_memory_is_passed_over_and_tried_again_by_the_next_run(
+    settings: ModelSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    lines: list[str] = []
+    with monkeypatch.context() as patched:
+        patched.setattr("model.ablation.train", failing(error, rank=2))
+        first = run_ablation(planted_reviews(), settings, ONE_RUNG, tmp_path, None, lines.append)
+    [own, failed] = first.rungs[0].outcomes
+    assert own.failed is None and failed.candidate.rank == 2 and first.is_complete
+    assert str(failed.failed).startswith(f"too little memory ({str(error) or 'MemoryError'}); the same command tries it again")
+    assert f"  failed: {failed.failed}" in lines and "learning rate 0.01 failed: too little memory" in printed_page(first)
+    assert len(list(tmp_path.glob("*.json"))) == 1
+    again = run_ablation(planted_reviews(), settings, ONE_RUNG, tmp_path, None, silent)
+    assert len(again.rungs[0].done) == len(list(tmp_path.glob("*.json"))) == 2
+
+
+def test_what_is_no_fault_of_a_setting_ends_the_sweep_and_is_not_kept(settings: ModelSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable(_: Bench) -> None:
+        raise ReviewriskError("the model hub cannot be reached")
+
+    with monkeypatch.context() as patched, pytest.raises(ReviewriskError, match=r"^the model hub cannot be reached$"):
+        patched.setattr(Bench, "fresh_classifier", unreachable)
+        run_ablation(planted_reviews(), settings, ONE_RUNG, tmp_path, None, silent)
+    with monkeypatch.context() as patched, pytest.raises(RuntimeError, match="mat1 and mat2"):
+        patched.setattr("model.ablation.train", failing(RuntimeError("mat1 and mat2 shapes cannot be multiplied"), rank=4))
+        run_ablation(planted_reviews(), settings, ONE_RUNG, tmp_path, None, silent)
+    assert not list(tmp_path.glob("*.json"))
 
 
 def test_where_every_setting_fails_the_first_reason_is_said(settings: ModelSettings, tmp_path: Path) -> None:
@@ -222,6 +280,14 @@ def test_fingerprints_follow_what_matters_and_nothing_else(ablation: Ablation, s
     assert data_version(parts) != data_version({**parts, "validation": flipped})
 
 
+@pytest.mark.parametrize("package", PACKAGES)
+def test_another_version_of_a_package_has_cells_of_its_own(settings: ModelSettings, monkeypatch: pytest.MonkeyPatch, package: str) -> None:
+    candidate = Candidate(4, ("attention",), None, 1e-3)
+    before = fingerprint(candidate, settings, 100, "0", "r")
+    monkeypatch.setattr("model.ablation.version", lambda name: "0.0.1" if name == package else version(name))
+    assert fingerprint(candidate, settings, 100, "0", "r") != before
+
+
 def test_the_winner_has_its_corrected_figure_and_beats_settings_that_learn_nothing(ablation: Ablation) -> None:
     verdict = judge(ablation)
     assert verdict.winner.candidate.learning_rate == FAST and verdict.is_better
@@ -230,6 +296,7 @@ def test_the_winner_has_its_corrected_figure_and_beats_settings_that_learn_nothi
     text = printed_page(ablation, "reviewrisk ablate --rank 2")
     assert "reviewrisk ablate --rank 2" in text and "* a machine" in text
     assert "Better than your settings by more than chance: the winner's average precision less yours, on the same rows, is +0." in text
+    assert "Both intervals lie above 0." in text
     corrected = f"{verdict.choice.corrected['value']:.4f} [{verdict.choice.corrected['low']:.4f}"
     assert f"{verdict.choice.observed:.4f}" in text and corrected in text and f"{verdict.choice.optimism:+.4f}" in text
     assert "### Rung 1 of 2: 5 settings on 100 training rows" in text and "### Rung 2 of 2: 3 settings on 300 training rows" in text
@@ -258,6 +325,24 @@ def test_where_chance_would_do_it_the_page_says_that_your_settings_do_as_well(ab
         assert verdict.is_better != does_as_well
         said = "**Your settings do as well**" in text and "The first interval includes 0." in text
         assert (said or "Your own settings won: keep them." in text) == does_as_well
+
+
+@pytest.mark.parametrize(
+    ("low", "said"),
+    [
+        (-0.01, "is +0.020 [-0.010, +0.050]. The second interval does not lie above 0, so the choosing may have made the gain."),
+        (None, "is +0.020. There are too few products for an interval."),
+    ],
+)
+def test_a_gain_that_the_choosing_may_have_made_is_not_called_better(ablation: Ablation, monkeypatch: pytest.MonkeyPatch, low: float | None, said: str) -> None:
+    made = alike(ablation, 3.0)
+    verdict = judge(made)
+    assert verdict.is_better and verdict.gain is not None
+    doubtful = replace(verdict, choice=replace(verdict.choice, gain={"value": 0.02, "low": low, "high": 0.05}))
+    assert not doubtful.is_better, "though the paired interval lies above 0"
+    monkeypatch.setattr("model.ablation_page.judge", lambda _: doubtful)
+    text = printed_page(made)
+    assert "**Your settings do as well**" in text and f"corrected for the choosing it {said}" in text
 
 
 def test_of_equal_finalists_the_smallest_wins_whatever_their_order(ablation: Ablation) -> None:

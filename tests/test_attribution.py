@@ -10,6 +10,7 @@ import pytest
 import torch
 from captum.attr import IntegratedGradients
 from peft import LoraConfig, get_peft_model
+from pydantic import ValidationError
 from torch import nn
 from transformers import BertConfig, BertModel, DistilBertConfig, DistilBertModel
 
@@ -124,7 +125,7 @@ def test_a_wrapper_of_peft_changes_nothing() -> None:
 def test_only_rows_that_need_more_nodes_get_them_and_the_cap_is_marked(monkeypatch: pytest.MonkeyPatch) -> None:
     classifier, limit = tiny_classifier("bert", "cls"), 0.005
     exact = attribute(classifier, ROWS, fine((512,)))
-    first, capped = (attribute(classifier, ROWS, fine(nodes, limit)) for nodes in ((1,), (1, 4)))
+    first, capped = (attribute(classifier, ROWS, fine(nodes, limit)) for nodes in ((2,), (2, 4)))
     refined: list[int] = []
 
     def counted(nodes: int, *seen: Any) -> Quadrature:
@@ -132,17 +133,23 @@ def test_only_rows_that_need_more_nodes_get_them_and_the_cap_is_marked(monkeypat
         return refined_quadrature(nodes, *seen)
 
     monkeypatch.setattr("model.attribution.refined_quadrature", counted)
-    escalated = attribute(classifier, ROWS, fine((1, 4, 64), limit))
-    expected = [1 if one.is_converged else 4 if four.is_converged else 64 for one, four in zip(first, capped, strict=True)]
+    escalated = attribute(classifier, ROWS, fine((2, 4, 64), limit))
+    expected = [2 if one.is_converged else 4 if four.is_converged else 64 for one, four in zip(first, capped, strict=True)]
     assert [tokens.nodes for tokens in escalated] == expected
-    assert expected[3] == 1 and expected.count(64) >= 2
-    assert (refined.count(4), refined.count(64)) == (len(expected) - expected.count(1), expected.count(64))
+    assert expected[3] == 2 and expected.count(64) >= 2
+    assert (refined.count(4), refined.count(64)) == (len(expected) - expected.count(2), expected.count(64))
     for tokens, known in zip(escalated, exact, strict=True):
         assert tokens.is_converged == (abs(tokens.convergence_delta) < limit)
         if tokens.nodes == 64:
             np.testing.assert_allclose(tokens.values, known.values, atol=0.02)
     assert [tokens.is_converged for tokens in capped] == [nodes < 64 for nodes in expected]
     assert [tokens.nodes for tokens in capped] == [min(nodes, 4) for nodes in expected]
+
+
+@pytest.mark.parametrize("nodes", [(), (1,), (16, 16), (32, 16)])
+def test_nodes_that_no_rule_can_use_are_refused(nodes: tuple[int, ...]) -> None:
+    with pytest.raises(ValidationError, match="whole numbers of 2 and more in rising order"):
+        AttributionSettings(nodes=nodes)
 
 
 def test_no_review_has_no_attribution() -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertModel, DebertaV2Config, DebertaV2Model
 
@@ -34,6 +35,17 @@ def test_bundled_minilm_is_a_bare_encoder_with_mean_pooling_and_reads_200_tokens
     assert {parameter.dtype for parameter in backbone.encoder.parameters()} == {torch.float32}
     ids, counts = encode(backbone.tokenizer, ["chair " * 200, "chair"], 256)
     assert [len(row) for row in ids] == counts == [202, 3]  # its own tokenizer.json would make 128 of both
+
+
+def test_bundled_minilm_reads_384_tokens_and_says_where_it_ends() -> None:
+    backbone = load_backbone(BackboneSettings(max_length=384))
+    ids, counts = encode(backbone.tokenizer, ["chair " * 500], backbone.max_length)
+    assert (len(ids[0]), counts) == (384, [502])
+    with torch.inference_mode():
+        logits = make_classifier(backbone, 0.0, 1).eval()(input_ids=torch.tensor(ids), attention_mask=torch.ones(1, 384, dtype=torch.int64))
+    assert logits.isfinite().all()
+    with pytest.raises(ValidationError, match="less than or equal to 512"):
+        BackboneSettings(max_length=513)
 
 
 def test_tokenizers_own_truncation_and_padding_are_off(folder: Path) -> None:

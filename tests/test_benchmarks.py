@@ -13,6 +13,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 import yaml
 
 from jobs.config import Config
@@ -25,6 +26,7 @@ BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 def printed(name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *options: str) -> str:
     monkeypatch.setattr("sys.argv", [name, *options])
+    monkeypatch.syspath_prepend(str(BENCHMARKS))  # as Python does for a script that is run by its path
     runpy.run_path(str(BENCHMARKS / name), run_name="__main__")
     return capsys.readouterr().out
 
@@ -52,6 +54,18 @@ def test_training_speed_prints_every_recipe_and_the_difference_of_the_last_to_th
     assert rows[0][3].strip() == "1.00"
     assert float(rows[0][4]) > float(rows[1][4]), "the plain recipe computes more padded tokens a row"
     assert re.search(r"Paired difference in average precision: [+-]\d\.\d{3} \[[+-]\d\.\d{3}, [+-]\d\.\d{3}\] \(\d+ rows\)", out)
+
+
+def test_gpu_training_prints_the_whole_run_the_scorer_and_every_recipe(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    small = ("--rows", "64", "--epochs", "2", "--batch-size", "8", "--steps", "2", "--scored-rows", "70", "--layers", "1", "--heads", "2")
+    out = printed("gpu_training.py", monkeypatch, capsys, *small)
+    assert re.search(r"^64 reviews x 2 epochs on \S+ in \S+: \d+ s with 2 validations of 70 rows, \d+ rows/s, \d[\d,]* tokens/s", out, re.MULTILINE)
+    assert re.search(r"^\| CPU, 1 thread, float32 \| 64 \| [\d,]+ \| 1\.0 \|$", out, re.MULTILINE)
+    plain, grouped, ours, *quantised = [line.split("|") for line in out.splitlines() if line.startswith(("| plain", "| grouped", "| … on"))]
+    assert plain[3].strip() == "1.00" and int(plain[4]) == 256 > int(grouped[4]) == int(ours[4])
+    assert len(quantised) == 2
+    if not torch.cuda.is_available():
+        assert all("not run: " in cells[2] and "needs an NVIDIA GPU" in cells[2] for cells in quantised)
 
 
 def test_constructions_counts_each_kind_at_the_thresholds_of_validation(
@@ -86,10 +100,13 @@ fi
 """
 
 
-def test_results_go_on_where_they_stopped_and_begin_anew_with_other_files(tmp_path: Path) -> None:
+def test_results_go_on_where_they_stopped_and_begin_anew_with_other_files_or_settings(tmp_path: Path) -> None:
     (tmp_path / "benchmarks").mkdir()
     shutil.copy(BENCHMARKS / "results.sh", tmp_path / "benchmarks")
     shutil.copytree(BENCHMARKS.parent / "conf", tmp_path / "conf")
+    pairs = tmp_path / "tests" / "data" / "minimal_pairs.jsonl"
+    pairs.parent.mkdir(parents=True)
+    pairs.touch()
     stub = tmp_path / ".venv" / "bin" / "reviewrisk"
     stub.parent.mkdir(parents=True)
     stub.write_text(STUB)
@@ -102,7 +119,8 @@ def test_results_go_on_where_they_stopped_and_begin_anew_with_other_files(tmp_pa
         calls = tmp_path / "calls"
         calls.write_text("")
         run = subprocess.run(
-            ["bash", tmp_path / "benchmarks" / "results.sh", reviews, others],
+            ["bash", "benchmarks/results.sh", "reviews.tsv", "others.tsv"],
+            cwd=tmp_path,
             env={**os.environ, "CALLS": str(calls), "FAILING": failing},
             capture_output=True,
             text=True,
@@ -118,9 +136,15 @@ def test_results_go_on_where_they_stopped_and_begin_anew_with_other_files(tmp_pa
     code, calls = results(failing="compare")
     assert code != 0 and sorted(command for command, *_ in calls) == ["ablate", "compare", "sql", "train"], "what had ended well is not run again"
     code, calls = results()
-    assert code == 0 and [command for command, *_ in calls] == ["compare"]
+    last = ["compare", "sql", "models", "sql", "diagnose", "models"]
+    assert code == 0 and [command for command, *_ in calls] == last
+    assert calls[2][2].endswith("/shifted") and calls[-1][2] == "minilm-1", "the model is judged on the other population, and folded"
     assert results() == (0, [])
     assert (tmp_path / "docs" / "results" / "model-card.md").read_text() == "# A card\n## Calibration\nkept\n", "no review's id"
+    with (tmp_path / "conf" / "local.yml").open("a") as conf:
+        conf.write("# another recipe\n")
+    code, calls = results()
+    assert code == 0 and sorted(command for command, *_ in calls) == sorted(["ablate", "train", "sql", *last]), "all but ingest"
     others.write_text("c")
     code, calls = results()
-    assert code == 0 and sorted(command for command, *_ in calls) == ["ablate", "compare", "ingest", "ingest", "sql", "train"]
+    assert code == 0 and sorted(command for command, *_ in calls) == sorted(["ingest", "ingest", "ablate", "train", "sql", *last])

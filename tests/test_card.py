@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -115,6 +116,15 @@ def test_the_comparison_after_training_has_one_line_per_model_and_per_view() -> 
         *("rows whose text is not in train", "rows of products not in train"),
     ]
     assert lines[-1] == "The network beats TF-IDF: F1 +0.100 [+0.050, +0.150]."
+    [network] = [line for line in lines if line.startswith("| fine-tuned network")]
+    assert network.count("[") == 6, "every figure has its interval"
+
+
+def test_the_networks_figures_have_intervals_in_every_view() -> None:
+    lines = card().splitlines()
+    start = lines.index("The network in each view:")
+    rows = [line for line in lines[start : start + 10] if line.startswith("| ")][1:]
+    assert len(rows) == 6 and all(line.count("[") == 6 for line in rows)
 
 
 @pytest.mark.parametrize(
@@ -197,3 +207,14 @@ def test_the_chosen_rung_the_default_threshold_and_what_could_not_be_set_are_mar
     assert "by +1.500" in text
     assert "`review_low`" not in text
     assert "at least `review_low` and below `review_high`" in card(names=("f1_max", "review_low", "review_high"))
+
+
+# ---- the results of docs/
+
+
+def test_the_tables_of_the_results_are_those_of_the_model_card() -> None:
+    docs = Path(__file__).parents[1] / "docs"
+    own = (docs / "results.md").read_text(encoding="utf-8").split("### Test split")[1].split("### What was tried")[0]
+    known = {" ".join(line.split()) for line in (docs / "results" / "model-card.md").read_text(encoding="utf-8").splitlines()}
+    rows = [" ".join(line.split()) for line in own.splitlines() if line.startswith("| ")]
+    assert len(rows) > 60 and [row for row in rows if row not in known] == []

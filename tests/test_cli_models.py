@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from jobs import tables
+from jobs.compare import Wanted
 from jobs.config import Config
 from jobs.registry import champion
 from jobs.schemas import MODELS
@@ -39,14 +40,15 @@ def output_of(*arguments: object) -> str:
 
 @pytest.fixture
 def received(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
-    """The arguments after the config that `compare`, `retrain` and `models merge` gave to the functions behind them; these do nothing."""
+    """The arguments after the config that `compare`, `retrain`, `models evaluate` and `models merge` gave to the functions behind them; these
+    do nothing."""
     calls: list[tuple[Any, ...]] = []
 
     def stand_in(_: Config, *arguments: Any) -> list[str]:
         calls.append(tuple("report" if callable(one) else one for one in arguments))
         return ["| the page |"]
 
-    for name in ("jobs.compare.run_compare", "jobs.retrain.run_retrain", "jobs.publishing.run_merge"):
+    for name in ("jobs.compare.run_compare", "jobs.evaluate.run_evaluate", "jobs.retrain.run_retrain", "jobs.publishing.run_merge"):
         monkeypatch.setattr(name, stand_in)
     return calls
 
@@ -55,10 +57,19 @@ def test_compare_gives_each_option_on_and_prints_the_page(bare: Path, received: 
     pairs, page = tmp_path / "pairs.jsonl", tmp_path / "page.md"
     pairs.touch()
     sizes = ("--rows", 700, "--test-rows", 300, "--curve-rows", 900)
-    options = ("--shifted-root", "other", *sizes, "--parallel", 2, "--minutes", 1.5, "--pairs", pairs, "--output", page)
+    methods = ("--method", "lora_all", "--method", "qlora")
+    options = ("--shifted-root", "other", *sizes, *methods, "--parallel", 2, "--minutes", 1.5, "--pairs", pairs, "--output", page)
     assert "| the page |" in output_of("compare", "--conf", bare, *options)
     output_of("compare", "--conf", bare)
-    assert received == [("other", 700, 300, 1.5, page, pairs, "report", 900, 2), (None, 6000, None, None, None, None, "report", None, 1)]
+    given = Wanted(700, "other", 300, 900, methods=("lora_all", "qlora"), pairs=pairs, minutes=1.5, parallel=2)
+    assert received == [(given, page, "report"), (Wanted(6000), None, "report")]
+
+
+def test_evaluate_gives_each_option_on_and_prints_the_page(bare: Path, received: list[tuple[Any, ...]], tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    assert "| the page |" in output_of("models", "evaluate", "--conf", bare, "--rows", 300, "--output", page, "a", "elsewhere")
+    output_of("models", "evaluate", "--conf", bare, "a", "elsewhere")
+    assert received == [("a", "elsewhere", 300, page, "report"), ("a", "elsewhere", None, None, "report")]
 
 
 def test_retrain_reports_to_the_terminal(bare: Path, received: list[tuple[Any, ...]]) -> None:

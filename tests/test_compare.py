@@ -64,7 +64,7 @@ def test_a_run_out_of_time_still_writes_the_page_and_the_next_one_takes_finished
 
 def test_a_root_without_reviews_is_said_to_be_empty(config: Config, tmp_path: Path) -> None:
     write_root(config.root.local_path, {})
-    with pytest.raises(ReviewriskError, match="no labelled reviews to compare on: run `reviewrisk ingest`"):
+    with pytest.raises(ReviewriskError, match="no labelled reviews: run `reviewrisk ingest`"):
         run_compare(tiny_config(config, tmp_path), Wanted(200), None, lambda _: None)
 
 
@@ -73,7 +73,17 @@ def test_a_crashed_cell_is_an_error_once_the_page_is_written(corpus: Config, tmp
     output = tmp_path / "page.md"
     with pytest.raises(ReviewriskError, match=r"\d+ of \d+ cells failed \(above\); the same command tries them again"):
         run_compare(corpus, Wanted(200, test_rows=80, curve_rows=400, parallel=2), output, lambda _: None)
-    assert "failed with exit status 137" in output.read_text() and "--curve-rows 400" in output.read_text()
+    assert "failed with exit status 137" in output.read_text() and "--curve-rows 400 --parallel 2" in output.read_text()
+    reported: list[str] = []
+    with pytest.raises(ReviewriskError, match="cells failed"):
+        run_compare(corpus, Wanted(200, test_rows=80), None, reported.append)
+    assert "### LoRA or not" in reported, "without a file the page goes to the terminal"
+
+
+@pytest.mark.parametrize("wanted", [Wanted(200, curve_rows=200), Wanted(200, curve_rows=400, methods=("qlora",))])
+def test_a_curve_that_cannot_be_is_refused(corpus: Config, wanted: Wanted) -> None:
+    with pytest.raises(ReviewriskError, match=r"--curve-rows \d+ must be more than --rows 200, and lora_all one of the methods"):
+        run_compare(corpus, wanted, None, lambda _: None)
 
 
 def test_chosen_methods_of_one_category_are_compared_with_words_alone(corpus: Config, tmp_path: Path) -> None:

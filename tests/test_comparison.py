@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from dataclasses import fields, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +20,24 @@ from transformers import BertConfig, BertForMaskedLM
 from model import comparison
 from model.assessment import rows_of
 from model.backbone import load_backbone, make_classifier
-from model.comparison import POPULATIONS, Cell, Inputs, Outcome, fingerprint, planned_cells, prepare_inputs, read_inputs, rows_for, run_cells, write_inputs
+from model.comparison import (
+    PACKAGES,
+    POPULATIONS,
+    Cell,
+    Inputs,
+    Outcome,
+    fingerprint,
+    planned_cells,
+    prepare_inputs,
+    read_inputs,
+    rows_for,
+    run_cells,
+    write_inputs,
+)
 from model.comparison_cell import cell_logits, run_cell
 from model.comparison_page import page
 from model.comparison_rule import TITLES, Comparison, is_significant, lora_or_not
-from model.data import TokenisedReviews, labelled_reviews, tokenise
+from model.data import LabelledReviews, TokenisedReviews, labelled_reviews, tokenise
 from model.errors import ReviewriskError
 from model.forgetting import embedding_drift, masked_token_loss, probe_loss, probe_task
 from model.methods import METHODS, read_texts
@@ -105,6 +120,34 @@ def test_inputs_come_back_from_disk_as_they_were(inputs: Inputs, tmp_path: Path)
     assert alone.shifted is None and alone.pairs is None
 
 
+def with_another_first(values: Any) -> Any:
+    """The column with another value in its first row."""
+    if isinstance(values, list):
+        return ["another", *values[1:]]
+    return np.concatenate([~values[:1] if values.dtype == np.bool_ else values[:1] + 1, values[1:]])
+
+
+def changed(reviews: LabelledReviews) -> list[LabelledReviews]:
+    """The reviews, in each with another value in one column."""
+    return [replace(reviews, **{field.name: with_another_first(getattr(reviews, field.name))}) for field in fields(reviews)]
+
+
+def test_the_checksum_follows_every_value_that_a_cell_reads(inputs: Inputs, tmp_path: Path) -> None:
+    data, shifted = inputs.data, inputs.shifted
+    assert shifted is not None
+    others = [replace(data, **{part: one}) for part in ("train", "stopping", "fitting", "choosing", "test") for one in changed(getattr(data, part))]
+    others += [
+        replace(data, test_overlap=replace(data.test_overlap, **{name: with_another_first(getattr(data.test_overlap, name))})) for name in ("exact", "near")
+    ]
+    others += [replace(data, test_product_is_new=with_another_first(data.test_product_is_new))]
+    others += [replace(data, rows={**data.rows, "test": 0}), replace(data, data_version="another")]
+    others += [replace(data, test=replace(data.test, headlines=[headline, *data.test.headlines[1:]])) for headline in ("", "None", "null")]
+    every = [inputs, *(replace(inputs, data=one) for one in others), *(replace(inputs, shifted=one) for one in changed(shifted))]
+    (tmp_path / "pairs.jsonl").write_text(PAIRS.read_text().replace("a", "e", 1))
+    every += [replace(inputs, shifted=None), replace(inputs, pairs=None), replace(inputs, pairs=tmp_path / "pairs.jsonl")]
+    assert len({one.checksum for one in every}) == len(every) == 1 + 6 * 9 + 2 + 1 + 2 + 3 + 3
+
+
 def test_fingerprints_follow_what_matters_to_the_method_and_nothing_else(settings: ModelSettings) -> None:
     def changed(section: str, **values: Any) -> ModelSettings:
         return settings.model_copy(update={section: getattr(settings, section).model_copy(update=values)})
@@ -127,6 +170,15 @@ def test_fingerprints_follow_what_matters_to_the_method_and_nothing_else(setting
     assert moved(prints(changed("calibration", method="none"))) == everything
     assert moved(prints(settings, checksum="1")) == moved(prints(settings, rows=100)) == everything
     assert moved(prints(settings, revision="sha256:1")) == everything - {"tfidf"}
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_another_version_of_a_package_has_cells_of_its_own(settings: ModelSettings, monkeypatch: pytest.MonkeyPatch, package: str) -> None:
+    cells = [Cell(name, 200) for name in ("tfidf", "lora_all")]
+    before = [fingerprint(cell, "0", settings, REVISION) for cell in cells]
+    monkeypatch.setattr(comparison, "version", lambda name: "0.0.1" if name == package else version(name))
+    after = [fingerprint(cell, "0", settings, REVISION) for cell in cells]
+    assert set(before).isdisjoint(after)
 
 
 def test_a_cell_says_what_it_trained_on_which_rows_and_what_that_cost(figures: dict[str, dict[str, Any]], inputs: Inputs) -> None:
@@ -310,7 +362,7 @@ def test_the_page_has_a_row_for_every_method_and_marks_gains_that_are_not_signif
         assert head in text
     quality = text.split("### Quality: test, as is\n")[1].split("###")[0]
     rows = {line.split("|")[1].strip(): line for line in quality.splitlines() if line.startswith("| ")}
-    assert "* CPU threads of the cells: 1." in text
+    assert "* CPU threads of each cell: 1." in text
     assert rows.keys() - {"method"} == {method.title for method in METHODS.values()}
     for name, found in figures.items():
         value = found["populations"]["as_is"]["figures"]["f1"]["value"]
@@ -395,8 +447,8 @@ def test_the_rule_says_from_which_size_on_lora_gains(figures: dict[str, dict[str
             outcomes += [Outcome(Cell("lora_all", size), good if is_better else bad), Outcome(Cell("tfidf", size), bad if is_better else good)]
         return "\n".join(lora_or_not(Comparison(outcomes, inputs, settings, 200)))
 
-    assert "with 50 training rows or fewer, no sure gain of LoRA over TF-IDF; from 100 on, LoRA gains" in rule(False, True, True)
-    assert "with 100 training rows or fewer, no sure gain of LoRA over TF-IDF; from 200 on" in rule(True, False, True)
+    assert "LoRA gains over TF-IDF at every size tried from 100 training rows on; no sure gain with 50." in rule(False, True, True)
+    assert "from 200 training rows on; no sure gain with 100." in rule(True, False, True)
     assert "from the smallest size tried on, 50 training rows" in rule(True, True, True)
     assert "no gain of LoRA over TF-IDF is shown at the largest size tried, 200 training rows" in rule(True, True, False)
 
@@ -439,21 +491,40 @@ def test_without_several_categories_the_probe_asks_whether_the_purchase_was_veri
     assert probe_task(replace(reviews, is_verified=np.zeros(len(reviews), dtype=np.bool_))) is None
 
 
-def test_masked_token_loss_is_measured_where_the_checkpoint_has_the_head(settings: ModelSettings, inputs: Inputs, tmp_path: Path) -> None:
+IDS = torch.tensor([[2, *range(40, 80), 3]])
+
+
+@pytest.fixture
+def with_masked_token_head(tmp_path: Path) -> ModelSettings:
+    """Settings of an encoder whose checkpoint has a head that guesses masked tokens, and has learnt to."""
     torch.manual_seed(0)
     shape = {"hidden_size": 32, "num_attention_heads": 2, "num_hidden_layers": 2, "intermediate_size": 64}
     model = BertForMaskedLM(BertConfig(vocab_size=len(vocabulary()), **shape))
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
-    ids = torch.tensor([[2, *range(40, 80), 3]])
     for _ in range(20):
-        model(input_ids=ids, attention_mask=torch.ones_like(ids), labels=ids).loss.backward()
+        model(input_ids=IDS, attention_mask=torch.ones_like(IDS), labels=IDS).loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-    model.save_pretrained(tmp_path)
-    tiny_tokenizer().save_pretrained(tmp_path)
-    own = tiny_settings(tmp_path, epochs=1)
-    backbone = load_backbone(own.backbone)
-    tokens = TokenisedReviews([ids[0].numpy().astype(np.int32)] * 30, np.zeros(30, dtype=np.int64))
+    folder = tmp_path / "masked"
+    model.save_pretrained(folder)
+    tiny_tokenizer().save_pretrained(folder)
+    return tiny_settings(folder, epochs=1)
+
+
+def test_the_page_shows_what_full_fine_tuning_does_to_masked_tokens(with_masked_token_head: ModelSettings, inputs: Inputs, tmp_path: Path) -> None:
+    found = json.loads(json.dumps(run_cell(Cell("full", 200), inputs, with_masked_token_head, tmp_path / "cell", silent)))
+    lines = page(Comparison([Outcome(Cell("full", 200), found)], inputs, with_masked_token_head, 200), "command", [])
+    for population, title in (("test", "test"), ("shifted", "shifted population")):
+        losses = found["forgetting"][population]["masked_token"]
+        assert losses["before"] != losses["after"]
+        [row] = [line for line in lines if re.match(rf"\| full fine-tuning +\| +{title} \|", line)]
+        shown = [cell.strip() for cell in row.split("|")[-4:-1]]
+        assert shown == [f"{losses['before']:.4f}", f"{losses['after']:.4f}", f"{losses['after'] - losses['before']:+.4f}"]
+
+
+def test_masked_token_loss_is_measured_where_the_checkpoint_has_the_head(settings: ModelSettings, with_masked_token_head: ModelSettings) -> None:
+    backbone = load_backbone(with_masked_token_head.backbone)
+    tokens = TokenisedReviews([IDS[0].numpy().astype(np.int32)] * 30, np.zeros(30, dtype=np.int64))
     untouched = masked_token_loss(backbone.encoder, backbone, tokens, 17)
     assert untouched is not None and untouched < 0.9 * np.log(len(vocabulary())), "better than chance on the words it has learnt"
     assert masked_token_loss(backbone.encoder, backbone, tokens, 17) == untouched

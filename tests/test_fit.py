@@ -198,6 +198,7 @@ def test_report_and_card_say_what_was_done(run: tuple[FittedModel, Path, list[st
     assert gain_in_words(test["as_is"]["gain"]["f1"]) in card
     assert any(str(fitted.counts) in line for line in lines)
     assert len([line for line in lines if re.match(r" *\d ", line)]) == 3
+    assert any(re.match(rf"weight decay \S+ for {fitted.rows['train']:,} training rows", line) for line in lines), "a default is printed with its reason"
 
 
 def test_no_review_is_quoted_anywhere_in_the_bundle(run: tuple[FittedModel, Path, list[str]]) -> None:

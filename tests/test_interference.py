@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 from model.evaluation import Scored
-from model.interference import figures_by_category, interference, side_by_side
+from model.interference import figures_by_category, interference, side_by_side, widened_high
 from model.settings import ModelSettings
 
 # Each product has five dissatisfied and five satisfied rows, but those of lamps one of each; chairs have no dissatisfied one.
@@ -68,6 +69,36 @@ def test_the_child_is_held_against_its_best_parent_where_both_classes_have_rows_
 
 def test_the_greatest_loss_beyond_chance_is_named_before_greater_ones_of_few_rows_or_few_products(found: dict[str, dict[str, Any]]) -> None:
     assert interference(found) == "Interference: the child loses most F1 to its best parent on sofas, -0.111 [-0.111, -0.111]."
+
+
+def test_twenty_looks_at_nothing_find_a_loss_as_seldom_as_one_does() -> None:
+    """Worlds in which no category has lost anything: without the correction two in five of them are said to have interference."""
+    gains = np.random.default_rng(1).normal(size=(2000, 20))
+    width = norm.ppf(0.975)
+    plain = (gains + width < 0).any(axis=1).mean()
+    corrected = np.mean([any(widened_high(gain - width, gain + width, 0.95, 20) < 0 for gain in world) for world in gains])
+    assert plain == pytest.approx(1 - 0.975**20, abs=0.04) and corrected == pytest.approx(0.025, abs=0.012)
+    assert widened_high(-3.0, 1.0, 0.95, 1) == 1.0, "a single look is not corrected"
+
+
+def one_loss_among(others: int) -> dict[str, dict[str, Any]]:
+    """One parent, whom the child equals in so many categories; in four of the 20 products of sofas it misses one dissatisfied row."""
+    products = [("sofas", place, place < 4) for place in range(20)] + [(f"other {number}", place, False) for number in range(others) for place in range(6)]
+    rows = [(category, f"{category}-{place}", *row) for category, place, misses in products for row in zip(RIGHT, MISSED if misses else RIGHT, strict=True)]
+    names, groups, good, child = (np.array(column) for column in zip(*rows, strict=True))
+    label = (good > 0.5).astype(np.int64)
+    models = {name: Scored(np.log(values / (1 - values)), values, label, 0.5) for name, values in (("parent", good), ("child", child))}
+    return figures_by_category(models, names.tolist(), groups, ModelSettings())
+
+
+@pytest.mark.parametrize(("others", "looks", "said"), [(0, 2, "Interference: "), (7, 9, "No interference beyond chance: ")])
+def test_a_loss_beyond_chance_in_one_look_may_be_chance_among_many(others: int, looks: int, said: str) -> None:
+    found = one_loss_among(others)
+    loss = found["sofas"]["gain"]["f1"]
+    assert loss["low"] < loss["value"] < loss["high"] < 0, "the interval that is shown is for itself alone"
+    assert loss["high_of_all"] == pytest.approx(loss["high"] + (norm.isf(0.025 / looks) / norm.isf(0.025) - 1) * (loss["high"] - loss["low"]) / 2)
+    assert interference(found).startswith(said)
+    assert f"With {looks} looks ({looks} sets of rows by 1 parents)" in side_by_side(found)[-2]
 
 
 def test_a_loss_whose_interval_holds_0_may_be_chance() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from model.lora_advice import class_warnings, lora_or_not, rank_limit, regularisation, resolve, setting_warnings
+from model.lora_advice import class_warnings, rank_limit, regularisation, resolve, rule_of_thumb, setting_warnings
 from model.settings import LoraSettings, ModelSettings, TrainingSettings
 
 SQUARE = {"layer.*.query": (384, 384)}
@@ -92,9 +92,13 @@ def test_the_alpha_that_a_warning_advises_and_the_default_one_silence_it(rank: i
 
 
 def test_the_rule_quotes_what_compare_measured() -> None:
-    page = (Path(__file__).parents[1] / "docs" / "results" / "comparison.md").read_text(encoding="utf-8")
-    quoted = re.findall(r"-?\d\.\d{3} \[-?\d\.\d{3}, -?\d\.\d{3}\]", " ".join(lora_or_not()))
-    assert len(quoted) == 4 and all(figure in page.split("### LoRA or not")[1] for figure in quoted)
+    page, card = ((Path(__file__).parents[1] / "docs" / "results" / name).read_text(encoding="utf-8") for name in ("comparison.md", "model-card.md"))
+    *compared, as_is, masked = re.findall(r"-?\d\.\d{3} \[-?\d\.\d{3}, -?\d\.\d{3}\]", " ".join(rule_of_thumb()))
+    assert len(compared) == 4 and all(figure in page.split("### LoRA or not")[1] for figure in compared)
+    differences = [
+        line.split("|")[-2].strip().replace("+", "") for line in card.split("F1 in each view")[1].split("AUC likewise")[0].splitlines() if "|" in line
+    ]
+    assert [as_is, masked] == [differences[2], differences[4]], "as they are, and with ratings masked"
 
 
 def test_rank_limit_rises_with_the_rows() -> None:
@@ -107,5 +111,5 @@ def test_class_with_few_rows_is_named_with_its_part() -> None:
 
 
 def test_rule_names_the_cheaper_and_the_dearer_rivals() -> None:
-    text = " ".join(lora_or_not())
+    text = " ".join(rule_of_thumb())
     assert all(words in text for words in ("TF-IDF", "frozen encoder", "full fine-tuning"))

@@ -62,6 +62,12 @@ def base_weights(network: nn.Module) -> dict[str, Tensor]:
     return {name.removeprefix("base_model.model.").replace(".base_layer.", "."): tensor.clone() for name, tensor in found.items()}
 
 
+def test_quantised_weights_of_the_config_are_for_no_method_but_those_named_so(settings: ModelSettings) -> None:
+    quantised = settings.model_copy(update={"lora": settings.lora.model_copy(update={"quantization": "4bit"})})
+    found = {name: method.settings(quantised).lora.quantization for name, method in METHODS.items()}
+    assert {name: bits for name, bits in found.items() if bits != "none"} == {"lora_8bit": "8bit", "qlora": "4bit"}
+
+
 @pytest.mark.parametrize("name", NETWORKS)
 def test_each_method_trains_what_it_says_and_leaves_the_base_as_it_was(name: str, settings: ModelSettings, tmp_path: Path) -> None:
     network, own = network_of(name, settings)

@@ -219,11 +219,11 @@ PAIRS = [
 PROBABILITIES = np.array(
     [
         [0.6, 0.59],  # s1 passes: a lies at the threshold and is flagged
-        [0.9, 0.75],  # p1 passes, though its log-odds fall from ln 9 to ln 3
-        [0.2, 0.5],  # s2 fails, as b is not flagged, but is in order
-        [0.3, 0.3],  # c1 fails, and equal is not in order
-        [0.7, 0.8],  # s3 fails both ways
-        [0.5, 0.75],  # p2 fails: log-odds from 0 to ln 3
+        [0.9, 0.75],  # p1 passes: both are flagged
+        [0.2, 0.5],  # s2 fails, as b is not flagged
+        [0.3, 0.3],  # c1 fails, as a is not flagged
+        [0.7, 0.8],  # s3 fails, as b is flagged
+        [0.5, 0.75],  # p2 fails, as b is flagged
         [0.9, 0.1],  # s4 fails: both decisions wrong
     ]
 )
@@ -231,15 +231,10 @@ PROBABILITIES = np.array(
 
 def test_all_figures_by_hand() -> None:
     sarcasm, bias, comparison, total = pair_report(PAIRS, PROBABILITIES, threshold=0.6)
-    assert sarcasm == PairFigures("sarcasm", 4, 1, 0.25, *wilson_interval(1, 4), ordered_rate=0.5, mean_shift=None)
-    assert bias == PairFigures("bias_probe", 2, 1, 0.5, *wilson_interval(1, 2), ordered_rate=None, mean_shift=pytest.approx(math.log(3)))
-    assert comparison == PairFigures("comparison", 1, 0, 0.0, *wilson_interval(0, 1), ordered_rate=0.0, mean_shift=None)
-    assert total == PairFigures("all", 7, 2, 2 / 7, *wilson_interval(2, 7), ordered_rate=2 / 5, mean_shift=None)
-
-
-def test_the_shift_is_finite_where_a_model_is_certain() -> None:
-    (bias, _) = pair_report(PAIRS[1:2], np.array([[1.0, 0.0]]), 0.5)
-    assert bias.mean_shift == pytest.approx(2 * math.log(1e15), rel=0.01)
+    assert sarcasm == PairFigures("sarcasm", 4, 1, 0.25, *wilson_interval(1, 4))
+    assert bias == PairFigures("bias_probe", 2, 1, 0.5, *wilson_interval(1, 2))
+    assert comparison == PairFigures("comparison", 1, 0, 0.0, *wilson_interval(0, 1))
+    assert total == PairFigures("all", 7, 2, 2 / 7, *wilson_interval(2, 7))
 
 
 def test_a_model_that_sees_no_difference_passes_no_pair_but_the_bias_probe() -> None:
@@ -247,7 +242,6 @@ def test_a_model_that_sees_no_difference_passes_no_pair_but_the_bias_probe() -> 
     report = {row.kind: row for row in pair_report(pairs, np.full((len(pairs), 2), 0.4), threshold=0.5)}
     assert {kind for kind, row in report.items() if row.passed} == {"bias_probe", "all"}
     assert report["bias_probe"].pass_rate == 0.5
-    assert (report["bias_probe"].mean_shift, report["all"].ordered_rate) == (0, 0)
 
 
 def test_the_right_answers_pass_the_whole_suite() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,11 @@ from model.backbone import load_backbone, make_classifier
 from model.data import TokenisedReviews
 from model.errors import ReviewriskError
 from model.lora import attach_adapter
+from model.lora_advice import rule_of_thumb
 from model.planning import Plan, adapted_places, plan
 from model.rehearsal import StepTimes, epoch_seconds, rehearse, saved_bytes
 from model.settings import ModelSettings, RowSettings
+from model.training_mode import encoder_of
 from tests.tiny_models import planted_reviews, reviews_table, tiny_encoder, tiny_settings
 from tests.warehouse_rows import review, write_root
 
@@ -140,7 +143,10 @@ def rows_of(lengths: list[int]) -> TokenisedReviews:
 def test_steps_are_timed_from_the_shortest_to_the_longest_batch(encoder: Path) -> None:
     settings = tiny_settings(encoder, batch_size=2)
     adapted = attach_adapter(make_classifier(load_backbone(settings.backbone), 0.0, 1), settings.lora, 1)
+    seen: dict[bool, set[str]] = {True: set(), False: set()}
+    encoder_of(adapted).register_forward_pre_hook(lambda module, _: seen[module.training].add(module.config._attn_implementation))
     _, times = rehearse(adapted, rows_of([10, 10, 30, 30, 60, 60]), settings, 0)
+    assert seen == {True: {"eager"}, False: {"sdpa"}}, "as training and its validation compute"
     assert sorted(times.lengths) == [16, 32, 60]
     assert all(seconds > 0 for seconds in (*times.training, *times.evaluation))
     assert (times.device, times.precision) == ("cpu", "float32")
@@ -185,6 +191,17 @@ def test_a_plan_for_one_category_is_of_its_reviews_alone(encoder: Path) -> None:
     assert (found.rows["train_split"], found.rows["validation"], found.rows["test"]) == (75, 60, 30)
     assert found.duplicates.train_repeats == 0
     assert any(line.startswith("Rows with a label among reviews with product_category=kitchen alone (") for line in lines)
+
+
+def test_balance_memory_time_and_the_rule_are_printed_as_they_were_found(encoder: Path) -> None:
+    found, lines = planned(tiny_settings(encoder))
+    for name, (satisfied, dissatisfied) in found.balance.items():
+        rows = satisfied + dissatisfied
+        assert re.search(rf"^  {re.escape(name)} +{rows:,}, +{dissatisfied:,} dissatisfied \({dissatisfied / rows:.1%}\)$", "\n".join(lines), re.MULTILINE)
+    assert any(line.startswith(f"Memory, estimated: {found.memory.total / 2**20:,.1f} MiB") for line in lines)
+    epochs = found.settings.training.epochs
+    assert any(line.startswith(f"Time, estimated: {found.time.seconds:.0f} s for {epochs} epochs of {found.time.epoch_seconds:.0f} s") for line in lines)
+    assert set(rule_of_thumb()) <= {line.strip() for line in lines} | set(lines)
 
 
 def test_root_without_reviews_is_an_error_that_says_to_ingest(tmp_path: Path, encoder: Path) -> None:

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs import tables
-from jobs.challenge import compare_with_champion
+from jobs.challenge import compare_with_champion, held_against_champion
 from jobs.config import Config
 from jobs.promotion import run_promote
 from jobs.query import open_warehouse
@@ -29,7 +29,7 @@ from tests.warehouse_rows import arrow_rows, model, review, score, split, thresh
 
 ROWS = 600
 TEST_END = datetime.date(2015, 8, 31)
-NEW_DAY, OLD_DAY = datetime.date(2015, 9, 10), datetime.date(2015, 6, 10)
+OLD_DAY, NEW_DAY, LATER_DAY = datetime.date(2015, 6, 10), datetime.date(2015, 9, 10), datetime.date(2015, 9, 20)
 
 
 def world(seed: int = 5) -> tuple[np.ndarray, list[datetime.date]]:
@@ -45,8 +45,8 @@ def logits(skill_old: float, skill_new: float, seed: int) -> np.ndarray:
     return (2 * labels - 1) * skill + np.random.default_rng(seed).normal(0, 1, ROWS)
 
 
-def add_model(config: Config, name: str, logit: np.ndarray, status: str, parts: tuple[str, ...] = ("test",)) -> None:
-    """A registered model whose bundle has just what comparing and thresholds read."""
+def add_model(config: Config, name: str, logit: np.ndarray, status: str, parts: tuple[str, ...] = ("test",), only: str | None = None) -> None:
+    """A registered model whose bundle has just what comparing and thresholds read; `only` is its row_filter."""
     labels, dates = world()
     bundle = config.root.local_path / "models" / name
     bundle.mkdir(parents=True)
@@ -62,7 +62,8 @@ def add_model(config: Config, name: str, logit: np.ndarray, status: str, parts: 
     pq.write_table(rows, bundle / "predictions.parquet")
     write_json(bundle / "manifest.json", {"model_version": name})
     promoted = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC) if status == "champion" else None
-    row = model(name, status=status, promoted_at=promoted, bundle_path=f"models/{name}", bundle_checksum=file_sha256(bundle / "manifest.json"))
+    place = {"bundle_path": f"models/{name}", "bundle_checksum": file_sha256(bundle / "manifest.json")}
+    row = model(name, status=status, promoted_at=promoted, row_filter=only, **place)
     tables.replace_rows(config.root, "models", "r", lambda before: pa.Table.from_pylist([*before.to_pylist(), row], MODELS.schema))
     limit = threshold(name, threshold=0.5)
     tables.replace_rows(config.root, "model_thresholds", "r", lambda before: pa.Table.from_pylist([*before.to_pylist(), limit], MODEL_THRESHOLDS.schema))
@@ -241,6 +242,83 @@ def test_a_new_period_that_the_champion_has_not_scored_is_named(root: Config) ->
     keep_predictions(root, "old-1", IS_OLD)
     [said] = [line for line in promote(root) if "not compared" in line]
     assert "new period" in said and "run `reviewrisk score`, then promote again" in said
+
+
+@pytest.mark.parametrize(
+    ("only", "said_of_it"),
+    [
+        ("product_category=furniture", "new-2 was not tested on the 2 labelled reviews with product_category=furniture after 2015-08-31"),
+        ("product_category=unknown", "new-2 was not tested on the 3 labelled reviews with product_category=unknown after 2015-08-31"),
+        ("product_category=toys", "no labelled review with product_category=toys after the test split is stored yet"),
+    ],
+)
+def test_live_reviews_that_a_model_is_not_for_are_not_said_to_be_untested(root: Config, only: str, said_of_it: str) -> None:
+    add_model(root, "old-1", logits(1.5, 1.5, seed=1), "champion")
+    add_model(root, "new-2", logits(1.5, 1.5, seed=2), "candidate", only=only)
+    keep_predictions(root, "new-2", IS_OLD)
+    of_category = [(" FURNITURE", 1), ("furniture", 5), ("Furniture", 3), ("Kitchen", 5), (None, 1), (None, 4), (" ", 5)]
+    live = [review(f"L{place}", review_date=NEW_DAY, product_category=name, star_rating=stars) for place, (name, stars) in enumerate(of_category)]
+    tables.replace_rows(root.root, "reviews", "r", lambda _: arrow_rows("reviews", live))
+    printed: list[str] = []
+    held_against_champion(root, registered(root.root, "new-2"), printed.append)
+    [said] = [line for line in printed if "not compared on the new period" in line]
+    assert said_of_it in said and ("toys" in only or f"`reviewrisk retrain --only {only}`" in said)
+
+
+IS_LATER = pc.field("review_date") >= pa.scalar(LATER_DAY)
+LEARNED = slice(ROWS // 2, 3 * ROWS // 4)
+
+
+def duel_with_a_retrained_champion(config: Config, scored: bool = True) -> None:
+    """Of the new period's rows the champion learned the earlier half by heart, and was tested on the later one; on all others both models are the same."""
+    labels, dates = world()
+    alike = logits(0.7, 0.7, seed=1)
+    by_heart = alike.copy()
+    by_heart[LEARNED] += 5 * (2 * labels[LEARNED] - 1)
+    days = pa.array([*dates[: LEARNED.stop], *[LATER_DAY] * (ROWS - LEARNED.stop)], pa.date32())
+    for name, status in (("old-1", "champion"), ("new-2", "candidate")):
+        add_model(config, name, alike, status)
+        path = config.root.local_path / "models" / name / "predictions.parquet"
+        rows = pq.read_table(path)
+        pq.write_table(rows.set_column(rows.schema.get_field_index("review_date"), "review_date", days), path)
+    keep_predictions(config, "old-1", IS_OLD | IS_LATER)
+    if scored:
+        champion_scores(config, "old-1", by_heart)
+
+
+def test_reviews_that_a_retrained_champion_learned_from_do_not_speak_against_a_challenger(root: Config) -> None:
+    """The challenger's test starts before that of the champion, as after older live reviews came in late."""
+    duel_with_a_retrained_champion(root)
+    old, new = compare_with_champion(root, champion(root.root), registered(root.root, "new-2"))
+    assert (old.rows, old.left_out, new.rows, new.left_out) == (300, 0, 150, 150)
+    printed = promote(root)
+    assert champion(root.root)["model_version"] == "new-2"
+    assert any("new period" in line and line.endswith("; 150 earlier ones are left out, as the champion may have learned from them") for line in printed)
+    assert sum("left out" in line for line in printed) == 1, "the old period is kept out of every training"
+
+
+def test_a_champion_of_the_corpus_alone_has_learned_from_no_live_review(root: Config) -> None:
+    duel_with_a_retrained_champion(root)
+    keep_predictions(root, "old-1", IS_OLD)
+    _, new = compare_with_champion(root, champion(root.root), registered(root.root, "new-2"))
+    assert (new.rows, new.left_out) == (300, 0)
+
+
+def test_a_new_period_that_the_champion_has_all_learned_from_is_named_with_what_to_do(root: Config) -> None:
+    duel_with_a_retrained_champion(root)
+    keep_predictions(root, "new-2", ~IS_LATER)
+    [said] = [line for line in promote(root) if "not compared on the new period" in line]
+    assert "all of its 150 rows lie before 2015-09-20, when the test of the champion old-1 starts, so that it may have learned from them: ingest" in said
+    assert said.endswith("`reviewrisk retrain` makes a challenger that is tested on later ones")
+    assert "may have learned from them" in recorded(root)["not compared on"] and champion(root.root)["model_version"] == "new-2"
+
+
+def test_of_rows_that_the_champion_has_yet_to_score_only_those_it_has_not_learned_from_count(root: Config) -> None:
+    duel_with_a_retrained_champion(root, scored=False)
+    keep_predictions(root, "old-1", IS_OLD | (pc.field("review_id") == "R599"))
+    keep_predictions(root, "new-2", pc.field("review_id") != "R599")
+    [said] = [line for line in promote(root) if "not compared on the new period" in line]
+    assert "the champion old-1 has a score of none of its 149 rows: run `reviewrisk score`, then promote again" in said
 
 
 def test_every_figure_is_shown_with_its_interval(root: Config) -> None:

@@ -50,3 +50,9 @@ def test_the_reference_config_has_figures_for_every_line() -> None:
     published = load_config(Path(__file__).parents[1] / "conf" / "reference.yml").reference
     lines = beside_published(published, model())
     assert len(lines) == 10 and not any("not measured" in line for line in lines)
+
+
+def test_the_heading_says_that_the_published_figures_and_not_the_models_own_were_not_repeated() -> None:
+    published = load_config(Path(__file__).parents[1] / "conf" / "reference.yml").reference
+    head, *_ = beside_published(published, model())
+    assert head == "Beside published figures (a published article on 576k Amazon US furniture reviews; not repeated by this project):"

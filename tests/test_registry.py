@@ -113,6 +113,38 @@ def test_unknown_versions_and_empty_registries_are_sentences(config: Config, tmp
     assert "a " in list_models(config.root)[1] and "candidate" in list_models(config.root)[1]
 
 
+def candidates(config: Config, row_filters: dict[str, str | None]) -> None:
+    """A root with a candidate of each name, each newer than the one before it."""
+    rows = [
+        model(name, status="candidate", promoted_at=None, trained_at=DAY + datetime.timedelta(days=place), row_filter=only)
+        for place, (name, only) in enumerate(row_filters.items())
+    ]
+    tables.create_tables(config.root)
+    tables.replace_rows(config.root, "models", "r", lambda _: pa.Table.from_pylist(rows, schema=MODELS.schema))
+
+
+def test_without_a_version_the_newest_candidate_for_all_reviews_is_promoted(config: Config) -> None:
+    candidates(config, {"oldest": None, "older": None, "b": "product_category=furniture", "c": "marketplace=de"})
+    printed: list[str] = []
+    assert run_promote(config.model_copy(update={"promotion": LIMITS}), None, None, None, printed.append) == "older"
+    assert printed[:2] == [
+        "  b is newer but passed over, as it was made for reviews with product_category=furniture alone",
+        "  c is newer but passed over, as it was made for reviews with marketplace=de alone",
+    ]
+    assert statuses(config) == {"oldest": "candidate", "older": "champion", "b": "candidate", "c": "candidate"}
+
+
+@pytest.mark.parametrize("override", [None, "there is nothing else"])
+def test_candidates_for_some_reviews_alone_are_promoted_by_name_and_reason_only(config: Config, override: str | None) -> None:
+    candidates(config, {"b": "product_category=furniture", "c": "marketplace=de"})
+    with pytest.raises(
+        ReviewriskError, match=r'made for all reviews: c was .* with marketplace=de alone\. .* route .*`reviewrisk models promote c --override "…"`'
+    ):
+        promote(config, override=override)
+    assert set(statuses(config).values()) == {"candidate"}
+    assert promote(config, "c", override="there is nothing else") == "c"
+
+
 def retire(config: Config, version: str) -> list[str]:
     lines: list[str] = []
     run_retire(config.root, version, lines.append)

@@ -12,6 +12,7 @@ from jobs.registry import run_show
 from jobs.thresholding import run_thresholds
 from jobs.train import run_train
 from model.errors import ReviewriskError
+from model.files import read_json
 from tests.test_reference import PUBLISHED
 from tests.tiny_models import planted_reviews, tiny_encoder
 from tests.trained_root import tiny_config, versions
@@ -34,6 +35,19 @@ def test_a_model_of_some_reviews_has_another_version_even_where_these_are_all(re
     with_figures = ready.model_copy(update={"reference": PUBLISHED})
     heads = [sum(line.startswith("Beside published") for line in shown_lines(with_figures, version)) for version in (general, special)]
     assert heads == [1, 0], "published figures are of all reviews"
+
+
+def test_a_registered_model_has_the_figures_of_its_bundle_and_the_mark_that_follows(ready: Config) -> None:
+    version = run_train(ready, lambda _: None)
+    [row] = tables.read_arrow(ready.root, "models").to_pylist()
+    test = read_json(ready.root.local_path / "models" / version / "metrics.json")["test"]
+    model, gain = test["as_is"]["model"], test["as_is"]["gain"]["f1"]
+    for name in ("auc", "average_precision", "f1", "ece", "brier", "log_loss", "ece_debiased"):
+        assert row[f"test_{name}"] == model[name]["value"], name
+    assert (row["test_f1_low"], row["test_f1_high"]) == (model["f1"]["low"], model["f1"]["high"])
+    assert (row["f1_gain"], row["f1_gain_low"], row["f1_gain_high"]) == (gain["value"], gain["low"], gain["high"])
+    assert row["beats_baseline"] == (gain["low"] > 0) and row["test_f1_ratings_masked"] == test["ratings_masked"]["model"]["f1"]["value"]
+    assert (row["baseline_auc"], row["baseline_f1"]) == (test["as_is"]["tfidf"]["auc"]["value"], test["as_is"]["tfidf"]["f1"]["value"])
 
 
 def with_cost(config: Config, missed: float) -> Config:

@@ -24,6 +24,7 @@ from model.errors import ReviewriskError
 from model.lora import attach_adapter, load_adapter, merge_adapter, save_adapter
 from model.settings import ModelSettings
 from model.training import MAX_GRADIENT_NORM, TrainingResult, learning_rate, run_fingerprint, start_run, train, train_step, weighted_losses
+from model.training_mode import encoder_of
 from tests.tiny_models import planted_reviews, tiny_encoder, tiny_settings
 
 
@@ -181,6 +182,27 @@ def test_progress_is_shown_with_bar_speed_loss_and_time_left(encoder: Path, tmp_
     progress = [line for line in lines if line.startswith("epoch 1/1 ")]
     assert len(progress) == 15  # the table's line stands for the last step
     assert re.fullmatch(r"epoch 1/1 \[##########----------\] step 8 of 16, \d+ rows/s, loss \d\.\d{4}, \d+\.\d min left", progress[7])
+
+
+def test_a_run_takes_plain_attention_and_batches_of_like_lengths(encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The two steps that make `train` fast on a CPU; validation has its fused attention back."""
+    seen: list[tuple[str, int]] = []
+
+    def watched(run: Any, batch: Batch, step: int, steps: int) -> torch.Tensor:
+        seen.append((encoder_of(run.adapted).config._attn_implementation, batch.input_ids.numel()))
+        return train_step(run, batch, step, steps)
+
+    monkeypatch.setattr("model.training.train_step", watched)
+    monkeypatch.setattr("model.data.LENGTH_MULTIPLE", 1)
+    settings = tiny_settings(encoder, epochs=1)
+    _, adapted, _ = run(settings, tmp_path)
+    assert {attention for attention, _ in seen} == {"eager"} and encoder_of(adapted).config._attn_implementation == "sdpa"
+    backbone = load_backbone(settings.backbone)
+    training = tokenise(prepare(planted_reviews(256, 160, 60), settings).train, backbone.tokenizer, backbone.max_length)
+    order = np.random.default_rng(0).permutation(len(training))
+    size = settings.training.batch_size
+    at_random = batches(training, [order[start : start + size] for start in range(0, len(order), size)], size, 0, np.ones(2, dtype=np.float32))
+    assert sum(tokens for _, tokens in seen) < sum(batch.input_ids.numel() for batch in at_random)
 
 
 def test_finished_run_is_not_trained_again(encoder: Path, tmp_path: Path) -> None:
