@@ -5,13 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
-from jobs import tables
 from jobs.config import Config
+from jobs.labelled import labelled
 from jobs.machine import machine_lines
-from jobs.storage import Root, parse_root
+from jobs.storage import parse_root
 from model.errors import ReviewriskError, install_extra
 from model.progress import Report, progress
 
@@ -84,14 +81,3 @@ def run_compare(config: Config, wanted: Wanted, output: Path | None, report: Rep
             report(line)
         raise ReviewriskError(f"{failed} of {len(outcomes)} cells failed (above); the same command tries them again and keeps the others.")
     return lines
-
-
-def labelled(root: Root, columns: tuple[str, ...], splits: list[str] | None) -> pa.Table:
-    """The reviews of 1, 2, 4 or 5 stars of these splits (None: of all). Raises ReviewriskError where the root has none."""
-    where = pc.is_in(pc.field("star_rating"), value_set=pa.array([1, 2, 4, 5], pa.int32()))
-    if splits is not None:
-        where = where & pc.field("split").isin(splits)
-    reviews = tables.read_arrow(root, "reviews", columns, where)
-    if reviews.num_rows == 0:
-        raise ReviewriskError(f"{root.uri} has no labelled reviews: run `reviewrisk ingest` into it first.")
-    return reviews

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from jobs import registry
-from jobs.compare import labelled
 from jobs.config import Config
+from jobs.labelled import labelled
 from jobs.serving import local_bundle, serving_folder
 from jobs.storage import parse_root
 from model.errors import ReviewriskError, install_extra

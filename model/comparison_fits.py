@@ -35,7 +35,7 @@ from model.settings import ModelSettings
 from model.training import train
 
 TIMED_ROWS = 96
-PROBED_ROWS = 1000
+PROBED_ROWS = 500
 _ROUNDS = 3
 Figures = dict[str, Any]
 Score = Callable[[list[str]], FloatArray]

@@ -83,6 +83,7 @@ def judge(
 def population_page(judged: Judged, name: str, command: str) -> list[str]:
     """Lines of Markdown with all figures; `name` says which population, `command` how it was made. It quotes no review."""
     reviews, shown = judged.reviews, dict(judged.slices["by"])
+    drawn = ", whole products drawn at random" if len(reviews) < judged.labelled else ""
     corpus = "the rows that the network was." if judged.is_same_corpus else "today's corpus, which is not the one that the network was trained on."
     if len(shown["month"]) > _MOST_MONTHS:
         del shown["month"]
@@ -93,8 +94,8 @@ def population_page(judged: Judged, name: str, command: str) -> list[str]:
         command,
         "```",
         "",
-        f"{len(reviews):,} of {judged.labelled:,} labelled reviews, {reviews.dates.min()} to {reviews.dates.max()}, by whole products. Nothing was fitted on",
-        "them: the network has the calibrator and the thresholds that its own validation gave it, and TF-IDF is fitted, calibrated and cut",
+        f"{len(reviews):,} of {judged.labelled:,} labelled reviews, {reviews.dates.min()} to {reviews.dates.max()}{drawn}.",
+        "Nothing was fitted on them: the network has the calibrator and the thresholds of its own validation, and TF-IDF is fitted, calibrated and cut",
         f"on {corpus}",
         "",
         results("Results", judged.test, judged.settings),

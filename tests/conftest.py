@@ -12,6 +12,7 @@ import pytest
 from jobs.config import Config, load_config
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.pop("REVIEWRISK_ROOT", None)  # whoever works on a root of their own must not have tests write into it
 # Real reviews, where there are any: they are no part of the project.
 REAL_DATA = Path(os.environ.get("REVIEWRISK_REAL_DATA") or Path(__file__).resolve().parents[2] / "shared" / "data")
 

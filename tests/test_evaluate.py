@@ -10,9 +10,9 @@ import pytest
 from sklearn.metrics import f1_score, roc_auc_score
 
 from jobs import registry, tables
-from jobs.compare import labelled
 from jobs.config import Config
 from jobs.evaluate import run_evaluate
+from jobs.labelled import labelled
 from jobs.serving import local_bundle, serving_folder
 from jobs.storage import parse_root
 from jobs.thresholding import run_thresholds

@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 STAGES = {"sample", "ingest", "plan", "train", "retrain", "compare", "ablate", "diagnose", "promotion", "thresholding", "publishing"}
-STAGES |= {"score", "explain", "report", "single"}
+STAGES |= {"score", "explain", "report", "single", "evaluate"}
 LOWEST = {"config", "delta", "java", "resources", "schemas", "storage"}
 HEAVY = {"torch", "transformers", "peft", "safetensors", "tokenizers"}
 
