@@ -1,13 +1,14 @@
 """How much faster `reviewrisk train` is than the plain recipe, at what quality, and what each of its steps gives: all fine-tune the same model on
 the same rows in one run.
 
-    python benchmarks/training_speed.py --root ROOT [--conf conf/local.yml] [--rows 1600] [--threads 2]
+    python benchmarks/training_speed.py --root ROOT [--conf conf/local.yml] [--rows 1600] [--threads 2] [--ends]
 
 The plain recipe is what most tutorials do: every text padded to max_length, rows in random order, float32, the encoder's own dropout and PyTorch's
 fused attention. Each further recipe is the one before with one change; the last is `reviewrisk train` with the config. All have the same LoRA,
 head, seed, learning rate, class weights, number of steps and rows; ROOT is a root with ingested reviews, whose test split is not read. Epochs take
-turns, so that a machine that speeds up or slows down does so for all; the ratio is that of the rows per second of all epochs together. Quality is
-the average precision on the rows that early stopping uses, with a bootstrap of whole products, and the last recipe's paired difference to the first.
+turns, so that a machine that speeds up or slows down does so for all; the ratio is that of the rows per second of all epochs together. `--ends`
+leaves out the recipes between. Quality is the average precision on the rows that early stopping uses, with a bootstrap of whole products, and
+the last recipe's paired difference to the first.
 """
 
 from __future__ import annotations
@@ -82,8 +83,8 @@ class Contestant:
         self.seconds += time.perf_counter() - started
 
 
-def contestants(training: TokenisedReviews, settings: ModelSettings) -> list[Contestant]:
-    """The plain recipe and those that lead from it to `reviewrisk train`, each with a model of its own; all begin alike."""
+def contestants(training: TokenisedReviews, settings: ModelSettings, is_ends: bool) -> list[Contestant]:
+    """The plain recipe and (unless `is_ends`) those that lead from it to `reviewrisk train`, each with a model of its own; all begin alike."""
     chosen, length = settings.training, settings.backbone.max_length
     steps = -(-len(training) // chosen.batch_size)
 
@@ -105,8 +106,11 @@ def contestants(training: TokenisedReviews, settings: ModelSettings) -> list[Con
 
         return Contestant(name, run, epoch, steps, attention)
 
+    plain = contestant(f"plain: padded to {length}, random order, float32", is_plain=True, precision="float32", encoder_dropout=None)
+    if is_ends:
+        return [plain, contestant("`reviewrisk train`", is_fused=False)]
     return [
-        contestant(f"plain: padded to {length}, random order, float32", is_plain=True, precision="float32", encoder_dropout=None),
+        plain,
         contestant("grouped by length", precision="float32", encoder_dropout=None),
         contestant("… in bfloat16, where the hardware has it", encoder_dropout=None),
         contestant("… attention as plain matrix products", is_fused=False, encoder_dropout=None),
@@ -139,6 +143,7 @@ def main() -> None:
     parser.add_argument("--conf", type=Path, default=Path("conf/local.yml"))
     parser.add_argument("--rows", type=int, default=1600)
     parser.add_argument("--threads", type=int)
+    parser.add_argument("--ends", action="store_true")
     options = parser.parse_args()
     config = load_config(options.conf)
     config = config.model_copy(update={"paths": config.paths.model_copy(update={"root": str(options.root)})})
@@ -148,7 +153,7 @@ def main() -> None:
     with cpu_threads(options.threads) as threads:
         backbone = load_backbone(settings.backbone)
         training, validation = (tokenise(part, backbone.tokenizer, backbone.max_length) for part in (train, stopping))
-        every = contestants(training, settings)
+        every = contestants(training, settings, options.ends)
         for epoch in range(1, settings.training.epochs + 1):
             for contestant in every:
                 contestant.train_epoch(epoch, settings.training.epochs)

@@ -53,6 +53,8 @@ def test_training_speed_prints_every_recipe_and_the_difference_of_the_last_to_th
     assert len(rows) == 5 and "reviewrisk train" in rows[4][1]
     assert rows[0][3].strip() == "1.00"
     assert float(rows[0][4]) > float(rows[1][4]), "the plain recipe computes more padded tokens a row"
+    ends = printed("training_speed.py", monkeypatch, capsys, "--root", str(config.root.local_path), "--conf", str(conf), "--rows", "100", "--ends")
+    assert len([line for line in ends.splitlines() if line.startswith(("| plain", "| `reviewrisk train`"))]) == 2 and "| …" not in ends
     assert re.search(r"Paired difference in average precision: [+-]\d\.\d{3} \[[+-]\d\.\d{3}, [+-]\d\.\d{3}\] \(\d+ rows\)", out)
 
 
