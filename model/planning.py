@@ -161,7 +161,7 @@ def _cost_lines(memory: MemoryEstimate, cost: TimeEstimate, settings: ModelSetti
     steps, batch = cost.steps, settings.training.batch_size
     timed = ", ".join(f"{length} tokens {seconds:.2f} s" for length, seconds in zip(steps.lengths, steps.training, strict=True))
     return [
-        f"Memory, estimated: {_mib(memory.total)}, and on a CPU up to half as much again in its allocator; Python and PyTorch come on top",
+        f"Memory, estimated: {_mib(memory.total)}, and on a CPU up to as much again in its allocator; Python and PyTorch come on top",
         f"  parameters {_mib(memory.parameters)}, gradients {_mib(memory.gradients)} (4 bytes per trained one), AdamW's moments {_mib(memory.moments)} (8),",
         f"  copies of the last and the best epoch {_mib(memory.copies)} (16), activations {_mib(memory.activations)} (counted in the longest batch)",
         f"Time, estimated: {_duration(cost.seconds)} for {settings.training.epochs} epochs of {_duration(cost.epoch_seconds)} with validation; "

@@ -28,7 +28,7 @@ class MemoryEstimate:
     parameters: as they are stored. gradients: 4 per trained parameter. moments: AdamW's two, 8 per trained parameter. copies: 16 per
     trained parameter, for the last epoch's state and the best epoch's weights. activations: what the backward pass of the longest batch
     needs, counted while one runs forward. On a CPU, glibc's allocator comes on top: with MiniLM, 32 x 256 tokens, the process grew by
-    1.35 (bfloat16) and 1.55 times the sum without parameters (float32), and by 1.04 and 1.03 with MALLOC_MMAP_THRESHOLD_=1000000.
+    1.78 (bfloat16) and 1.94 times the sum without parameters (float32), and by 1.07 and 1.06 with MALLOC_MMAP_THRESHOLD_=1000000.
     """
 
     parameters: int
