@@ -17,7 +17,7 @@ from model.backbone import Backbone
 from model.baseline import TFIDF_WEIGHTING
 from model.bundle import BundleContents, build_serving_folder, write_bundle, write_serving_model
 from model.calibration import Calibrator
-from model.card import number, only_in_words, table, view_table
+from model.card import only_in_words, results, threshold_table
 from model.data import LabelledReviews, PreparedData, prepare
 from model.errors import ReviewriskError
 from model.evaluation import Scored
@@ -135,12 +135,9 @@ def _card(manifest: dict[str, Any], settings: ModelSettings, figures: dict[str, 
         f"{only_in_words(settings)}The probability means **1–2 stars were given, given that it was not 3**.",
         "## Parents and child on the same test rows",
         "\n".join(_lines(figures["merge"])),
-        f"## F1 in each view of the {rows['test']:,} test rows, with intervals",
-        "\n".join(view_table(figures["test"], "f1")),
+        results("Results on test", figures["test"], settings),
         "## Thresholds",
-        "\n".join(
-            table(["threshold", "flagged at or above", "for"], [[row["threshold_name"], number(row["threshold"]), row["purpose"]] for row in thresholds])
-        ),
+        "\n".join(threshold_table(thresholds)),
         f"Calibrator ({figures['calibration']['model']['method']}) and thresholds were fitted anew on the two later parts of validation,\n"
         f"{rows['validation_fitting']:,} and {rows['validation_choosing']:,} rows. Data version `{manifest['data_version']}`.\n"
         "The parents' cards say what each was trained on; their limits are this model's too.",

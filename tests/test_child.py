@@ -27,6 +27,9 @@ def test_heads_that_began_elsewhere_are_warned_of_on_screen_and_on_the_card(tmp_
     assert made in lines and made in card
     warning = "The parents' heads began at different random weights (model.training.seed): their mean may be worth nothing."
     assert (warning in lines, warning in card) == (warned, warned)
+    in_each_view = [line for line in card.split("The network in each view:")[1].splitlines() if line.startswith("| ")][1:7]
+    assert len(in_each_view) == 6 and all(line.count("|") == 8 for line in in_each_view), "every figure in every view, as on any other card"
+    assert "**What the headline is worth**" in card and "| f1_max (default)" in card
     assert [path for path in (tmp_path / "work").rglob("*") if path.is_file()] == [], "nothing but the bundle is left"
 
 
