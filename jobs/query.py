@@ -98,7 +98,7 @@ def table_names(connection: duckdb.DuckDBPyConnection) -> list[str]:
 
 
 def run_query(connection: duckdb.DuckDBPyConnection, sql: str, form: str = "table") -> str:
-    """The result of one reading statement as text: a "table", "csv" (RFC 4180) or "json" (an array of objects). No cell is cut."""
+    """The result of one reading statement as text: a "table", "csv" (RFC 4180, but lines end in LF) or "json" (an array of objects). No cell is cut."""
     write = _FORMS.get(form)
     if write is None:
         raise ReviewriskError(f"There is no format {form}; there are: {', '.join(_FORMS)}.")
@@ -168,10 +168,10 @@ def _as_json(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 
 def _as_csv(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     text = io.StringIO()
-    writer = csv.writer(text)  # the dialect "excel": commas, quotes doubled where needed, CRLF
+    writer = csv.writer(text, lineterminator="\n")  # commas, quotes doubled where needed
     writer.writerow(columns)
     writer.writerows([_text(value, null="") for value in row] for row in rows)
-    return text.getvalue().removesuffix("\r\n")
+    return text.getvalue().removesuffix("\n")
 
 
 def format_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
