@@ -137,10 +137,10 @@ def _prepared(reviews: pa.Table, settings: ModelSettings) -> PreparedData:
     return PreparedData(train, stopping, fitting, choosing, stored["test"], overlap, new_product, rows, data_version(stored))
 
 
-def labelled_reviews(reviews: pa.Table, split: str, mode: HeadlineMode = "keep") -> LabelledReviews:
-    """The split's reviews of 1, 2, 4 or 5 stars, ordered by review_date and review_id whatever the table's order."""
-    has_label = pc.is_in(reviews["star_rating"], value_set=pa.array([1, 2, 4, 5], type=reviews["star_rating"].type))
-    chosen = reviews.filter(pc.and_(pc.equal(reviews["split"], split), has_label))
+def labelled_reviews(reviews: pa.Table, split: str | None, mode: HeadlineMode = "keep") -> LabelledReviews:
+    """The reviews of 1, 2, 4 or 5 stars of a split (None: of all), ordered by review_date and review_id whatever the table's order."""
+    chosen = reviews if split is None else reviews.filter(pc.equal(reviews["split"], split))
+    chosen = chosen.filter(pc.is_in(chosen["star_rating"], value_set=pa.array([1, 2, 4, 5], type=chosen["star_rating"].type)))
     chosen = chosen.sort_by([("review_date", "ascending"), ("review_id", "ascending")])
     headlines, bodies = chosen["review_headline"].to_pylist(), chosen["review_body"].to_pylist()
     return LabelledReviews(

@@ -16,7 +16,6 @@ from model.errors import ReviewriskError
 from model.text import HeadlineMode
 
 _DEVELOPMENT = ("train", "validation")
-_ANY = "development"
 
 
 @dataclass(frozen=True)
@@ -40,8 +39,7 @@ class Folds:
 def development_reviews(reviews: pa.Table, mode: HeadlineMode) -> LabelledReviews:
     """The labelled reviews of the training and validation splits together, whatever else the table (of data.COLUMNS) holds."""
     chosen = reviews.filter(pc.is_in(reviews["split"], value_set=pa.array(_DEVELOPMENT)))
-    as_one = chosen.set_column(chosen.schema.get_field_index("split"), "split", pa.array([_ANY] * chosen.num_rows, pa.string()))
-    return labelled_reviews(as_one, _ANY, mode)
+    return labelled_reviews(chosen, None, mode)
 
 
 def cut_folds(reviews: LabelledReviews, rungs: int, validation_rows: int, seed: int) -> Folds:

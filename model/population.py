@@ -27,7 +27,6 @@ from model.scorer import Scorer
 from model.settings import ModelSettings, ScoringSettings
 from model.thresholds import FittedThreshold
 
-_ANY = "population"
 _MOST_MONTHS = 24
 _NOTHING = np.empty(0)
 
@@ -116,8 +115,7 @@ def _with_population(corpus: pa.Table, population: pa.Table, most: int | None, s
     """How many labelled rows the population has, and the corpus with those drawn in place of its test rows."""
     mode, data = settings.text.headline, prepare(corpus, settings)
     train = labelled_reviews(chosen_rows(corpus, settings.rows), "train", mode)
-    as_one = population.set_column(population.schema.get_field_index("split"), "split", pa.array([_ANY] * population.num_rows, pa.string()))
-    every = labelled_reviews(as_one, _ANY, mode)
+    every = labelled_reviews(population, None, mode)
     test = every.take(drawn_by_product(every, most, settings.training.seed))
     check_both_classes(test, "the population's rows")
     return len(every), replace(
