@@ -57,11 +57,8 @@ class Inputs:
     @property
     def checksum(self) -> str:
         """16 hexadecimal digits of the sha256 over all that `write_inputs` writes: every column of every part, what is said of them, and the pairs."""
-        parts = [_part(name, getattr(self.data, name), self.data if name == "test" else None) for name in _PARTS]
-        if self.shifted is not None:
-            parts.append(_part(_SHIFTED, self.shifted, None))
         digest = hashlib.sha256()
-        for part in parts:
+        for part in _parts(self):
             for name in part.column_names:
                 digest.update(canonical_json([name, part[name].cast(pa.string()).to_pylist()]).encode())
         pairs = file_sha256(self.pairs) if self.pairs else None
@@ -103,8 +100,7 @@ def prepare_inputs(reviews: pa.Table, shifted: pa.Table | None, pairs: Path | No
     check_both_classes(data.test, "the drawn test rows")
     other = None
     if shifted is not None:
-        every = shifted.set_column(shifted.schema.get_field_index("split"), "split", pa.array([_SHIFTED] * shifted.num_rows))
-        other = labelled_reviews(every, _SHIFTED, settings.text.headline)
+        other = labelled_reviews(shifted, None, settings.text.headline)
         other = other.take(drawn_by_product(other, test_rows, settings.training.seed))
         check_both_classes(other, "the shifted population")
     return Inputs(data, other, pairs)
@@ -207,10 +203,7 @@ def write_inputs(inputs: Inputs, folder: Path) -> Path:
     if folder.exists():
         return folder
     with temporary_folder_beside(folder) as written:
-        parts = [_part(name, getattr(inputs.data, name), inputs.data if name == "test" else None) for name in _PARTS]
-        if inputs.shifted is not None:
-            parts.append(_part(_SHIFTED, inputs.shifted, None))
-        pq.write_table(pa.concat_tables(parts), written / "rows.parquet")
+        pq.write_table(pa.concat_tables(_parts(inputs)), written / "rows.parquet")
         if inputs.pairs is not None:
             shutil.copyfile(inputs.pairs, written / _PAIRS_FILE)
         write_json(written / "inputs.json", {"rows": inputs.data.rows, "data_version": inputs.data.data_version})
@@ -282,6 +275,12 @@ def _child(work: Path, report: Report) -> int:
         for line in process.stdout:
             report(line.rstrip())
         return process.wait()
+
+
+def _parts(inputs: Inputs) -> list[pa.Table]:
+    """Every part of the rows as `write_inputs` writes it."""
+    parts = [_part(name, getattr(inputs.data, name), inputs.data if name == "test" else None) for name in _PARTS]
+    return parts if inputs.shifted is None else [*parts, _part(_SHIFTED, inputs.shifted, None)]
 
 
 def _part(name: str, reviews: LabelledReviews, data: PreparedData | None) -> pa.Table:
