@@ -46,7 +46,7 @@ newest() {
 }
 
 compare() {
-    reviewrisk compare --conf "$conf" --shifted-root "$folder/shifted" --rows 2400 --test-rows 1500 --curve-rows 4800 --parallel 2 \
+    reviewrisk compare --conf "$conf" --shifted-root "$folder/shifted" --rows 2000 --test-rows 1500 --parallel 2 \
         --pairs tests/data/minimal_pairs.jsonl --output "$pages/comparison.md"
 }
 

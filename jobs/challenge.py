@@ -11,9 +11,10 @@ import pyarrow.parquet as pq
 
 from jobs import tables
 from jobs.config import Config
-from jobs.registry import all_models, default_threshold
+from jobs.registry import all_models, default_threshold, registered
 from jobs.serving import local_bundle
 from model.errors import ReviewriskError, install_extra
+from model.files import read_json
 from model.progress import Report, progress
 from model.settings import RowSettings, route_key
 
@@ -165,8 +166,8 @@ def _why_not_live(config: Config, champion: dict[str, Any], challenger: dict[str
     option, of = (f" --only {only}", f" with {only}") if only else ("", "")
     if tested:
         return (
-            f"all of its {tested:,} rows lie before {_first_live_test_day(config, champion)}, when the test of the champion {champion['model_version']} "
-            f"starts, so that it may have learned from them: ingest newer reviews, run `reviewrisk score`, and `reviewrisk retrain{option}` makes a "
+            f"all of its {tested:,} rows lie before {_first_live_test_day(config, champion)}, up to when the champion {champion['model_version']} may have "
+            f"learned from reviews: ingest newer reviews, run `reviewrisk score`, and `reviewrisk retrain{option}` makes a "
             "challenger that is tested on later ones"
         )
     test_end = _test_end(config)
@@ -191,15 +192,22 @@ def _unseen(config: Config, champion: dict[str, Any], rows: pa.Table, period: st
     """The rows of a period that the champion has not learned from: in the new one, where `retrain` made it, those since its own test there starts.
 
     The days by which `retrain` cuts the live reviews move with what is ingested, so a challenger's test may start before that. A champion
-    without a test row after the test split was trained on the corpus alone: no live review is left out.
+    without a test row after the test split, as each of its parents where it was combined, was trained on the corpus alone: nothing is left out.
     """
     first = _first_live_test_day(config, champion) if period == "new" else None
     return rows if first is None else rows.filter(pc.greater_equal(rows["review_date"], pa.scalar(first)))
 
 
 def _first_live_test_day(config: Config, row: dict[str, Any]) -> Any:
-    """The earliest day of the model's test rows after the test split; None where it has no such row."""
-    return pc.min(_of_period(_test_rows(config, row), _test_end(config), "new")["review_date"]).as_py()
+    """The earliest day of the model's test rows after the test split, or the latest of its parents' such days; None where there is no such row.
+
+    A combined model is tested up to the test split alone, but has learned what its parents have.
+    """
+    own = pc.min(_of_period(_test_rows(config, row), _test_end(config), "new")["review_date"]).as_py()
+    merged = read_json(local_bundle(config, row) / "metrics.json").get("merge", {})
+    parents = (registered(config.root, version) for version in merged.get("parents", ()))
+    days = [own, *(_first_live_test_day(config, parent) for parent in parents)]
+    return max((day for day in days if day is not None), default=None)
 
 
 def _live_rows(config: Config, only: str | None, test_end: Any) -> int:
@@ -243,7 +251,6 @@ def _test_end(config: Config) -> Any:
 def _scored(config: Config, row: dict[str, Any], rows: pa.Table, column: str) -> Scored:
     from model.calibration import Calibrator
     from model.evaluation import Scored
-    from model.files import read_json
 
     logit = rows[column].to_numpy()
     calibrator = Calibrator.from_json(read_json(local_bundle(config, row) / "calibrator.json"))

@@ -35,7 +35,7 @@ from model.progress import Report, progress
 from model.quantisation import check_quantization
 from model.settings import ModelSettings
 
-CELL_VERSION = 3  # one more whenever the code would give a cell other figures
+CELL_VERSION = 4  # one more whenever the code would give a cell other figures
 PACKAGES = ("torch", "transformers", "peft", "scikit-learn")
 _PARTS = ("train", "stopping", "fitting", "choosing", "test")
 _SHIFTED = "shifted"

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +98,8 @@ def _end_with_parent() -> None:
 
 def cell_logits(score: Score, data: PreparedData, inputs: Inputs, mode: HeadlineMode) -> dict[str, FloatArray]:
     """The log-odds of every row that a cell is judged on: validation's two later parts, test read as it is and as in READ_AS,
-    the shifted population, and the minimal pairs' texts (a and b of each pair, one after the other)."""
+    the shifted population, and the minimal pairs' texts (a and b of each pair, one after the other). `score` gets each distinct text once: most
+    reviews state no rating, and are the same text when ratings are masked."""
     texts = {"fitting": data.fitting.texts, "choosing": data.choosing.texts, "as_is": data.test.texts}
     for view, read_as in READ_AS.items():
         texts[view] = [model_text(headline, body, read_as) for headline, body in zip(data.test.headlines, data.test.bodies, strict=True)]
@@ -105,7 +107,9 @@ def cell_logits(score: Score, data: PreparedData, inputs: Inputs, mode: Headline
         texts["shifted"] = inputs.shifted.texts
     if inputs.pairs is not None:
         texts["pairs"] = [model_text(side.headline, side.body, mode) for pair in load_pairs(inputs.pairs) for side in (pair.a, pair.b)]
-    return {name: np.asarray(score(each), dtype=np.float64) for name, each in texts.items()}
+    places = {text: place for place, text in enumerate(dict.fromkeys(chain.from_iterable(texts.values())))}
+    logits = np.asarray(score(list(places)), dtype=np.float64)
+    return {name: logits[[places[text] for text in each]] for name, each in texts.items()}
 
 
 def _judged(method: Method, logits: dict[str, FloatArray], data: PreparedData, inputs: Inputs, settings: ModelSettings) -> Figures:

@@ -219,6 +219,7 @@ def test_each_population_is_scored_as_it_is_to_be_read(inputs: Inputs) -> None:
 
     test = replace(inputs.data.test, headlines=["Five Stars, works"] * len(inputs.data.test))
     logits = cell_logits(score, replace(inputs.data, test=test), inputs, "keep")
+    assert len(known) == len(set(known)), "a text that stands in several of them is scored once"
     read = {name: [known[int(place)] for place in places] for name, places in logits.items()}
     assert read["as_is"] == test.texts and read["fitting"] == inputs.data.fitting.texts and read["choosing"] == inputs.data.choosing.texts
     assert read["without_headline"] == [model_text("Five Stars, works", body, "drop") for body in test.bodies]

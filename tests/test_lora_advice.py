@@ -92,13 +92,13 @@ def test_the_alpha_that_a_warning_advises_and_the_default_one_silence_it(rank: i
 
 
 def test_the_rule_quotes_what_compare_measured() -> None:
-    page, card = ((Path(__file__).parents[1] / "docs" / "results" / name).read_text(encoding="utf-8") for name in ("comparison.md", "model-card.md"))
-    *compared, as_is, masked = re.findall(r"-?\d\.\d{3} \[-?\d\.\d{3}, -?\d\.\d{3}\]", " ".join(rule_of_thumb()))
-    assert len(compared) == 4 and all(figure in page.split("### LoRA or not")[1] for figure in compared)
-    differences = [
-        line.split("|")[-2].strip().replace("+", "") for line in card.split("F1 in each view")[1].split("AUC likewise")[0].splitlines() if "|" in line
-    ]
-    assert [as_is, masked] == [differences[2], differences[4]], "as they are, and with ratings masked"
+    page = (Path(__file__).parents[1] / "docs" / "results" / "all-rows.md").read_text(encoding="utf-8")
+    curve, rule = page.split("### Learning curve")[1].split("### Minimal pairs")[0], page.split("### LoRA or not")[1]
+    as_is, masked, shifted, few_rows, full = re.findall(r"-?\d\.\d{3} \[-?\d\.\d{3}, -?\d\.\d{3}\]", " ".join(rule_of_thumb()))
+    for place, figure in (("test, as is", as_is), ("rating phrases masked", masked), ("shifted population", shifted), ("Full fine-tuning", full)):
+        assert any(place in line and figure in line for line in rule.splitlines()), place
+    (of_few,) = (line for line in curve.splitlines() if line.startswith("| 1,271 "))
+    assert few_rows == of_few.split("|")[4].strip()
 
 
 def test_rank_limit_rises_with_the_rows() -> None:
