@@ -90,7 +90,7 @@ def rule_of_thumb() -> list[str]:
         "LoRA or not: take the cheapest model that the best one does not beat in a paired interval; `reviewrisk compare` measures it on your reviews.",
         "  On real reviews with 20,344 training rows LoRA's F1 less TF-IDF's was 0.040 [0.021, 0.058] on later months of the same shop, 0.059 [0.035, 0.082]",
         "  with ratings masked and 0.081 [0.061, 0.099] on another population; other seeds had 0.033 to 0.040 on the same months. With 1,271 rows it was",
-        "  0.047 [0.018, 0.076] there; with 300 or fewer TF-IDF was as good or better. A frozen encoder was worse than TF-IDF, and full fine-tuning gained",
+        "  0.047 [0.018, 0.076] there; with 250 or fewer TF-IDF was better. A frozen encoder was worse than TF-IDF, and full fine-tuning gained",
         "  nothing over LoRA: its F1 less LoRA's was -0.004 [-0.015, 0.006].",
     ]
 
