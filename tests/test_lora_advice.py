@@ -92,13 +92,17 @@ def test_the_alpha_that_a_warning_advises_and_the_default_one_silence_it(rank: i
 
 
 def test_the_rule_quotes_what_compare_measured() -> None:
-    page = (Path(__file__).parents[1] / "docs" / "results" / "all-rows.md").read_text(encoding="utf-8")
+    page, small = ((Path(__file__).parents[1] / "docs" / "results" / name).read_text(encoding="utf-8") for name in ("all-rows.md", "comparison.md"))
     curve, rule = page.split("### Learning curve")[1].split("### Minimal pairs")[0], page.split("### LoRA or not")[1]
     as_is, masked, shifted, few_rows, full = re.findall(r"-?\d\.\d{3} \[-?\d\.\d{3}, -?\d\.\d{3}\]", " ".join(rule_of_thumb()))
     for place, figure in (("test, as is", as_is), ("rating phrases masked", masked), ("shifted population", shifted), ("Full fine-tuning", full)):
         assert any(place in line and figure in line for line in rule.splitlines()), place
     (of_few,) = (line for line in curve.splitlines() if line.startswith("| 1,271 "))
     assert few_rows == of_few.split("|")[4].strip()
+    (worse_up_to,) = re.findall(r"with (\d+) or fewer TF-IDF was better", " ".join(rule_of_thumb()))
+    rows = [[cell.strip() for cell in line.split("|")] for line in small.split("### Learning curve")[1].split("### Minimal pairs")[0].splitlines()]
+    surely_worse = [row[1] for row in rows if len(row) > 4 and (limits := re.findall(r", (-\d\.\d{3})\]", row[4])) and float(limits[0]) < 0]
+    assert surely_worse == ["125", worse_up_to]
 
 
 def test_rank_limit_rises_with_the_rows() -> None:
