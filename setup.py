@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
 HERE = Path(__file__).resolve().parent
 
@@ -58,7 +58,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11,<3.13",
-    packages=["jobs", "model"],
+    packages=find_packages(include=["jobs", "jobs.*", "model", "model.*"]),
     package_data={"jobs": ["py.typed"], "model": ["py.typed"]},
     data_files=data_files(),
     install_requires=[
@@ -79,5 +79,5 @@ setup(
         "all": [*SPARK, *TRAIN, *DBT, *BUNDLED],
         "dev": DEVELOP,
     },
-    entry_points={"console_scripts": ["reviewrisk=jobs.cli:main"]},
+    entry_points={"console_scripts": ["reviewrisk=jobs.cli.main:main"]},
 )

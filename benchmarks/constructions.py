@@ -17,11 +17,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from jobs.registry import champion
+from jobs.registry.models import champion
 from jobs.storage import StorageSettings, parse_root
-from model.calibration import sigmoid
-from model.evaluation import Scored, metrics
-from model.thresholds import f1_max_threshold
+from model.evaluation.calibrators import sigmoid
+from model.evaluation.metrics import Scored, metrics
+from model.evaluation.thresholds import f1_max_threshold
 
 MODELS = {"model": "fine-tuned network", "tfidf": "TF-IDF + logistic regression"}
 

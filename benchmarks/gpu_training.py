@@ -32,21 +32,21 @@ from numpy.typing import NDArray
 from recipes import padded, random_order
 from transformers import AutoTokenizer, DistilBertConfig, DistilBertModel
 
-from jobs.sample_rows import RowMaker
-from model.backbone import Backbone, encode, load_backbone, make_classifier
-from model.bundle import write_serving_model
-from model.calibration import Calibrator
-from model.data import Batch, TokenisedReviews, batches, training_order
+from jobs.sample.rows import RowMaker
+from model.bundle.bundle import write_serving_model
+from model.data.reviews import Batch, TokenisedReviews, batches, training_order
 from model.errors import ReviewriskError
+from model.evaluation.calibrators import Calibrator
 from model.files import write_json
-from model.hardware import cpu_threads, resolve_device
-from model.lora import attach_adapter, count_parameters
-from model.lora_advice import resolve
-from model.quantisation import Quantization, check_quantization
-from model.scorer import Scorer
+from model.network.backbone import Backbone, encode, load_backbone, make_classifier
+from model.network.hardware import cpu_threads, resolve_device
+from model.network.lora import attach_adapter, count_parameters
+from model.network.quantisation import Quantization, check_quantization
+from model.scoring.scorer import Scorer
 from model.settings import ModelSettings, ScoringSettings
-from model.text import model_text
-from model.training import start_run, train, train_step
+from model.text.compose import model_text
+from model.training.defaults import resolve
+from model.training.loop import start_run, train, train_step
 
 WARM_UP = 5
 ROWS_OF_ONE_MAKER = 8000

@@ -19,14 +19,14 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from scipy.interpolate import CubicSpline
 
-from jobs import tables
 from jobs.config import Config, load_config
-from jobs.registry import champion, default_threshold
-from jobs.serving import serving_folder
-from model.attribution import AttributionPath
-from model.quadrature import Quadrature, first_quadrature, refined_quadrature
-from model.scorer import Scorer
-from model.text import HeadlineMode, compose
+from jobs.lake import tables
+from jobs.registry.bundles import serving_folder
+from jobs.registry.models import champion, default_threshold
+from model.explanation.integrated_gradients import AttributionPath
+from model.explanation.quadrature import Quadrature, first_quadrature, refined_quadrature
+from model.scoring.scorer import Scorer
+from model.text.compose import HeadlineMode, compose
 
 NODES = (8, 12, 16, 20, 24, 32, 48, 64)
 GRID = np.unique(np.concatenate([np.linspace(0, 1, 161), np.linspace(0, 1, 64) ** 3]))

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model.data import Batch
+from model.data.reviews import Batch
 
 
 def padded(batch: Batch, length: int, pad_id: int) -> Batch:

@@ -20,13 +20,13 @@ from pathlib import Path
 
 import torch
 
-from jobs.sample import run_sample
-from model.backbone import encode, load_backbone, make_classifier
-from model.calibration import Calibrator
-from model.classifier import margin
-from model.scorer import Scorer, pad_rows
+from jobs.sample.write import run_sample
+from model.evaluation.calibrators import Calibrator
+from model.network.backbone import encode, load_backbone, make_classifier
+from model.network.classifier import margin
+from model.scoring.scorer import Scorer, pad_rows
 from model.settings import BackboneSettings, ScoringSettings
-from model.text import model_text
+from model.text.compose import model_text
 
 MAX_LENGTH = 256
 PLAIN_BATCH = 32

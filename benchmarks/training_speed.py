@@ -28,11 +28,9 @@ import torch
 from numpy.typing import NDArray
 from recipes import padded, random_order
 
-from jobs import tables
 from jobs.config import load_config
-from model.backbone import load_backbone, make_classifier
-from model.classifier import margin
-from model.data import (
+from jobs.lake import tables
+from model.data.reviews import (
     COLUMNS,
     Batch,
     LabelledReviews,
@@ -46,13 +44,15 @@ from model.data import (
     tokenise,
     training_order,
 )
-from model.evaluation import Scored, difference_intervals, intervals
-from model.hardware import cpu_threads
-from model.lora import attach_adapter
-from model.lora_advice import resolve
+from model.evaluation.metrics import Scored, difference_intervals, intervals
+from model.network.attention import training_attention
+from model.network.backbone import load_backbone, make_classifier
+from model.network.classifier import margin
+from model.network.hardware import cpu_threads
+from model.network.lora import attach_adapter
 from model.settings import ModelSettings
-from model.training import TrainingRun, start_run, train_step
-from model.training_mode import training_attention
+from model.training.defaults import resolve
+from model.training.loop import TrainingRun, start_run, train_step
 
 
 @dataclass

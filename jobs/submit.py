@@ -7,10 +7,10 @@ from pathlib import Path
 # from a checkout its parent is the entry wanted; where reviewrisk is installed, neither is needed.
 here = Path(__file__).resolve().parent
 sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != here]
-if (here / "cli.py").exists() and (here.parent / "model").is_dir():
+if (here / "cli" / "main.py").exists() and (here.parent / "model").is_dir():
     sys.path.insert(0, str(here.parent))
 
 if __name__ == "__main__":
-    from jobs.cli import main
+    from jobs.cli.main import main
 
     main()

@@ -75,7 +75,7 @@ class LoraSettings(Settings):
 
     rank: int = Field(16, ge=1)
     alpha: float | None = Field(None, gt=0, description="Scale numerator; None means 2 · rank, or 8 with rank_stabilised.")
-    dropout: float | None = Field(None, ge=0, lt=1, description="None: by the number of training rows, see model.lora_advice.")
+    dropout: float | None = Field(None, ge=0, lt=1, description="None: by the number of training rows, see model.training.defaults.")
     targets: tuple[str, ...] = Field(
         ("all-linear",),
         description="'attention' (query and value), 'feed-forward', 'all-linear' (every linear layer of the encoder), or module names.",
@@ -106,7 +106,7 @@ class TrainingSettings(Settings):
     epochs: int = Field(3, ge=1)
     batch_size: int = Field(32, ge=1)
     learning_rate: float = Field(5e-4, gt=0)
-    weight_decay: float | None = Field(None, ge=0, description="None: by the number of training rows, see model.lora_advice.")
+    weight_decay: float | None = Field(None, ge=0, description="None: by the number of training rows, see model.training.defaults.")
     warmup_share: float = Field(0.06, ge=0, lt=1, description="Share of all steps over which the learning rate rises linearly; it then falls linearly to 0.")
     class_weighting: Literal["balanced", "none", "oversampled"] = Field(
         "balanced", description="balanced: each class weighs n / (2 · n_class) in the loss. oversampled: the rarer class is repeated until both are equal."
@@ -163,7 +163,7 @@ class ScoringSettings(Settings):
 class AttributionSettings(Settings):
     """Integrated Gradients (Sundararajan et al. 2017, arXiv 1703.01365) of the logit margin."""
 
-    nodes: tuple[int, ...] = Field((16, 24, 48, 96), description="Gradients per review (see model.quadrature), escalated until the delta is small.")
+    nodes: tuple[int, ...] = Field((16, 24, 48, 96), description="Gradients per review (see model.explanation.quadrature), escalated until the delta is small.")
     max_delta: float = Field(0.05, gt=0, description="|sum of attributions - change in logit| below which a review counts as converged.")
     top_words: int = Field(10, ge=1)
     tokens_per_batch: int = Field(2048, ge=512, description="Padded tokens (rows x nodes x length) per forward and backward pass.")

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from jobs.config import Config, load_config
+from tests import ROOT
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.pop("REVIEWRISK_ROOT", None)  # whoever works on a root of their own must not have tests write into it
@@ -19,9 +20,9 @@ REAL_DATA = Path(os.environ.get("REVIEWRISK_REAL_DATA") or Path(__file__).resolv
 
 @pytest.fixture(scope="session")
 def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    from jobs.session import build_session
+    from jobs.spark.session import build_session
 
-    config = load_config(Path(__file__).parents[1] / "conf" / "test.yml")
+    config = load_config(ROOT / "conf" / "test.yml")
     session = build_session(config.spark)
     yield session
     session.stop()
@@ -31,7 +32,7 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
     """conf/test.yml around a root of the test's own."""
     monkeypatch.setenv("REVIEWRISK_ROOT", str(tmp_path / "root"))
-    return load_config(Path(__file__).parents[1] / "conf" / "test.yml")
+    return load_config(ROOT / "conf" / "test.yml")
 
 
 def real_data(name: str) -> Path:
@@ -45,16 +46,16 @@ def real_data(name: str) -> Path:
 @pytest.fixture(scope="session")
 def built(spark: Any, tmp_path_factory: pytest.TempPathFactory) -> Config:
     """A root with a corpus and a champion. Tests that write take `trained`, a copy of it."""
-    from tests.trained_root import build
+    from tests.support.trained_root import build
 
     folder = tmp_path_factory.mktemp("built")
-    base = load_config(Path(__file__).parents[1] / "conf" / "test.yml")
+    base = load_config(ROOT / "conf" / "test.yml")
     return build(spark, base.model_copy(update={"paths": base.paths.model_copy(update={"root": str(folder / "root")})}), folder)
 
 
 @pytest.fixture
 def trained(built: Config, tmp_path: Path) -> Config:
     """A copy of the built root for one test."""
-    from tests.trained_root import copied
+    from tests.support.trained_root import copied
 
     return copied(built, tmp_path / "root")

@@ -17,11 +17,12 @@ import torch
 import yaml
 
 from jobs.config import Config
-from tests.tiny_models import planted_reviews, tiny_encoder
-from tests.trained_root import tiny_config
-from tests.warehouse_rows import CHAMPION, model, review, write_root
+from tests import ROOT
+from tests.support.tiny_models import planted_reviews, tiny_encoder
+from tests.support.trained_root import tiny_config
+from tests.support.warehouse_rows import CHAMPION, model, review, write_root
 
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+BENCHMARKS = ROOT / "benchmarks"
 
 
 def printed(name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *options: str) -> str:

@@ -11,10 +11,10 @@ from typing import Any
 import duckdb
 import pytest
 
-from jobs.query import open_warehouse
+from jobs.lake.query import open_warehouse
+from jobs.lake.schemas import TABLES
 from jobs.resources import resource_folder
-from jobs.schemas import TABLES
-from tests.warehouse_rows import CHAMPION, RETIRED, built_root, corpus, route, run_dbt, write_root
+from tests.support.warehouse_rows import CHAMPION, RETIRED, built_root, corpus, route, run_dbt, write_root
 
 JUNE = datetime.date(2015, 6, 1)
 

@@ -18,11 +18,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from jobs import tables
 from jobs.config import Config
-from tests.trained_root import by_id
-
-ROOT = Path(__file__).parents[1]
+from jobs.lake import tables
+from tests import ROOT
+from tests.support.trained_root import by_id
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +47,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_wheel_carries_code_and_data(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
-    for wanted in ("jobs/cli.py", "jobs/py.typed", "model/scorer.py"):
+    for wanted in ("jobs/cli/main.py", "jobs/py.typed", "model/scoring/scorer.py"):
         assert wanted in names
     data = {name.split("/data/share/reviewrisk/", 1)[1] for name in names if "/data/share/reviewrisk/" in name}
     tracked = subprocess.run(["git", "ls-files", "conf", "sql", "dbt"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
@@ -105,7 +104,7 @@ def cluster(installed: Path, tmp_path: Path) -> Iterator[str]:
     """A standalone master and two workers on loopback, of one core each, started from the installed environment."""
     import pyspark
 
-    from jobs.java import use_java
+    from jobs.spark.java import use_java
 
     environment = {"PATH": f"{installed / 'bin'}:{os.environ['PATH']}", "JAVA_HOME": use_java(), "HOME": str(tmp_path), "SPARK_LOCAL_IP": "127.0.0.1"}
     spark_class = str(Path(pyspark.__file__).parent / "bin" / "spark-class")

@@ -15,12 +15,13 @@ from typing import Any
 import pytest
 import yaml
 
-from jobs import tables
 from jobs.config import Config
-from jobs.ingest import run_ingest
-from jobs.train import run_train
-from tests.raw_files import corpus, line, write_source
-from tests.trained_root import copied
+from jobs.ingest.merge import run_ingest
+from jobs.lake import tables
+from jobs.training.train import run_train
+from tests import ROOT
+from tests.support.raw_files import corpus, line, write_source
+from tests.support.trained_root import copied
 
 # What tells one run from another, and what becomes of a model later.
 OF_THE_RUN = {"run_id", "ingested_at", "trained_at", "bundle_checksum", "status", "promoted_at"}
@@ -30,8 +31,8 @@ OF_THE_RUN |= {"source_order"}
 # The command line, except that the commit of one table is never reached.
 STOPPED = """
 import sys, time
-from jobs import delta
-from jobs.cli import main
+from jobs.lake import delta
+from jobs.cli.main import main
 table, *arguments = sys.argv[1:]
 real = delta.commit
 def commit(root, committed, *rest, **options):
@@ -83,7 +84,7 @@ def killed_before_the_commit(table: str, scene: Scene, folder: Path) -> None:
     command, *rest = scene.arguments
     job = subprocess.Popen(
         [sys.executable, "-c", STOPPED, table, command, "--conf", str(conf), *rest],
-        cwd=Path(__file__).parents[1],
+        cwd=ROOT,
         env={**environ},
         stdout=subprocess.PIPE,
         start_new_session=True,

@@ -9,11 +9,11 @@ from typing import Any
 import duckdb
 import pytest
 
-from jobs.ddl import write_ddl
-from jobs.query import open_warehouse, run_checks
+from jobs.lake.ddl import write_ddl
+from jobs.lake.query import open_warehouse, run_checks
+from jobs.lake.schemas import TABLES
 from jobs.resources import resource_folder
-from jobs.schemas import TABLES
-from tests.warehouse_rows import (
+from tests.support.warehouse_rows import (
     CHAMPION,
     Row,
     arrow_rows,

@@ -1,4 +1,4 @@
--- Key: run_id (unique; see sql/checks). Generated from jobs/schemas.py: change it there.
+-- Key: run_id (unique; see sql/checks). Generated from jobs/lake/schemas.py: change it there.
 create table if not exists job_runs (
     run_id string not null comment 'The run that wrote the row; see job_runs.',
     command string not null comment 'ingest, train, retrain, promote, retire, thresholds, merge, push, score, explain or report.',

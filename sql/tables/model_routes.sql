@@ -1,4 +1,4 @@
--- Key: route_value (unique; see sql/checks). Generated from jobs/schemas.py: change it there.
+-- Key: route_value (unique; see sql/checks). Generated from jobs/lake/schemas.py: change it there.
 create table if not exists model_routes (
     route_column string not null comment 'The column of reviews that is compared: product_category or marketplace.',
     route_value string not null comment 'Its value in lower case without outer blanks; unknown: reviews that have none.',

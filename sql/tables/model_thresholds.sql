@@ -1,4 +1,4 @@
--- Key: model_version, threshold_name (unique; see sql/checks). Generated from jobs/schemas.py: change it there.
+-- Key: model_version, threshold_name (unique; see sql/checks). Generated from jobs/lake/schemas.py: change it there.
 create table if not exists model_thresholds (
     model_version string not null comment 'The model; see models.',
     threshold_name string not null comment 'f1_max, cost_<missed>_<false alarm>, precision_<p>, recall_<r>, review_low, review_high.',

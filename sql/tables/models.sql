@@ -1,4 +1,4 @@
--- Key: model_version (unique; see sql/checks). Generated from jobs/schemas.py: change it there.
+-- Key: model_version (unique; see sql/checks). Generated from jobs/lake/schemas.py: change it there.
 create table if not exists models (
     model_version string not null comment 'The model; see models.',
     status string not null comment 'candidate, champion or retired.',

@@ -1,4 +1,4 @@
--- Key: model_version, review_id (unique; see sql/checks). Generated from jobs/schemas.py: change it there.
+-- Key: model_version, review_id (unique; see sql/checks). Generated from jobs/lake/schemas.py: change it there.
 create table if not exists review_scores (
     model_version string not null comment 'The model; see models.',
     review_id string not null comment 'The review; see reviews.',

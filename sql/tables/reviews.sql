@@ -1,4 +1,4 @@
--- Key: review_id (unique; see sql/checks). Generated from jobs/schemas.py: change it there.
+-- Key: review_id (unique; see sql/checks). Generated from jobs/lake/schemas.py: change it there.
 create table if not exists reviews (
     marketplace string comment 'Country code of the shop, such as US.',
     customer_id string comment 'Who wrote the review.',

@@ -1,4 +1,4 @@
--- Key: source_checksum (unique; see sql/checks). Generated from jobs/schemas.py: change it there.
+-- Key: source_checksum (unique; see sql/checks). Generated from jobs/lake/schemas.py: change it there.
 create table if not exists sources (
     source_checksum string not null comment 'sha256 of the file as it lies, compressed or not.',
     source_file string not null comment 'The file\'s name, without its folder.',

@@ -1,4 +1,4 @@
--- Key: split (unique; see sql/checks). Generated from jobs/schemas.py: change it there.
+-- Key: split (unique; see sql/checks). Generated from jobs/lake/schemas.py: change it there.
 create table if not exists splits (
     split string not null comment 'train, validation, test or live.',
     first_date date comment 'First day of the split; null: open.',

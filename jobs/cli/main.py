@@ -1,0 +1,290 @@
+"""The command line: each command's body loads the config and calls one function."""
+
+from __future__ import annotations
+
+import datetime
+from pathlib import Path
+from typing import Literal
+
+import click
+
+from jobs.cli.ablate import ablate
+from jobs.cli.common import CommandGroup, conf_option, head, load, only_option, session_of
+from jobs.cli.models import models
+from jobs.cli.try_text import try_text
+
+
+@click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="reviewrisk")
+def main() -> None:
+    """Find critically dissatisfied customers in a warehouse's reviews: ingest, train, score, explain, report."""
+
+
+@main.command()
+@click.argument("target", type=click.Path(path_type=Path))
+@click.option("--rows", default=20_000, show_default=True, help="Reviews to write.")
+@click.option("--seed", default=17, show_default=True)
+def sample(target: Path, rows: int, seed: int) -> None:
+    """Write synthetic furniture reviews to TARGET (.tsv or .tsv.gz), and their causes beside it."""
+    from jobs.sample.write import run_sample
+
+    click.echo(str(run_sample(target, rows, seed)))
+
+
+@main.command()
+@conf_option
+@click.option("--train-end", type=click.DateTime(["%Y-%m-%d"]), help="Last day of the training split; with the two below, over the config's splits.")
+@click.option("--validation-end", type=click.DateTime(["%Y-%m-%d"]))
+@click.option("--test-end", type=click.DateTime(["%Y-%m-%d"]))
+@click.argument("sources", nargs=-1, required=True)
+def ingest(conf: Path | None, sources: tuple[str, ...], **ends: datetime.datetime | None) -> None:
+    """Read raw review files (SOURCES: files, folders, globs; .tsv, .gz, .bz2, .zst) into the root's tables."""
+    from jobs.ingest.merge import run_ingest
+
+    config = load(conf).with_split_ends(**ends)
+    head("ingest")
+    run_ingest(session_of(config), config, sources, click.echo)
+
+
+@main.command()
+@conf_option
+@only_option
+def train(conf: Path | None, only: str | None) -> None:
+    """Fine-tune a model on the training split, calibrate and test it, and register it as a candidate."""
+    from jobs.training.train import run_train
+
+    config = load(conf).with_only(only)
+    head("train")
+    run_train(config, click.echo)
+
+
+@main.command()
+@conf_option
+@only_option
+def plan(conf: Path | None, only: str | None) -> None:
+    """Say what `train` would do and cost: parameters, data audit, memory and time estimates, warnings. Trains nothing."""
+    from jobs.training.plan import run_plan
+
+    run_plan(load(conf).with_only(only), click.echo)
+
+
+@main.command()
+@conf_option
+@only_option
+def retrain(conf: Path | None, only: str | None) -> None:
+    """Train a challenger from the base on old and new reviews, and show it beside the champion on both periods."""
+    from jobs.training.retrain import run_retrain
+
+    config = load(conf).with_only(only)
+    head("retrain")
+    run_retrain(config, click.echo)
+
+
+@main.command()
+@conf_option
+@click.option("--shifted-root", help="A second root: all its labelled reviews are a population that no method was fitted on.")
+@click.option("--rows", default=6000, show_default=True, type=click.IntRange(min=100), help="Training rows of each method.")
+@click.option("--test-rows", type=click.IntRange(min=100), help="At most so many test rows, drawn by product; default: all.")
+@click.option("--curve-rows", type=click.IntRange(min=100), help="A greatest size of the learning curve, beyond --rows; a large number: all rows.")
+@click.option("--method", "methods", multiple=True, help="A method to run beside TF-IDF, such as lora_all; may be given several times; default: all.")
+@click.option("--parallel", default=1, show_default=True, type=click.IntRange(min=1), help="Cells beside each other, which share the cores.")
+@click.option("--minutes", type=click.FloatRange(min=0), help="Begin no new cell after so many minutes; the same command goes on later.")
+@click.option("--pairs", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A file of minimal pairs, to be judged too.")
+@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Markdown file to write the tables to.")
+def compare(
+    conf: Path | None,
+    shifted_root: str | None,
+    rows: int,
+    test_rows: int | None,
+    curve_rows: int | None,
+    methods: tuple[str, ...],
+    parallel: int,
+    minutes: float | None,
+    pairs: Path | None,
+    output: Path | None,
+) -> None:
+    """Hold methods against each other: TF-IDF, prompts, adapters, LoRA in several places, full fine-tuning. Finished cells are kept."""
+    from jobs.training.compare import Wanted, run_compare
+
+    config = load(conf)
+    head("compare")
+    wanted = Wanted(rows, shifted_root, test_rows, curve_rows, methods, pairs, minutes, parallel)
+    for line in run_compare(config, wanted, output, click.echo):
+        click.echo(line)
+
+
+@main.command()
+@conf_option
+@click.argument("version")
+def diagnose(conf: Path | None, version: str) -> None:
+    """Say which failure the training of VERSION looks like, with the evidence and the setting to try."""
+    from jobs.training.diagnose import run_diagnose
+
+    run_diagnose(load(conf), version, click.echo)
+
+
+@main.command()
+@conf_option
+def score(conf: Path | None) -> None:
+    """Score every new, moved or changed review with the champion, or with the model that the config's routing names for it."""
+    from jobs.scoring.score import run_score
+
+    config = load(conf)
+    head("score")
+    run_score(session_of(config), config, click.echo)
+
+
+@main.command()
+@conf_option
+def explain(conf: Path | None) -> None:
+    """Explain flagged reviews: the words that moved each score most."""
+    from jobs.scoring.explain import run_explain
+
+    config = load(conf)
+    head("explain")
+    run_explain(session_of(config), config, click.echo)
+
+
+@main.command()
+@conf_option
+def report(conf: Path | None) -> None:
+    """Build the dbt models and print the headline figures."""
+    from jobs.report.build import run_report
+
+    config = load(conf)
+    head("report")
+    run_report(config.root, config.warehouse, config.report, click.echo, config.scratch)
+
+
+@main.command()
+@conf_option
+@click.argument("sources", nargs=-1, required=True)
+def nightly(conf: Path | None, sources: tuple[str, ...]) -> None:
+    """Ingest SOURCES, then score, explain and report."""
+    from jobs.ingest.merge import run_ingest
+    from jobs.report.build import run_report
+    from jobs.scoring.explain import run_explain
+    from jobs.scoring.score import run_score
+
+    config = load(conf)
+    session = session_of(config)
+    head("1/4 ingest")
+    run_ingest(session, config, sources, click.echo)
+    head("2/4 score")
+    run_score(session, config, click.echo)
+    head("3/4 explain")
+    run_explain(session, config, click.echo)
+    head("4/4 report")
+    run_report(config.root, config.warehouse, config.report, click.echo, config.scratch)
+
+
+@main.command()
+@conf_option
+@click.argument("sources", nargs=-1)
+def demo(conf: Path | None, sources: tuple[str, ...]) -> None:
+    """The whole job from nothing: ingest SOURCES (default: a synthetic sample), train, promote, score, explain the test split, report."""
+    from jobs.ingest.merge import run_ingest
+    from jobs.registry.promote import run_promote
+    from jobs.report.build import run_report
+    from jobs.sample.write import run_sample
+    from jobs.scoring.explain import run_explain, with_test_months
+    from jobs.scoring.score import run_score
+    from jobs.training.train import run_train
+    from model.progress import progress
+
+    config = load(conf or Path("demo"))
+    click.echo(f"root: {config.root.uri}")
+    if not sources:
+        head("0/6 sample")
+        target = config.scratch / "sample" / "furniture_reviews.tsv.gz"
+        with progress("writing the sample", click.echo):
+            summary = run_sample(target, config.sample.rows, config.sample.seed)
+        click.echo(str(summary))
+        sources = (str(target),)
+    session = session_of(config)
+    head("1/6 ingest")
+    run_ingest(session, config, sources, click.echo)
+    head("2/6 train")
+    version = run_train(config, click.echo)
+    head("3/6 promote")
+    run_promote(config, version, None, None, click.echo)
+    head("4/6 score")
+    run_score(session, config, click.echo)
+    head("5/6 explain")
+    run_explain(session, with_test_months(config), click.echo)
+    head("6/6 report")
+    run_report(config.root, config.warehouse, config.report, click.echo, config.scratch)
+
+
+@main.command()
+@conf_option
+@click.option("--format", "form", type=click.Choice(["table", "csv", "json"]), default="table", show_default=True)
+@click.argument("query")
+def sql(conf: Path | None, form: Literal["table", "csv", "json"], query: str) -> None:
+    """Run a read-only QUERY over all tables and marts in DuckDB."""
+    from jobs.lake.query import open_warehouse, run_query
+
+    config = load(conf)
+    with open_warehouse(config.root, config.warehouse) as connection:
+        click.echo(run_query(connection, query, form))
+
+
+@main.group("tables")
+def tables_group() -> None:
+    """Export tables, check them, and clear out old files."""
+
+
+@tables_group.command("export")
+@conf_option
+@click.option("--parquet", "target", required=True, type=click.Path(file_okay=False), help="Folder to write to; one folder a table.")
+@click.argument("names", nargs=-1)
+def tables_export(conf: Path | None, target: str, names: tuple[str, ...]) -> None:
+    """Write tables (NAMES; default: all) as plain Parquet, for readers that know no Delta."""
+    from jobs.lake.tables import export_parquet
+
+    for name, rows in export_parquet(load(conf).root, target, names).items():
+        click.echo(f"  {name}: {rows:,} rows")
+
+
+@tables_group.command("vacuum")
+@conf_option
+@click.option(
+    "--retention-hours",
+    default=168,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="Files younger than this stay, so that running jobs and readers keep theirs.",
+)
+def tables_vacuum(conf: Path | None, retention_hours: int) -> None:
+    """Delete files that no recent version of a table names."""
+    from jobs.lake.tables import vacuum
+
+    for name, files in vacuum(load(conf).root, retention_hours).items():
+        click.echo(f"  {name}: {files:,} files deleted")
+
+
+@tables_group.command("check")
+@conf_option
+def tables_check(conf: Path | None) -> None:
+    """Run sql/checks on the published tables; fails where a row comes back."""
+    from jobs.lake.checks import run_published_checks
+
+    run_published_checks(load(conf).root, click.echo)
+
+
+@tables_group.command("ddl")
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path), default=Path("sql/tables"))
+def tables_ddl(folder: Path) -> None:
+    """Write each table's CREATE TABLE statement to FOLDER, from jobs/lake/schemas.py."""
+    from jobs.lake.ddl import write_ddl
+
+    write_ddl(folder)
+
+
+main.add_command(models)
+main.add_command(ablate)
+main.add_command(try_text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Parsed lines into `reviews` and `rejected_reviews`, cut into temporal splits."""

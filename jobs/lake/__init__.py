@@ -1,0 +1,1 @@
+"""The tables: declared, read, written, checked, queried, and the runs that changed them."""

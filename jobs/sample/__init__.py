@@ -1,0 +1,1 @@
+"""Synthetic reviews in the raw format, with known causes."""

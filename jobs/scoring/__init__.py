@@ -1,0 +1,1 @@
+"""Models applied to reviews: scores and explanations, in Spark and for single texts."""

@@ -1,0 +1,1 @@
+"""Raw files: found, told apart, cut into lines and parsed into reviews or reasons."""

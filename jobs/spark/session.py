@@ -1,0 +1,78 @@
+"""The Spark session: UTC, bounded Arrow batches, a quiet log, and Python workers that find this package."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
+
+from jobs.config import SparkSettings
+from jobs.resources import resource_folder
+from jobs.spark.java import use_java
+from model.errors import ReviewriskError, install_extra
+from model.progress import Report, progress
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+FILE_PARTITIONS = 64
+
+
+def build_session(settings: SparkSettings) -> SparkSession:
+    """The running session, or a new one. Under spark-submit what it was given there wins over `settings`."""
+    use_java()
+    # Workers forked from a multi-threaded parent deadlock in the tokenizer's own threads; Spark's tasks are the parallelism here.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    try:
+        from pyspark import SparkConf, SparkContext
+        from pyspark.sql import SparkSession
+    except ImportError:
+        raise ReviewriskError(f"This step needs Spark: {install_extra('spark')}.") from None
+    if "PYSPARK_GATEWAY_PORT" in os.environ:
+        SparkContext._ensure_initialized()  # only now does SparkConf hold what spark-submit was given
+    conf = SparkConf()
+    for key, value in _options(settings).items():
+        conf.setIfMissing(key, value)
+    session = SparkSession.builder.config(conf=conf).getOrCreate()
+    session.sparkContext.setLogLevel("ERROR")
+    return session
+
+
+def _options(settings: SparkSettings) -> dict[str, str]:
+    log = (resource_folder("conf") / "log4j2.properties").as_uri()
+    return {
+        "spark.app.name": "reviewrisk",
+        "spark.master": settings.master,
+        "spark.driver.memory": settings.driver_memory,
+        "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile={log}",
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+        "spark.sql.session.timeZone": "UTC",
+        "spark.sql.shuffle.partitions": str(settings.shuffle_partitions),
+        # How files are cut into blocks must not depend on how many executors have arrived: see sources.number_lines.
+        "spark.sql.files.minPartitionNum": str(FILE_PARTITIONS),
+        "spark.sql.execution.arrow.maxRecordsPerBatch": str(settings.records_per_batch),
+        "spark.sql.execution.arrow.maxBytesPerBatch": settings.bytes_per_batch,
+        "spark.executorEnv.TOKENIZERS_PARALLELISM": "false",
+        **settings.options,
+    }
+
+
+def spark_progress(spark: SparkSession, label: str, report: Report) -> AbstractContextManager[None]:
+    """While the block runs, a line every few seconds says how many of the started stages' tasks are done."""
+
+    def state() -> str:
+        done, total = _tasks(spark)
+        return f"{done:,} of {total:,} tasks of this step done" if total else "working"
+
+    return progress(label, report, state)
+
+
+def _tasks(spark: SparkSession) -> tuple[int, int]:
+    """Tasks done and in all of the stages that run now."""
+    tracker = spark.sparkContext.statusTracker()
+    stages = [tracker.getStageInfo(stage) for stage in tracker.getActiveStageIds()]
+    known = [stage for stage in stages if stage is not None]
+    return sum(stage.numCompletedTasks for stage in known), sum(stage.numTasks for stage in known)

@@ -1,0 +1,1 @@
+"""Commands that fit or judge models. They read through pyarrow: no Spark."""

@@ -1,0 +1,49 @@
+"""Find LoRA settings by successive halving on the training and validation splits. Test is not read. Reads through pyarrow: no Spark."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow.compute as pc
+
+from jobs.config import Config
+from jobs.lake import tables
+from jobs.training.machine import machine_lines
+from model.errors import ReviewriskError, install_extra
+from model.experiments.ablate.grid import Sweep
+from model.progress import Report, progress
+
+
+def run_ablate(config: Config, sweep: Sweep, minutes: float | None, output: Path | None, report: Report) -> list[str]:
+    """Lines of Markdown: every rung, the winner with its corrected figure, the frontier and lines for the config; also written to `output`.
+
+    Cells are kept under <scratch>/ablate: a run that was stopped, or that `minutes` ended, goes on there when the same command is given
+    again.
+    """
+    try:
+        from model.data.reviews import COLUMNS
+        from model.experiments.ablate.ablation import run_ablation
+        from model.experiments.ablate.page import page
+        from model.experiments.compare.comparison import PACKAGES
+    except ImportError as error:
+        raise ReviewriskError(f"Sweeping needs the packages of training ({error.name} is missing): {install_extra('train')}.") from None
+    with progress("reading the reviews", report):
+        reviews = tables.read_arrow(config.root, "reviews", COLUMNS, pc.field("split").isin(["train", "validation"]))
+    if reviews.num_rows == 0:
+        raise ReviewriskError(f"{config.root.uri} has no training or validation reviews to sweep on: run `reviewrisk ingest` into it first.")
+    ablation = run_ablation(reviews, config.model, sweep, config.scratch / "ablate", minutes, report)
+    with progress("resampling for the corrected figure and the gains", report):
+        lines = page(ablation, command_line(sweep), machine_lines(config.model.training, PACKAGES))
+    if output is not None:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        report(f"The sweep is in {output}")
+    return lines
+
+
+def command_line(sweep: Sweep) -> str:
+    """The command that makes the same sweep of the same config, every option spelled out."""
+    several = {"--rank": sweep.ranks, "--targets": sweep.targets, "--layers": sweep.layers, "--learning-rate": sweep.learning_rates}
+    single = {"--rows": sweep.rows, "--validation-rows": sweep.validation_rows, "--rungs": sweep.rungs, "--eta": sweep.eta, "--seed": sweep.seed}
+    options = [f"{name} {value}" for name, values in several.items() for value in values]
+    return " ".join(["reviewrisk ablate", *options, *(f"{name} {value}" for name, value in single.items())])

@@ -1,0 +1,42 @@
+"""Say which known failure a registered model's training looks like. Reads its bundle alone: no Spark, no reviews."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from jobs.config import Config
+from jobs.registry.bundles import local_bundle
+from jobs.registry.models import registered
+from model.errors import ReviewriskError, install_extra
+from model.progress import Report, progress
+
+if TYPE_CHECKING:
+    from model.training.diagnosis import Finding
+
+
+def run_diagnose(config: Config, version: str, report: Report) -> list[Finding]:
+    """The findings, the found ones first, reported with their evidence after what training did to each adapted weight.
+
+    Raises ReviewriskError where there is no such model, or its bundle or its backbone is not the one it was registered with.
+    """
+    try:
+        from model.training.diagnosis import diagnose_bundle
+        from model.training.spectrum import weight_table
+    except ImportError as error:
+        raise ReviewriskError(f"Diagnosing needs the packages of training ({error.name} is missing): {install_extra('train')}.") from None
+    bundle = local_bundle(config, registered(config.root, version))
+    with progress("taking the weights apart", report):
+        diagnosis = diagnose_bundle(bundle)
+    for line in weight_table(diagnosis.weights):
+        report(f"  {line}")
+    report("")
+    if not diagnosis.has_training:
+        report("  no training is recorded in this bundle, as it was combined from other models': its weights alone are judged")
+    findings = diagnosis.findings
+    for finding in findings:
+        report(f"  {'FOUND' if finding.is_found else 'no':<5}  {finding.name.replace('_', ' ')}: {finding.evidence}")
+        if finding.is_found:
+            report(f"         try: {finding.advice}")
+    found = sum(finding.is_found for finding in findings)
+    report(f"  {version} shows {found or 'none'} of {len(findings)} known failures")
+    return findings

@@ -1,0 +1,258 @@
+"""A model version as a folder of data: written once, verified by checksums, turned into a folder that scoring loads."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import peft
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+import transformers
+from peft import PeftModel
+from safetensors.torch import save_file
+from transformers import PreTrainedTokenizerFast
+
+from model.errors import ReviewriskError
+from model.files import canonical_json, file_sha256, folder_sha256, put_folder, read_json, temporary_folder_beside, write_json
+from model.network.backbone import Backbone, encode, load_backbone, load_classifier, make_classifier
+from model.network.lora import load_adapter, merge_adapter, save_adapter
+from model.settings import BackboneSettings, ModelSettings
+
+FORMAT_VERSION = 2
+# What describes the model to people, or is made from the rest, is no part of its identity.
+_NOT_IN_VERSION = ("README.md", "manifest.json", "curves.png", "reliability.png")
+_REQUIRED = (
+    "adapter/adapter_config.json",
+    "adapter/adapter_model.safetensors",
+    "calibrator.json",
+    "thresholds.json",
+    "metrics.json",
+    "predictions.parquet",
+    "settings.json",
+    "tokenizer/tokenizer.json",
+)
+# Invented texts for the parity check: common, empty, long (truncated), and outside the alphabet.
+_PROBES = (
+    "Five Stars. Love this chair, easy to put together.",
+    "Broke after two weeks. The leg snapped off and nobody answered my emails.",
+    "",
+    "Not bad at all! 10/10 \U0001f600 très confortable",
+    "Looks nice but wobbles. " * 60,
+)
+
+Describe = Callable[[Path, dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class BundleContents:
+    """What a bundle is made of. `thresholds`, `calibrator` and `metrics` go into their JSON files as they are, `predictions` (see
+    `assessment.prediction_table`) into predictions.parquet.
+
+    `describe(folder, manifest)` writes README.md, curves.png and reliability.png; the manifest has no checksums yet.
+    """
+
+    adapted: PeftModel
+    backbone: Backbone
+    settings: ModelSettings
+    calibrator: dict[str, Any]
+    thresholds: list[dict[str, Any]]
+    metrics: dict[str, Any]
+    predictions: pa.Table
+    data_version: str
+    describe: Describe
+
+
+def write_bundle(parent: Path, contents: BundleContents) -> tuple[Path, dict[str, Any]]:
+    """Write parent/<model_version>/ whole or not at all; its path and its manifest.
+
+    The version is made from the files' checksums, the data's version and the backbone's revision. Where a valid bundle of
+    that version stands already, it is left as it is.
+    """
+    with temporary_folder_beside(parent / "bundle") as folder:
+        _write_data(folder, contents)
+        manifest = _manifest(folder, contents)
+        target = parent / manifest["model_version"]
+        if (target / "manifest.json").is_file():
+            return target, verify_bundle(target)
+        contents.describe(folder, manifest)
+        manifest["files"] = folder_sha256(folder)
+        write_json(folder / "manifest.json", manifest)
+        put_folder(folder, target)
+    return target, manifest
+
+
+def verify_bundle(folder: Path) -> dict[str, Any]:
+    """The manifest: format_version, model_version, data_version, backbone {name, revision, pooling, max_length}, created_at,
+    software and files {path: sha256}.
+
+    Raises ReviewriskError naming the file that is missing or whose sha256 differs, or the manifest itself.
+    """
+    path = folder / "manifest.json"
+    if not path.is_file():
+        raise ReviewriskError(f"{folder} is no model bundle: it has no manifest.json.")
+    manifest: dict[str, Any] = read_json(path)
+    if manifest.get("format_version") != FORMAT_VERSION:
+        raise ReviewriskError(f"{path} has format {manifest.get('format_version')!r}; this version reads format {FORMAT_VERSION}.")
+    unlisted = [name for name in _REQUIRED if name not in manifest["files"]]
+    if unlisted:
+        raise ReviewriskError(f"{path} does not list {unlisted[0]}: the bundle is not whole.")
+    verify_files(folder, manifest["files"])
+    if _model_version(manifest) != manifest["model_version"]:
+        raise ReviewriskError(f"{path} was changed: its model_version {manifest['model_version']} does not follow from its files.")
+    return manifest
+
+
+def verify_files(folder: Path, files: dict[str, str]) -> None:
+    """Compare each file's sha256; raises ReviewriskError naming the first that is missing or differs."""
+    for name, expected in files.items():
+        path = folder / name
+        if not path.is_file():
+            raise ReviewriskError(f"{path} is missing, though its manifest lists it: copy the bundle again or train again.")
+        if file_sha256(path) != expected:
+            raise ReviewriskError(f"{path} has another sha256 than its manifest says: it was changed or is damaged. Copy the bundle again.")
+
+
+def build_serving_folder(bundle: Path, target: Path, tolerance: float) -> Path:
+    """The bundle as scoring loads it, at `target`: one merged classifier in float32, without peft and without the backbone's files.
+
+    A valid serving folder of the same bundle is left as it is. Raises ReviewriskError where the bundle does not verify, the
+    backbone of this machine has other weights than the bundle's, or merging moves a probe's logit by more than `tolerance`.
+    """
+    manifest = verify_bundle(bundle)
+    checksum = file_sha256(bundle / "manifest.json")
+    if _is_built_from(target, checksum):
+        return target
+    settings = ModelSettings.model_validate(read_json(bundle / "settings.json"))
+    backbone = bundle_backbone(manifest)
+    classifier = make_classifier(backbone, settings.training.head_dropout, seed=0)
+    adapted = load_adapter(classifier, bundle / "adapter")
+    with temporary_folder_beside(target) as folder:
+        shutil.copytree(bundle / "tokenizer", folder / "tokenizer")
+        for name in ("calibrator.json", "thresholds.json"):
+            shutil.copy2(bundle / name, folder / name)
+        identity = {"model_version": manifest["model_version"], "bundle_checksum": checksum, "headline_mode": settings.text.headline}
+        write_serving_model(folder, adapted, backbone, tolerance, identity)
+        _put_serving(folder, target, checksum)
+    return target
+
+
+def bundle_backbone(manifest: dict[str, Any]) -> Backbone:
+    """The backbone that the bundle was trained on; an error where this machine's copy has other weights."""
+    described = dict(manifest["backbone"])
+    trained_on = described.pop("revision")
+    is_hub_commit = not trained_on.startswith("sha256:")
+    backbone = load_backbone(BackboneSettings(**described, revision=trained_on if is_hub_commit else None))
+    if backbone.revision != trained_on:
+        raise ReviewriskError(
+            f"The bundle {manifest['model_version']} was trained on backbone {backbone.name!r} with weights {trained_on}, but here that "
+            f"name stands for {backbone.revision}: put the same weights back, or train again."
+        )
+    return backbone
+
+
+def write_serving_model(folder: Path, adapted: PeftModel, backbone: Backbone, tolerance: float, identity: dict[str, Any]) -> None:
+    """Merge the adapted model (which is used up), write config.json and model.safetensors, check parity, and write serving.json.
+
+    `folder` holds the tokenizer, calibrator and thresholds already. serving.json has the identity (model_version, headline_mode), pooling, max_length,
+    head_dropout, parity_difference (greatest |logit difference| on the probes) and files {path: sha256}.
+    """
+    classifier: Any = adapted.get_base_model()
+    description = {"pooling": classifier.pooling, "max_length": backbone.max_length, "head_dropout": classifier.dropout.p}
+    before = _probe_logits(adapted, backbone.tokenizer, backbone.max_length)
+    merged = merge_adapter(adapted)
+    merged.encoder.config.save_pretrained(folder)
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in merged.state_dict().items()}, folder / "model.safetensors")
+    write_json(folder / "serving.json", description)
+    after = _probe_logits(load_classifier(folder), backbone.tokenizer, backbone.max_length)
+    difference = float((after - before).abs().max())
+    if not difference <= tolerance:  # also where it is NaN
+        raise ReviewriskError(
+            f"Merging the adapter moves a logit by {difference:.2g}, more than score.parity_tolerance {tolerance:.2g}: the merged model "
+            "is not the trained one. Train again with a lower model.training.learning_rate or model.lora.alpha."
+        )
+    files = {name: checksum for name, checksum in folder_sha256(folder).items() if name != "serving.json"}
+    write_json(folder / "serving.json", {**identity, **description, "parity_difference": difference, "files": files})
+
+
+def verify_serving_folder(folder: Path) -> dict[str, Any]:
+    """serving.json, once every file's sha256 was found right; raises ReviewriskError naming the one that is not."""
+    path = folder / "serving.json"
+    if not path.is_file():
+        raise ReviewriskError(f"{folder} is no serving folder: it has no serving.json. Build it from the model's bundle.")
+    serving: dict[str, Any] = read_json(path)
+    verify_files(folder, serving["files"])
+    return serving
+
+
+def model_slug(name: str) -> str:
+    """The backbone's name as the start of a model_version: lower-case letters, digits and single hyphens."""
+    last = re.split(r"[/\\:]", name.rstrip("/\\"))[-1]
+    return re.sub(r"[^a-z0-9]+", "-", last.lower()).strip("-") or "model"
+
+
+def _write_data(folder: Path, contents: BundleContents) -> None:
+    (folder / "adapter").mkdir()
+    save_adapter(contents.adapted, folder / "adapter")
+    contents.backbone.tokenizer.save_pretrained(folder / "tokenizer")
+    write_json(folder / "calibrator.json", contents.calibrator)
+    write_json(folder / "thresholds.json", contents.thresholds)
+    write_json(folder / "metrics.json", contents.metrics)
+    pq.write_table(contents.predictions, folder / "predictions.parquet", compression="zstd")
+    write_json(folder / "settings.json", contents.settings.model_dump(mode="json"))
+
+
+def _manifest(folder: Path, contents: BundleContents) -> dict[str, Any]:
+    backbone = contents.backbone
+    manifest: dict[str, Any] = {
+        "format_version": FORMAT_VERSION,
+        "data_version": contents.data_version,
+        "backbone": {
+            "name": backbone.name,
+            "revision": backbone.revision,
+            "pooling": backbone.pooling,
+            "max_length": backbone.max_length,
+        },
+        "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "software": {"torch": torch.__version__, "transformers": transformers.__version__, "peft": peft.__version__},
+        "files": folder_sha256(folder),
+    }
+    manifest["model_version"] = _model_version(manifest)
+    return manifest
+
+
+def _model_version(manifest: dict[str, Any]) -> str:
+    files = {name: checksum for name, checksum in manifest["files"].items() if name not in _NOT_IN_VERSION}
+    identity = canonical_json([files, manifest["data_version"], manifest["backbone"]["revision"]])
+    return f"{model_slug(manifest['backbone']['name'])}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
+
+
+def _is_built_from(target: Path, bundle_checksum: str) -> bool:
+    try:
+        return bool(verify_serving_folder(target)["bundle_checksum"] == bundle_checksum)
+    except ReviewriskError:
+        return False
+
+
+def _put_serving(folder: Path, target: Path, bundle_checksum: str) -> None:
+    try:
+        put_folder(folder, target)
+    except OSError:
+        if not _is_built_from(target, bundle_checksum):  # otherwise another process was first, with the same content
+            raise
+
+
+@torch.inference_mode()
+def _probe_logits(model: torch.nn.Module, tokenizer: PreTrainedTokenizerFast, max_length: int) -> torch.Tensor:
+    """Logits of the probe texts, shape (probes, 2), in float32 on the CPU."""
+    model = model.cpu().float().eval()
+    ids, _ = encode(tokenizer, _PROBES, max_length)
+    rows = [torch.tensor([row]) for row in ids]
+    return torch.cat([model(input_ids=row, attention_mask=torch.ones_like(row)) for row in rows])

@@ -1,0 +1,1 @@
+"""Labelled reviews: split, audited, cut by product, compared, and made into batches."""

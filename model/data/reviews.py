@@ -1,0 +1,341 @@
+"""From stored reviews to labelled splits, and from those to tokenised, length-grouped batches."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers import PreTrainedTokenizerFast
+
+from model.data.overlap import Overlap, text_overlap
+from model.data.row_filter import chosen_rows, in_words
+from model.errors import ReviewriskError
+from model.network.backbone import encode
+from model.settings import ModelSettings
+from model.text.compose import HeadlineMode, model_text
+
+# What a training run reads of `reviews`.
+COLUMNS = (
+    "review_id",
+    "product_id",
+    "product_category",
+    "marketplace",
+    "verified_purchase",
+    "review_headline",
+    "review_body",
+    "star_rating",
+    "review_date",
+    "split",
+)
+# Shares of the validation rows in order of time: early stopping, fitting calibrators, choosing one. The last two then fit it and the thresholds together.
+VALIDATION_SHARES = (0.5, 0.25, 0.25)
+# On CPU in bf16 every new input shape costs a compiled kernel that stays in memory, so lengths are few and batches equally tall.
+LENGTH_MULTIPLE = 16
+_BATCHES_SORTED_TOGETHER = 50
+
+
+@dataclass(frozen=True)
+class LabelledReviews:
+    """Reviews with a label, in order of (review_date, review_id). labels: 1 is dissatisfied (1-2 stars), 0 satisfied (4-5).
+
+    `texts` is what the model reads; `categories` are in lower case ("unknown" where the source has none); `is_verified` is False
+    where the source does not say.
+    """
+
+    review_ids: list[str]
+    product_ids: list[str]
+    categories: list[str]
+    is_verified: NDArray[np.bool_]
+    headlines: list[str | None]
+    bodies: list[str | None]
+    texts: list[str]
+    labels: NDArray[np.int64]
+    dates: NDArray[np.datetime64]
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def take(self, rows: NDArray[np.intp]) -> LabelledReviews:
+        """The reviews at these positions, in the positions' order."""
+        return LabelledReviews(
+            review_ids=[self.review_ids[row] for row in rows],
+            product_ids=[self.product_ids[row] for row in rows],
+            categories=[self.categories[row] for row in rows],
+            is_verified=self.is_verified[rows],
+            headlines=[self.headlines[row] for row in rows],
+            bodies=[self.bodies[row] for row in rows],
+            texts=[self.texts[row] for row in rows],
+            labels=self.labels[rows],
+            dates=self.dates[rows],
+        )
+
+
+@dataclass(frozen=True)
+class PreparedData:
+    """Everything a training run reads.
+
+    `test_overlap` marks the test rows whose text stands in the training split as stored, before duplicates were dropped from it;
+    `test_product_is_new` those whose product has no review there. `rows` has the row counts of the model card; `data_version` is a
+    fingerprint of all labelled rows.
+    """
+
+    train: LabelledReviews
+    stopping: LabelledReviews
+    fitting: LabelledReviews
+    choosing: LabelledReviews
+    test: LabelledReviews
+    test_overlap: Overlap
+    test_product_is_new: NDArray[np.bool_]
+    rows: dict[str, int]
+    data_version: str
+
+
+def prepare(reviews: pa.Table, settings: ModelSettings) -> PreparedData:
+    """Labelled splits of a table with the columns of COLUMNS, of the reviews that `settings.rows` names, their texts as `settings.text` says.
+
+    Three stars have no label and are left out. Texts that also stand in validation or test are dropped from training.
+    Raises ReviewriskError where a split, or one of the three parts of validation, has no row or a single class.
+    """
+    chosen = chosen_rows(reviews, settings.rows)
+    try:
+        return _prepared(chosen, settings)
+    except ReviewriskError as error:
+        raise ReviewriskError(f"{error}{in_words(chosen, settings.rows)}") from None
+
+
+def _prepared(reviews: pa.Table, settings: ModelSettings) -> PreparedData:
+    stored = {split: labelled_reviews(reviews, split, settings.text.headline) for split in ("train", "validation", "test")}
+    for split, part in stored.items():
+        _check_both_classes(part, f"the {split} split")
+    stopping, fitting, choosing = cut_by_time(stored["validation"])
+    unique = drop_texts_of(stored["train"], [*stored["validation"].texts, *stored["test"].texts])
+    train = draw(unique, settings.training.max_rows, settings.training.seed)
+    _check_both_classes(train, "the training rows that are left without duplicates of validation and test texts")
+    overlap = text_overlap(stored["test"].texts, stored["train"].texts)
+    new_product = ~np.isin(stored["test"].product_ids, stored["train"].product_ids)
+    rows = {
+        "train_split": len(stored["train"]),
+        "train_duplicates_dropped": len(stored["train"]) - len(unique),
+        "train": len(train),
+        "validation": len(stored["validation"]),
+        "validation_stopping": len(stopping),
+        "validation_fitting": len(fitting),
+        "validation_choosing": len(choosing),
+        "test": len(stored["test"]),
+        "test_in_train_split": int(overlap.exact.sum()),
+        "test_near_train_split": int(overlap.near.sum()),
+        "test_of_new_products": int(new_product.sum()),
+    }
+    return PreparedData(train, stopping, fitting, choosing, stored["test"], overlap, new_product, rows, data_version(stored))
+
+
+def labelled_reviews(reviews: pa.Table, split: str | None, mode: HeadlineMode = "keep") -> LabelledReviews:
+    """The reviews of 1, 2, 4 or 5 stars of a split (None: of all), ordered by review_date and review_id whatever the table's order."""
+    chosen = reviews if split is None else reviews.filter(pc.equal(reviews["split"], split))
+    chosen = chosen.filter(pc.is_in(chosen["star_rating"], value_set=pa.array([1, 2, 4, 5], type=chosen["star_rating"].type)))
+    chosen = chosen.sort_by([("review_date", "ascending"), ("review_id", "ascending")])
+    headlines, bodies = chosen["review_headline"].to_pylist(), chosen["review_body"].to_pylist()
+    return LabelledReviews(
+        review_ids=chosen["review_id"].to_pylist(),
+        product_ids=chosen["product_id"].to_pylist(),
+        categories=[(category or "").strip().lower() or "unknown" for category in chosen["product_category"].to_pylist()],
+        is_verified=chosen["verified_purchase"].fill_null(False).to_numpy(zero_copy_only=False).astype(np.bool_),
+        headlines=headlines,
+        bodies=bodies,
+        texts=[model_text(headline, body, mode) for headline, body in zip(headlines, bodies, strict=True)],
+        labels=(chosen["star_rating"].to_numpy() <= 2).astype(np.int64),
+        dates=chosen["review_date"].to_numpy().astype("datetime64[D]"),
+    )
+
+
+def cut_by_time(reviews: LabelledReviews, shares: Sequence[float] = VALIDATION_SHARES) -> list[LabelledReviews]:
+    """Consecutive parts in order of time, of about the given shares of rows.
+
+    A cut falls between two days, unless that would move it by more than an eighth of all rows: then it falls inside a day.
+    Raises ReviewriskError where a part lacks a class.
+    """
+    rows = len(reviews)
+    day_starts = np.flatnonzero(reviews.dates[1:] != reviews.dates[:-1]) + 1
+    cuts = [0]
+    for share in np.cumsum(shares)[:-1]:
+        wanted = round(share * rows)
+        later = day_starts[day_starts > cuts[-1]]
+        nearest = later[np.abs(later - wanted).argmin()] if len(later) else wanted
+        cuts.append(int(nearest) if abs(nearest - wanted) <= rows / 8 else wanted)
+    cuts.append(rows)
+    parts = [reviews.take(np.arange(start, end)) for start, end in pairwise(cuts)]
+    for number, part in enumerate(parts, start=1):
+        _check_both_classes(part, f"part {number} of {len(parts)} of the validation split (cut by time into {_percentages(shares)} of its rows)")
+    return parts
+
+
+def drop_texts_of(reviews: LabelledReviews, texts: Sequence[str]) -> LabelledReviews:
+    """The reviews whose model text is none of the given ones."""
+    unwanted = set(texts)
+    return reviews.take(np.array([row for row, text in enumerate(reviews.texts) if text not in unwanted], dtype=np.intp))
+
+
+def draw(reviews: LabelledReviews, most: int | None, seed: int) -> LabelledReviews:
+    """At most so many reviews, drawn without replacement with the seed, still in order of time."""
+    if most is None or len(reviews) <= most:
+        return reviews
+    return reviews.take(np.sort(np.random.default_rng(seed).choice(len(reviews), size=most, replace=False)))
+
+
+def data_version(splits: dict[str, LabelledReviews]) -> str:
+    """16 hexadecimal digits of the sha256 over (split, review_id, date, label, text) of every labelled row."""
+    digest = hashlib.sha256()
+    for split, part in splits.items():
+        for review_id, date, label, text in zip(part.review_ids, part.dates, part.labels, part.texts, strict=True):
+            digest.update("\x1f".join((split, review_id, str(date), str(label), text)).encode("utf-8", "surrogatepass") + b"\x1e")
+    return digest.hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class TokenisedReviews:
+    """Token ids per review, truncated, with labels; made once and read in every epoch."""
+
+    token_ids: list[NDArray[np.int32]]
+    labels: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.token_ids)
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Tokens per review after truncation."""
+        return np.array([len(ids) for ids in self.token_ids], dtype=np.int64)
+
+    def fingerprint(self) -> str:
+        """sha256 over all token ids and labels in order."""
+        digest = hashlib.sha256(self.labels.tobytes() + self.lengths.tobytes())
+        for ids in self.token_ids:
+            digest.update(ids.tobytes())
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One forward pass: input_ids and attention_mask (rows, length), labels and weights (rows,), and the rows' positions.
+
+    A last batch is filled up to the common number of rows; the fillers have weight 0 and no position.
+    """
+
+    input_ids: Tensor
+    attention_mask: Tensor
+    labels: Tensor
+    weights: Tensor
+    positions: NDArray[np.int64]
+
+
+def tokenise(reviews: LabelledReviews, tokenizer: PreTrainedTokenizerFast, max_length: int) -> TokenisedReviews:
+    """The reviews' texts as token ids, at most `max_length` each."""
+    token_ids: list[NDArray[np.int32]] = []
+    for start in range(0, len(reviews), 10_000):  # bounds the tokenizer's own memory, which is far above that of the ids
+        ids, _ = encode(tokenizer, reviews.texts[start : start + 10_000], max_length)
+        token_ids += [np.array(row, dtype=np.int32) for row in ids]
+    return TokenisedReviews(token_ids, reviews.labels)
+
+
+def class_weights(labels: NDArray[np.int64], weighting: str) -> NDArray[np.float32]:
+    """Weight of class 0 and class 1 in the loss: n / (2 · n_class) for `balanced`, else 1."""
+    if weighting != "balanced":
+        return np.ones(2, dtype=np.float32)
+    return (len(labels) / (2 * np.bincount(labels, minlength=2))).astype(np.float32)
+
+
+def prior_shift(labels: NDArray[np.int64], weighting: str) -> float:
+    """By how much training moves the log-odds of dissatisfaction: ln(weight of class 1 / weight of class 0), natural logarithm.
+
+    A model that fits the weighted (or oversampled) rows has the true log-odds plus this constant, which is to be subtracted (Elkan
+    2001, theorem 2; King and Zeng 2001, section 4.1). Balancing by weights and by repetition has the same ratio, rows of class 0 by
+    rows of class 1; without either it is 0.
+    """
+    if weighting == "none":
+        return 0.0
+    satisfied, dissatisfied = np.bincount(labels, minlength=2)
+    return float(np.log(satisfied / dissatisfied))
+
+
+def training_order(lengths: NDArray[np.int64], batch_size: int, seed: int, epoch: int, oversampled: NDArray[np.int64] | None = None) -> list[NDArray[np.int64]]:
+    """Positions per batch: shuffled, then grouped by length within each 50 batches' rows, the batches shuffled again.
+
+    Given the labels as `oversampled`, rows of the rarer class are repeated until both are equal (see `repeat_rarer_class`).
+    """
+    generator = np.random.default_rng([seed, epoch])
+    rows = np.arange(len(lengths)) if oversampled is None else repeat_rarer_class(oversampled, generator)
+    order = generator.permutation(rows)
+    group = batch_size * _BATCHES_SORTED_TOGETHER
+    batches: list[NDArray[np.int64]] = []
+    for start in range(0, len(order), group):
+        rows = order[start : start + group]
+        rows = rows[np.argsort(lengths[rows], kind="stable")]
+        batches += [rows[first : first + batch_size] for first in range(0, len(rows), batch_size)]
+    return [batches[number] for number in generator.permutation(len(batches))]
+
+
+def repeat_rarer_class(labels: NDArray[np.int64], generator: np.random.Generator) -> NDArray[np.int64]:
+    """Every row's position, and further ones of the rarer class until both have as many.
+
+    Each of its rows is repeated equally often, but for a remainder that is drawn without replacement.
+    """
+    is_rarer = labels == np.bincount(labels, minlength=2).argmin()
+    rarer, others = np.flatnonzero(is_rarer), np.flatnonzero(~is_rarer)
+    times, remainder = divmod(len(others), len(rarer))
+    return np.concatenate([others, np.tile(rarer, times), generator.choice(rarer, size=remainder, replace=False)])
+
+
+def evaluation_order(lengths: NDArray[np.int64], batch_size: int) -> list[NDArray[np.int64]]:
+    """Positions per batch, longest first."""
+    order = np.argsort(-lengths, kind="stable")
+    return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+
+
+def batches(data: TokenisedReviews, order: Sequence[NDArray[np.int64]], rows: int, pad_id: int, weights: NDArray[np.float32]) -> Iterator[Batch]:
+    """One Batch of `rows` rows per entry of the order, padded to its longest text rounded up to a multiple of 16.
+
+    No batch is longer than the longest text of all, which the model is known to be able to read.
+    """
+    lengths = data.lengths
+    for positions in order:
+        length = min(-(-int(lengths[positions].max()) // LENGTH_MULTIPLE) * LENGTH_MULTIPLE, int(lengths.max()))
+        input_ids = np.full((rows, length), pad_id, dtype=np.int64)
+        attention_mask = np.zeros((rows, length), dtype=np.int64)
+        attention_mask[:, 0] = 1  # a filler row attends to one [PAD]: attention over nothing would be NaN
+        for row, position in enumerate(positions):
+            ids = data.token_ids[position]
+            input_ids[row, : len(ids)] = ids
+            attention_mask[row, : len(ids)] = 1
+        labels = np.zeros(rows, dtype=np.int64)
+        labels[: len(positions)] = data.labels[positions]
+        row_weights = np.where(np.arange(rows) < len(positions), weights[labels], np.float32(0))
+        yield Batch(
+            input_ids=torch.from_numpy(input_ids),
+            attention_mask=torch.from_numpy(attention_mask),
+            labels=torch.from_numpy(labels),
+            weights=torch.from_numpy(row_weights),
+            positions=positions,
+        )
+
+
+def _check_both_classes(reviews: LabelledReviews, what: str) -> None:
+    dissatisfied = int(reviews.labels.sum())
+    if 0 < dissatisfied < len(reviews):
+        return
+    dates = f", {reviews.dates[0]} to {reviews.dates[-1]}" if len(reviews) else ""
+    raise ReviewriskError(
+        f"Training needs satisfied (4-5 stars) and dissatisfied (1-2 stars) reviews, but {what} has {len(reviews)} labelled rows{dates}, "
+        f"{dissatisfied} of them dissatisfied: move the split boundaries or ingest more reviews."
+    )
+
+
+def _percentages(shares: Sequence[float]) -> str:
+    return "/".join(f"{share:.0%}" for share in shares)

@@ -1,0 +1,1 @@
+"""Methods and settings held side by side. No command that serves reviews needs these."""

@@ -1,0 +1,1 @@
+"""`reviewrisk ablate`: LoRA settings side by side."""

@@ -1,0 +1,260 @@
+"""What a sweep found: Markdown tables of its rungs, the winner with its corrected figure, the frontier, and lines for the config."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from model.data.reviews import LabelledReviews
+from model.evaluation.metrics import Scored, difference_intervals, intervals
+from model.evaluation.model_card import interval, number, only_line, signed, table
+from model.evaluation.selection import Choice, Limits, choose
+from model.experiments.ablate.ablation import FIGURES, Ablation, Outcome
+from model.experiments.ablate.grid import Candidate, frontier, survivors
+
+_NONE = "–"
+_MEASURE = "average_precision"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the last rung says. `finalists` are those with figures, the one that trains least first; `choice` is among them.
+
+    `gain` is the winner's average precision less that of the config's own settings on the same rows, as observed; None where the own
+    settings won or failed.
+    """
+
+    finalists: list[Outcome]
+    choice: Choice
+    gain: Limits | None
+
+    @property
+    def winner(self) -> Outcome:
+        return self.finalists[self.choice.winner]
+
+    @property
+    def is_better(self) -> bool:
+        """Whether the winner is better than the own settings by more than chance: the paired interval and the one corrected for the choosing lie above 0."""
+        return _is_above_0(self.gain) and _is_above_0(self.choice.gain)
+
+
+def judge(ablation: Ablation) -> Verdict:
+    """The winner among the finalists of a complete sweep, held against the config's own settings."""
+    rung, settings = ablation.rungs[-1], ablation.settings
+    finalists = sorted(rung.done, key=lambda outcome: outcome.standing.adapter)
+    own = next((place for place, outcome in enumerate(finalists) if outcome.candidate == ablation.own), None)
+    choice = choose(
+        [outcome.logit for outcome in finalists],
+        rung.validation.labels,
+        np.asarray(rung.validation.product_ids),
+        own,
+        settings.thresholds.confidence,
+        settings.training.seed,
+    )
+    gain = None if own is None or own == choice.winner else _difference(finalists[choice.winner], finalists[own], ablation)
+    return Verdict(finalists, choice, gain)
+
+
+def page(ablation: Ablation, command: str, hardware: Sequence[str]) -> list[str]:
+    """Lines of Markdown: how it was made, a table per rung, and where the sweep is complete the winner, the frontier and the config's lines."""
+    sections = [("## Which LoRA setting?", _how_made(ablation, command, hardware))]
+    sections += [(_rung_title(ablation, place), _rung_table(ablation, place)) for place in range(len(ablation.rungs))]
+    if ablation.is_complete:
+        verdict = judge(ablation)
+        sections += [
+            ("### The winner", _winner(ablation, verdict)),
+            ("### The frontier", _frontier(ablation, verdict)),
+            ("### The winner's lines for the config", ["```yaml", *config_lines(verdict.winner.candidate, ablation), "```"]),
+        ]
+    else:
+        sections.append(("### Not finished", [_left(ablation)]))
+    return [line for head, lines in sections for line in (head, "", *lines, "")]
+
+
+def config_lines(candidate: Candidate, ablation: Ablation) -> list[str]:
+    """The candidate's settings as lines of a config file."""
+    lora = candidate.lora(ablation.settings.lora)
+    layers = "null" if lora.layers is None else f"[{', '.join(map(str, lora.layers))}]"
+    alpha = "null" if lora.alpha is None else repr(lora.alpha)
+    return [
+        "model:",
+        "  lora:",
+        f"    rank: {lora.rank}",
+        f"    alpha: {alpha}",
+        f"    targets: [{', '.join(lora.targets)}]",
+        f"    layers: {layers}",
+        "  training:",
+        f"    learning_rate: {np.format_float_positional(candidate.learning_rate, trim='0')}",
+    ]
+
+
+def _how_made(ablation: Ablation, command: str, hardware: Sequence[str]) -> list[str]:
+    folds, settings, sweep = ablation.folds, ablation.settings, ablation.sweep
+    trained = settings.training
+    return [
+        "```",
+        command,
+        "```",
+        "",
+        *(f"* {line}" for line in hardware),
+        *only_line(settings),
+        f"* Data version `{folds.data_version}`, of the training and validation splits alone: no test row was read. Cut by product with seed {sweep.seed} into "
+        f"{len(folds.training):,} rows to train on, {len(folds.stopping):,} that stop a training, and a fold to judge on for each rung "
+        f"({_counts(folds.validation)} rows); {folds.duplicates_dropped:,} rows were left out, as their text stands in another part too.",
+        f"* Encoder {settings.backbone.name}; epochs as the config has them, at most {trained.epochs} in every rung; batches of {trained.batch_size}. "
+        "All settings of a rung are trained on the same rows and judged on the same others.",
+        "* Settings are ranked by average precision, of equal ones the smaller is better. Log-loss is after the known shift of weighted classes is taken "
+        f"back, without a calibrator. Intervals are of {settings.thresholds.confidence:.0%}, from a bootstrap of whole products.",
+    ]
+
+
+def _rung_title(ablation: Ablation, place: int) -> str:
+    rung = ablation.rungs[place]
+    settings = len(rung.outcomes) + len(rung.waiting)
+    return f"### Rung {place + 1} of {ablation.sweep.rungs}: {settings} settings on {len(rung.training):,} training rows"
+
+
+def _rung_table(ablation: Ablation, place: int) -> list[str]:
+    rung = ablation.rungs[place]
+    best = {standing.candidate for standing in frontier(rung.standings)}
+    done = sorted(rung.done, key=lambda outcome: (-outcome.standing.average_precision, outcome.standing.adapter))
+    ordered = [*done, *(outcome for outcome in rung.outcomes if outcome.failed is not None)]
+    rows = [
+        [_named(outcome.candidate, ablation), *_figures(outcome), "yes" if outcome.candidate in best else "", _becomes(outcome, ablation, place)]
+        for outcome in ordered
+    ]
+    rows += [[_named(candidate, ablation), *[_NONE] * 7, "", "not run yet"] for candidate in rung.waiting]
+    head = ["setting", "average precision", "AUC", "log-loss", "in the encoder", "in the head", "epochs", "rows/s", "frontier", "then"]
+    note = f"Judged on {_described(rung.validation)}. Trained parameters are counted in the encoder and in the head."
+    failed = [f"* {outcome.candidate} failed: {outcome.failed}" for outcome in rung.outcomes if outcome.failed]
+    return [note, "", *table(head, rows), *(["", *failed] if failed else [])]
+
+
+def _becomes(outcome: Outcome, ablation: Ablation, place: int) -> str:
+    """What happened to a candidate after the rung, in words."""
+    rung, eta = ablation.rungs[place], ablation.sweep.eta
+    if outcome.failed is not None:
+        return "failed"
+    if rung.waiting:
+        return _NONE
+    if place + 1 == ablation.sweep.rungs:
+        return "finalist"
+    if outcome.candidate in survivors(rung.standings, eta, None):
+        return "goes on"
+    return "goes on, as the reference" if outcome.candidate == ablation.own else "dropped"
+
+
+def _figures(outcome: Outcome) -> list[str]:
+    if outcome.failed is not None:
+        return [_NONE] * 7
+    found = outcome.found
+    speed = found["training"]["rows_per_second"]
+    return [
+        *(number(found["figures"][name]) for name in FIGURES),
+        f"{found['parameters']['adapter']:,}",
+        f"{found['parameters']['head']:,}",
+        f"{found['training']['epochs']}",
+        _NONE if speed is None else f"{speed:,.0f}",
+    ]
+
+
+def _winner(ablation: Ablation, verdict: Verdict) -> list[str]:
+    choice, rung = verdict.choice, ablation.rungs[-1]
+    optimism = choice.optimism
+    lines = [
+        f"**{_named(verdict.winner.candidate, ablation)}**",
+        "",
+        *table(
+            ["average precision", "value"],
+            [
+                ["as observed on the rows that chose it", number(choice.observed)],
+                ["corrected for having been chosen", interval(choice.corrected, ".4f")],
+                ["so the observed one is too good by", _NONE if optimism is None else f"{optimism:+.4f}"],
+            ],
+        ),
+        "",
+        f"The last fold chose among {len(verdict.finalists)} finalists; this one in {choice.shares[choice.winner]:.0%} of resamples. The corrected figure "
+        "(BBC-CV, Tsamardinos et al. 2018) is what a setting chosen in this way has on rows that had no say, for a training on "
+        f"{len(rung.training):,} rows and reviews like these. It is no test figure: `train` gives that.",
+    ]
+    return [*lines, "", _against_own(ablation, verdict)]
+
+
+def _against_own(ablation: Ablation, verdict: Verdict) -> str:
+    """The sentence that says whether the config should be changed."""
+    if verdict.winner.candidate == ablation.own:
+        return "Your own settings won: keep them."
+    if verdict.gain is None:
+        return "Your own settings could not be trained (see the tables), so there is nothing to hold the winner against."
+    gain, corrected = verdict.gain, verdict.choice.gain
+    assert corrected is not None  # the own settings are a finalist, so they were the reference
+    said = f"the winner's average precision less yours, on the same rows, is {signed(gain)}; corrected for the choosing it is {signed(corrected)}"
+    if verdict.is_better:
+        return f"Better than your settings by more than chance: {said}. Both intervals lie above 0."
+    return f"**Your settings do as well**, as far as these rows can tell: {said}. {_why_not(gain, corrected)}"
+
+
+def _why_not(gain: Limits, corrected: Limits) -> str:
+    if gain["low"] is None or corrected["low"] is None:
+        return "There are too few products for an interval."
+    if not _is_above_0(gain):
+        return "The first interval includes 0."
+    return "The second interval does not lie above 0, so the choosing may have made the gain."
+
+
+def _is_above_0(gain: Limits | None) -> bool:
+    """Whether there is an interval, and all of it is above 0."""
+    return gain is not None and gain["low"] is not None and gain["low"] > 0
+
+
+def _frontier(ablation: Ablation, verdict: Verdict) -> list[str]:
+    settings, rung = ablation.settings, ablation.rungs[-1]
+    groups = np.asarray(rung.validation.product_ids)
+    found = {outcome.candidate: outcome for outcome in verdict.finalists}
+    rows = []
+    for standing in frontier(rung.standings):
+        outcome = found[standing.candidate]
+        figures = intervals(_scored(outcome, ablation), settings.calibration.bins, groups, settings.thresholds.confidence, settings.training.seed)
+        difference = _NONE if outcome is verdict.winner else signed(_difference(outcome, verdict.winner, ablation))
+        *_, adapter, head_parameters, _, speed = _figures(outcome)
+        rows.append([_named(standing.candidate, ablation), adapter, head_parameters, interval(figures[_MEASURE]), difference, speed])
+    head = ["setting", "in the encoder", "in the head", "average precision", "less the winner's", "rows/s"]
+    legend = (
+        "No finalist beats these in both average precision and parameters trained in the encoder. Where “less the winner's” has an interval that "
+        "includes 0, the smaller setting does as well as these rows can tell. The figures are as observed, so the best of them is flattered."
+    )
+    return [*table(head, rows), "", legend]
+
+
+def _left(ablation: Ablation) -> str:
+    rung = ablation.rungs[-1]
+    left, settings = len(rung.waiting), len(rung.waiting) + len(rung.outcomes)
+    return (
+        f"Rung {len(ablation.rungs)} of {ablation.sweep.rungs} has {left} of {settings} settings still to run, so there is no winner yet. "
+        "The same command goes on here: what is finished is kept."
+    )
+
+
+def _difference(one: Outcome, other: Outcome, ablation: Ablation) -> Limits:
+    """one - other in average precision on the last fold, with a paired interval."""
+    settings, groups = ablation.settings, np.asarray(ablation.rungs[-1].validation.product_ids)
+    first, second = _scored(one, ablation), _scored(other, ablation)
+    return difference_intervals(first, second, settings.calibration.bins, groups, settings.thresholds.confidence, settings.training.seed)[_MEASURE]
+
+
+def _scored(outcome: Outcome, ablation: Ablation) -> Scored:
+    return outcome.scored(ablation.rungs[-1], ablation.settings.training.class_weighting)
+
+
+def _named(candidate: Candidate, ablation: Ablation) -> str:
+    return f"{candidate} (your config)" if candidate == ablation.own else str(candidate)
+
+
+def _counts(folds: Sequence[LabelledReviews]) -> str:
+    return " / ".join(f"{len(fold):,}" for fold in folds)
+
+
+def _described(rows: LabelledReviews) -> str:
+    return f"{len(rows):,} rows of {len(set(rows.product_ids)):,} products, {int(rows.labels.sum()):,} of them dissatisfied"

@@ -1,0 +1,1 @@
+"""`reviewrisk compare`: methods side by side."""

@@ -1,0 +1,1 @@
+"""The network: pretrained encoder, head, adapter, and how they compute."""

@@ -1,0 +1,1 @@
+"""Scores of texts by one merged model."""

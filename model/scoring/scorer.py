@@ -1,0 +1,285 @@
+"""Scores of review texts by one merged model: the same code in evaluation, in Spark's workers and on the command line."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers import PreTrainedTokenizerFast
+
+from model.errors import ReviewriskError
+from model.evaluation.calibrators import Calibrator, sigmoid
+from model.files import read_json
+from model.network.backbone import encode, load_classifier, load_tokenizer
+from model.network.classifier import ReviewClassifier, margin, share_equal_tensors
+from model.settings import ScoringSettings
+from model.text.compose import HeadlineMode, model_text
+from model.text.rating_phrases import has_rating_phrase
+
+# Token counts are exact up to this many and stop there: nobody needs to know how much of a megabyte was not read.
+TOKEN_COUNT_LIMIT = 8192
+_CHARACTERS_AT_ONCE = 65_536
+_LENGTH_STEP = 16
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass
+class Scores:
+    """One entry per input row, in the input's order; where `error` is set, the three numbers are NaN.
+
+    `token_count` is taken before truncation, with [CLS] and [SEP], and stops at TOKEN_COUNT_LIMIT (0 where the text could not
+    be tokenised at all). `has_rating_phrase`: headline or body states the rating ("One Star"), whether or not the model read it.
+    `padded_tokens` is what the model computed, `real_tokens` what of it was text.
+    """
+
+    logit: NDArray[np.float64]
+    raw_probability: NDArray[np.float64]
+    probability: NDArray[np.float64]
+    token_count: NDArray[np.int32]
+    is_truncated: NDArray[np.bool_]
+    has_rating_phrase: NDArray[np.bool_]
+    error: list[str | None]
+    real_tokens: int = 0
+    padded_tokens: int = 0
+
+    @classmethod
+    def empty(cls, rows: int) -> Scores:
+        """Nothing known yet of `rows` rows."""
+        logit, raw_probability, probability = (np.full(rows, np.nan) for _ in range(3))
+        return cls(logit, raw_probability, probability, np.zeros(rows, np.int32), np.zeros(rows, np.bool_), np.zeros(rows, np.bool_), [None] * rows)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What went wrong with one item: the error's class and message."""
+
+    error: str
+
+
+@dataclass(frozen=True)
+class EncodedText:
+    """Token ids as the model reads them, [CLS] and [SEP] included, and the number of tokens before truncation."""
+
+    ids: list[int]
+    token_count: int
+
+
+@dataclass(eq=False)
+class Scorer:
+    """A merged classifier with its tokenizer, calibrator and thresholds, in evaluation mode on one device."""
+
+    model: ReviewClassifier
+    tokenizer: PreTrainedTokenizerFast
+    calibrator: Calibrator
+    thresholds: list[dict[str, Any]]
+    model_version: str
+    max_length: int
+    headline_mode: HeadlineMode
+    settings: ScoringSettings
+    device: torch.device
+
+    @classmethod
+    def load(cls, serving_folder: Path, settings: ScoringSettings, threads: int | None = None, device: str = "cpu", beside: Scorer | None = None) -> Scorer:
+        """The scorer of a serving folder (see `bundle.build_serving_folder`).
+
+        `threads` limits torch in this whole process. With `beside`, weights that are those of that scorer's model are kept once for
+        both. Raises ReviewriskError where the folder is none, or the device is absent: a model is never quietly run elsewhere than
+        where it was asked to.
+        """
+        target = _find_device(device)
+        serving = _read_serving(serving_folder)
+        os.environ["TOKENIZERS_PARALLELISM"] = "false"  # tokenizers deadlock in processes that were forked after use
+        if threads is not None:
+            torch.set_num_threads(threads)
+        model = load_classifier(serving_folder).requires_grad_(False).to(target)
+        if beside is not None:
+            share_equal_tensors(model, beside.model)
+        return cls(
+            model=model,
+            tokenizer=load_tokenizer(serving_folder / "tokenizer"),
+            calibrator=Calibrator.from_json(read_json(serving_folder / "calibrator.json")),
+            thresholds=read_json(serving_folder / "thresholds.json"),
+            model_version=serving["model_version"],
+            max_length=serving["max_length"],
+            headline_mode=serving["headline_mode"],
+            settings=settings,
+            device=target,
+        )
+
+    def score(self, headlines: Sequence[str | None], bodies: Sequence[str | None], mode: HeadlineMode | None = None) -> Scores:
+        """One score per review, in the input's order; NULL and "" are the same text, the empty one, which has a score too.
+
+        `mode` says what of a review is read; None: what the model was trained to read.
+
+        A row that fails carries its error, and the others are scored as if it were not there. Rows are batched by length, so a
+        logit may differ by about 1e-6 (float32) or 1e-2 (bfloat16) with the company it is computed in.
+        """
+        reviews = list(zip(headlines, bodies, strict=True))
+        scores = Scores.empty(len(reviews))
+        for start in range(0, len(reviews), self.settings.rows_per_buffer):
+            self._score_buffer(reviews[start : start + self.settings.rows_per_buffer], start, mode or self.headline_mode, scores)
+        scored = np.isfinite(scores.logit)
+        scores.raw_probability[scored] = sigmoid(scores.logit[scored])
+        scores.probability[scored] = self.calibrator.apply(scores.logit[scored])
+        return scores
+
+    def encode(self, texts: Sequence[str]) -> list[EncodedText]:
+        """Each text as the model reads it; a huge text is not tokenised to its end, see `readable_start`."""
+        ids, counts = encode(self.tokenizer, [readable_start(self.tokenizer, text) for text in texts], self.max_length)
+        return [EncodedText(row, min(count, TOKEN_COUNT_LIMIT)) for row, count in zip(ids, counts, strict=True)]
+
+    def _score_buffer(self, reviews: list[tuple[str | None, str | None]], first: int, mode: HeadlineMode, scores: Scores) -> None:
+        """Fill in the scores of the consecutive rows that begin at `first`."""
+        rows: list[tuple[list[int], int]] = []
+        for position, found in enumerate(isolate_failures(lambda some: self._read(some, mode), reviews), start=first):
+            if isinstance(found, Failure):
+                scores.error[position] = found.error
+                continue
+            encoded, scores.has_rating_phrase[position] = found
+            scores.token_count[position] = encoded.token_count
+            scores.is_truncated[position] = encoded.token_count > len(encoded.ids)
+            rows.append((encoded.ids, position))
+        # PyTorch keeps a compiled bfloat16 kernel for every shape it has met on a CPU: with few shapes, memory stays flat.
+        few_shapes = self.device.type == "cpu" and self.settings.precision == "bfloat16"
+        for length, batch in length_batches(rows, self.max_length, self.settings.tokens_per_batch, few_shapes):
+            self._score_batch(length, batch, scores)
+
+    def _read(self, reviews: Sequence[tuple[str | None, str | None]], mode: HeadlineMode) -> list[tuple[EncodedText, bool]]:
+        """Each review as the model reads it, and whether it states the rating, whatever of it is read."""
+        texts = self.encode([model_text(headline, body, mode) for headline, body in reviews])
+        return [(text, has_rating_phrase(headline, body)) for text, (headline, body) in zip(texts, reviews, strict=True)]
+
+    def _score_batch(self, length: int, batch: list[tuple[list[int], int]], scores: Scores) -> None:
+        logits = isolate_failures(lambda rows: self._logits(rows, length), [ids for ids, _ in batch])
+        for (_, position), logit in zip(batch, logits, strict=True):
+            if isinstance(logit, Failure):
+                scores.error[position] = logit.error
+            elif not np.isfinite(logit):
+                scores.error[position] = f"FloatingPointError: the model's logit is {logit}"
+            else:
+                scores.logit[position] = logit
+        scores.real_tokens += sum(len(ids) for ids, _ in batch)
+        scores.padded_tokens += len(batch) * length
+
+    @torch.inference_mode()
+    def _logits(self, rows: Sequence[list[int]], length: int) -> list[float]:
+        """The log-odds of each row of token ids, computed in one pass with rows padded to `length`."""
+        ids, mask = pad_rows(rows, length, self.pad_id, self.device)
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.settings.precision == "bfloat16"):
+            logits = self.model(input_ids=ids, attention_mask=mask)
+        values: list[float] = margin(logits).cpu().tolist()
+        return values
+
+    @property
+    def pad_id(self) -> int:
+        return int(self.tokenizer.pad_token_id)
+
+
+_LOADED: dict[tuple[str, ScoringSettings, str], Scorer] = {}
+
+
+def cached(serving_folder: Path, settings: ScoringSettings, threads: int | None = None, device: str = "cpu", beside: Collection[str] = ()) -> Scorer:
+    """The process's one scorer for this model version, settings and device.
+
+    It stays alone in the process, but for the versions in `beside`, with which it shares the weights that are equal: a process holds the
+    models of one pass, and what they have in common once.
+    """
+    key = (_read_serving(serving_folder)["model_version"], settings, device)
+    for other in [other for other in _LOADED if other != key and (other[0] not in beside or other[1:] != key[1:])]:
+        del _LOADED[other]  # models of another pass would need the memory of theirs
+    if key not in _LOADED:
+        _LOADED[key] = Scorer.load(serving_folder, settings, threads, device, next(iter(_LOADED.values()), None))
+    return _LOADED[key]
+
+
+def readable_start(tokenizer: PreTrainedTokenizerFast, text: str) -> str:
+    """The text, or so much of a huge one that its first TOKEN_COUNT_LIMIT tokens are sure to be those of the whole text.
+
+    A tokenizer works word by word, so cutting the text can change no token but those of the last word that is left.
+    """
+    size = _CHARACTERS_AT_ONCE
+    while size < len(text):
+        words = tokenizer.backend_tokenizer.encode(text[:size], add_special_tokens=False).word_ids
+        if sum(word != words[-1] for word in words) >= TOKEN_COUNT_LIMIT:
+            return text[:size]
+        size *= 4
+    return text
+
+
+def length_batches(
+    rows: Sequence[tuple[list[int], int]], max_length: int, tokens_per_batch: int, few_shapes: bool = False
+) -> Iterator[tuple[int, list[tuple[list[int], int]]]]:
+    """(padded length, its rows) for rows of (token ids, position): together all rows, none over `tokens_per_batch` padded tokens
+    unless a single row is.
+
+    Rows are sorted by length and ids: their order of arrival does not matter. Lengths are rounded up to a multiple of 16. With
+    `few_shapes`, every batch has a power of two of rows.
+    """
+    buckets: dict[int, list[tuple[list[int], int]]] = {}
+    for row in sorted(rows, key=lambda row: (len(row[0]), row[0])):
+        length = min(-(-len(row[0]) // _LENGTH_STEP) * _LENGTH_STEP, max_length)
+        buckets.setdefault(length, []).append(row)
+    for length, bucket in buckets.items():
+        size = max(1, tokens_per_batch // length)
+        start = 0
+        while start < len(bucket):
+            count = min(size, len(bucket) - start)
+            if few_shapes:
+                count = 1 << (count.bit_length() - 1)
+            yield length, bucket[start : start + count]
+            start += count
+
+
+def pad_rows(rows: Sequence[Sequence[int]], length: int, pad_id: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Token ids and attention mask, both of shape (rows, length) on the device."""
+    ids = np.full((len(rows), length), pad_id, dtype=np.int64)
+    mask = np.zeros((len(rows), length), dtype=np.int64)
+    for index, row in enumerate(rows):
+        ids[index, : len(row)] = row
+        mask[index, : len(row)] = 1
+    return torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device)
+
+
+def isolate_failures(function: Callable[[Sequence[Item]], Sequence[Result]], items: Sequence[Item]) -> list[Result | Failure]:
+    """One result per item; where the function raises, the items are halved until those at fault stand alone with a Failure."""
+    if not items:
+        return []
+    try:
+        return list(function(items))
+    except Exception as error:
+        if len(items) == 1:
+            return [Failure(f"{type(error).__name__}: {error}"[:1000])]
+    middle = len(items) // 2
+    return isolate_failures(function, items[:middle]) + isolate_failures(function, items[middle:])
+
+
+def _read_serving(folder: Path) -> dict[str, Any]:
+    path = folder / "serving.json"
+    if not path.is_file():
+        raise ReviewriskError(f"{folder} is no serving folder: it has no serving.json. Build it from the model's bundle.")
+    serving: dict[str, Any] = read_json(path)
+    return serving
+
+
+def _find_device(name: str) -> torch.device:
+    """The device of that name; an error where this machine does not have it."""
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ReviewriskError(f"{name!r} is no device: say cpu, cuda or cuda:0.") from error
+    if device.type not in ("cpu", "cuda"):
+        raise ReviewriskError(f"Device {name!r} is not supported: say cpu, cuda or cuda:0.")
+    if device.type == "cuda":
+        found = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (device.index or 0) >= found:
+            raise ReviewriskError(f"Device {name!r} was asked for, but this machine has {found} CUDA devices: say cpu, or use another machine.")
+    return device

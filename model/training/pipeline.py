@@ -1,0 +1,243 @@
+"""One training run from labelled reviews to a bundle: prepare, train, predict as scoring does, calibrate, evaluate, write."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from peft import PeftModel
+
+from model.bundle.bundle import BundleContents, write_bundle, write_serving_model
+from model.data.reviews import LabelledReviews, PreparedData, prepare, tokenise
+from model.errors import ReviewriskError
+from model.evaluation.baseline import TFIDF_WEIGHTING, fit_tfidf
+from model.evaluation.calibration_error import reliability_table
+from model.evaluation.calibrators import Calibrator, FloatArray, sigmoid
+from model.evaluation.model_card import comparison, model_card
+from model.evaluation.plots import loss_curves, reliability_diagram
+from model.evaluation.thresholds import check_names
+from model.evaluation.views import (
+    READ_AS,
+    Decided,
+    Logits,
+    audit,
+    calibration_figures,
+    decide,
+    error_lists,
+    prediction_table,
+    slices,
+    threshold_rows,
+)
+from model.files import file_sha256, temporary_folder_beside, write_json
+from model.network.backbone import Backbone, load_backbone, make_classifier
+from model.network.hardware import cpu_threads
+from model.network.lora import ParameterCounts, attach_adapter, count_parameters, move_to_base
+from model.progress import Report, progress
+from model.scoring.scorer import Scorer
+from model.settings import ModelSettings, ScoringSettings
+from model.text.compose import HeadlineMode, model_text
+from model.training.checkpoints import drop_states
+from model.training.defaults import resolve
+from model.training.loop import TrainingResult, run_fingerprint, train
+
+_ROWS_AT_ONCE = 1024
+
+
+@dataclass(frozen=True)
+class FittedModel:
+    """A written bundle and what is said of it. `thresholds` are the rows of thresholds.json (see `assessment.threshold_rows`); `metrics`
+    is metrics.json; `rows` are metrics["rows"]; `settings` are resolved (no None where the data's size decides); `bundle_checksum` is
+    the sha256 of manifest.json."""
+
+    model_version: str
+    bundle: Path
+    manifest: dict[str, Any]
+    metrics: dict[str, Any]
+    thresholds: list[dict[str, Any]]
+    counts: ParameterCounts
+    rows: dict[str, int]
+    settings: ModelSettings
+    data_version: str
+    calibration: str
+    bundle_checksum: str
+
+
+def fit(
+    reviews: pa.Table, settings: ModelSettings, output: Path, work: Path, report: Report, tolerance: float = ScoringSettings().parity_tolerance
+) -> FittedModel:
+    """Train on the table's splits and write the bundle output/<model_version>.
+
+    `reviews` has the columns of `data.COLUMNS`. Checkpoints go under `work` until the bundle stands, so a killed run goes on when it
+    is called again. `report` gets one line of text at a time, at least about every ten seconds in the long parts. `tolerance`
+    is the greatest |logit difference| that merging the adapter may make. Raises ReviewriskError where the data, the settings or the machine do not allow it.
+    """
+    check_names(settings.thresholds)  # before hours of training, not after
+    with cpu_threads(settings.training.threads):
+        with progress("preparing the rows", report):
+            data = prepare(reviews, settings)
+        if settings.rows.only:
+            report(f"Only reviews with {settings.rows.only}, in training, validation and test alike")
+        report("Rows: " + ", ".join(f"{name} {count:,}" for name, count in data.rows.items()))
+        settings, advice = resolve(settings, len(data.train))
+        for line in advice:
+            report(line)
+        with progress("loading the backbone", report):
+            backbone = load_backbone(settings.backbone, settings.lora.quantization)
+            classifier = make_classifier(backbone, settings.training.head_dropout, settings.training.seed)
+            adapted = attach_adapter(classifier, settings.lora, settings.training.seed)
+        counts = count_parameters(adapted)
+        report(f"Model: {counts}")
+        result, checkpoints = _train(adapted, backbone, data, settings, work, report)
+        network = decide(_predict(adapted, backbone, result.device, data, settings, work, tolerance, report), data, settings)
+        contents = _contents(adapted, backbone, settings, data, result, counts, network, report)
+        bundle, manifest = write_bundle(output, contents)
+        drop_states(checkpoints)
+    report(f"Bundle {manifest['model_version']} is in {bundle}")
+    return fitted_model(bundle, manifest, contents, counts, network)
+
+
+def fitted_model(bundle: Path, manifest: dict[str, Any], contents: BundleContents, counts: ParameterCounts, network: Decided) -> FittedModel:
+    """What is said of a bundle that was just written from these contents."""
+    return FittedModel(
+        model_version=manifest["model_version"],
+        bundle=bundle,
+        manifest=manifest,
+        metrics=contents.metrics,
+        thresholds=contents.thresholds,
+        counts=counts,
+        rows=contents.metrics["rows"],
+        settings=contents.settings,
+        data_version=contents.data_version,
+        calibration=network.choice.calibrator.method,
+        bundle_checksum=file_sha256(bundle / "manifest.json"),
+    )
+
+
+def _train(adapted: PeftModel, backbone: Backbone, data: PreparedData, settings: ModelSettings, work: Path, report: Report) -> tuple[TrainingResult, Path]:
+    """The training's result and the folder of its checkpoints, which outlive it until the bundle is written."""
+    with progress("tokenising", report):
+        training = tokenise(data.train, backbone.tokenizer, backbone.max_length)
+        stopping = tokenise(data.stopping, backbone.tokenizer, backbone.max_length)
+    report(f"Tokens: {training.lengths.sum():,} in training, {training.lengths.mean():.0f} a review")
+    checkpoints = work / "training" / run_fingerprint(settings, backbone.revision, training, stopping)
+    pad_id = int(backbone.tokenizer.pad_token_id)
+    return train(adapted, training, stopping, settings, pad_id, checkpoints, report), checkpoints
+
+
+def _predict(
+    adapted: PeftModel, backbone: Backbone, device: str, data: PreparedData, settings: ModelSettings, work: Path, tolerance: float, report: Report
+) -> Logits:
+    """Log-odds of the merged model in float32, computed by the scorer itself, so that scoring gives the same."""
+    with temporary_folder_beside(work / "serving") as folder:
+        backbone.tokenizer.save_pretrained(folder / "tokenizer")
+        write_json(folder / "calibrator.json", Calibrator().to_json())
+        write_json(folder / "thresholds.json", [])
+        merged = _on_full_precision_base(adapted, settings)
+        identity = {"model_version": "candidate", "headline_mode": settings.text.headline}
+        write_serving_model(folder, merged, backbone, tolerance, identity)
+        return predict(Scorer.load(folder, ScoringSettings(), device=device), data, report)
+
+
+def _on_full_precision_base(adapted: PeftModel, settings: ModelSettings) -> PeftModel:
+    """A copy of the trained model whose base is not quantised, so that the adapter can be merged into it."""
+    if settings.lora.quantization == "none":
+        return copy.deepcopy(adapted.cpu())
+    plain = make_classifier(load_backbone(settings.backbone), settings.training.head_dropout, settings.training.seed)
+    return move_to_base(adapted, plain)
+
+
+def predict(scorer: Scorer, data: PreparedData, report: Report) -> Logits:
+    """The scorer's log-odds on the later parts of validation and on test, read in every way that the views of test need."""
+    fitting, choosing = (_logit(scorer, part, None, name, report) for name, part in (("fitting", data.fitting), ("choosing", data.choosing)))
+    return Logits(fitting, choosing, *predict_test(scorer, data.test, report))
+
+
+def predict_test(scorer: Scorer, test: LabelledReviews, report: Report) -> tuple[FloatArray, dict[str, FloatArray]]:
+    """The scorer's log-odds of test rows, and of the same rows read as in READ_AS."""
+    logit = _logit(scorer, test, None, "test", report)
+    return logit, {view: logit if mode == scorer.headline_mode else _logit(scorer, test, mode, f"test ({view})", report) for view, mode in READ_AS.items()}
+
+
+def _logit(scorer: Scorer, reviews: LabelledReviews, mode: HeadlineMode | None, name: str, report: Report) -> FloatArray:
+    logit = np.empty(len(reviews))
+    done = 0
+    with progress(f"scoring the {name} rows", report, lambda: f"{done:,} of {len(reviews):,}"):
+        for start in range(0, len(reviews), _ROWS_AT_ONCE):
+            rows = slice(start, start + _ROWS_AT_ONCE)
+            scores = scorer.score(reviews.headlines[rows], reviews.bodies[rows], mode)
+            failed = [(row, error) for row, error in enumerate(scores.error, start=start) if error is not None]
+            if failed:
+                row, error = failed[0]
+                raise ReviewriskError(f"The trained model cannot score review {reviews.review_ids[row]}: {error}")
+            logit[rows] = scores.logit
+            done = start + len(scores.error)
+    return logit
+
+
+def assess(models: dict[str, Decided], data: PreparedData, settings: ModelSettings) -> dict[str, Any]:
+    """The part of metrics.json that follows from the models' scores (`model` and `tfidf`): calibration, test, slices, errors, reliability."""
+    return {
+        "calibration": {name: calibration_figures(decided, data, settings) for name, decided in models.items()},
+        "test": audit(models, data, settings),
+        "slices": slices(models["model"], data, settings),
+        "errors": error_lists(models, data),
+        "reliability": _reliability(models, data, settings.calibration.bins),
+    }
+
+
+def _contents(
+    adapted: PeftModel,
+    backbone: Backbone,
+    settings: ModelSettings,
+    data: PreparedData,
+    result: TrainingResult,
+    counts: ParameterCounts,
+    network: Decided,
+    report: Report,
+) -> BundleContents:
+    report("Fitting the baseline: TF-IDF + logistic regression")
+    with progress("fitting the baseline", report):
+        models = {"model": network, "tfidf": decide(tfidf_logits(data), data, settings, TFIDF_WEIGHTING)}
+    with progress("resampling the test rows for intervals", report):
+        metrics = {"rows": data.rows, "parameters": asdict(counts), "training": asdict(result), **assess(models, data, settings)}
+        thresholds = threshold_rows(network, data, settings)
+    for line in comparison(metrics["test"]):
+        report(line)
+
+    def describe(folder: Path, manifest: dict[str, Any]) -> None:
+        loss_curves(result.history, result.best_epoch, folder / "curves.png")
+        reliability_diagram({_LINE_NAMES[name]: table for name, table in metrics["reliability"].items()}, folder / "reliability.png")
+        (folder / "README.md").write_text(model_card(manifest, settings, metrics, thresholds), encoding="utf-8")
+
+    calibrator = network.choice.calibrator.to_json()
+    return BundleContents(adapted, backbone, settings, calibrator, thresholds, metrics, prediction_table(models, data), data.data_version, describe)
+
+
+def tfidf_logits(data: PreparedData) -> Logits:
+    """The baseline's log-odds, fitted on the very rows that the network is trained on."""
+    model = fit_tfidf(data.train.texts, data.train.labels)
+    read_as = {
+        view: model.decision_function([model_text(headline, body, mode) for headline, body in zip(data.test.headlines, data.test.bodies, strict=True)])
+        for view, mode in READ_AS.items()
+    }
+    fitting, choosing, test = (model.decision_function(part.texts) for part in (data.fitting, data.choosing, data.test))
+    return Logits(fitting, choosing, test, read_as)
+
+
+_LINE_NAMES = {
+    "model": "fine-tuned network",
+    "model_raw": "fine-tuned network before calibration",
+    "tfidf": "TF-IDF + logistic regression",
+}
+
+
+def _reliability(models: dict[str, Decided], data: PreparedData, bins: int) -> dict[str, list[dict[str, Any]]]:
+    """Reliability tables on test, by name; the uncalibrated one is left out where no calibrator was chosen."""
+    probabilities = {name: decided.scored(data).probability for name, decided in models.items()}
+    if models["model"].choice.calibrator.method != "none":
+        probabilities["model_raw"] = sigmoid(models["model"].logits.test)
+    return {name: reliability_table(probability, data.test.labels, bins) for name, probability in probabilities.items()}

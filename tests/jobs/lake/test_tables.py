@@ -1,0 +1,303 @@
+"""Publishing: one commit per scope, conflicts seen, deaths before the commit invisible; on a local root and on s3."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from deltalake import write_deltalake
+
+from jobs.lake import delta, tables
+from jobs.lake.runs import JobRun
+from jobs.lake.schemas import REVIEW_SCORES, TABLES
+from jobs.storage import Root, StorageSettings, parse_root
+from model.errors import ReviewriskError
+from tests import ROOT
+
+JANUARY, FEBRUARY = datetime.date(2015, 1, 1), datetime.date(2015, 2, 1)
+NOW = datetime.datetime(2015, 3, 1, tzinfo=datetime.UTC)
+
+
+def scores(*rows: tuple[str, datetime.date, float], version: str = "m-1") -> pa.Table:
+    base = {"model_version": version, "text_hash": "h", "logit": 0.0, "token_count": 5, "is_truncated": False}
+    constants = {"engine": "torch", "precision": "float32", "error": None, "scored_at": NOW, "run_id": "r"}
+    listed = [{**base, "review_id": i, "review_month": m, "raw_probability": p, "probability": p, **constants} for i, m, p in rows]
+    return pa.Table.from_pylist(listed, schema=REVIEW_SCORES.schema)
+
+
+def publish(root: Root, rows: pa.Table, *months: datetime.date, **options: Any) -> None:
+    scope = {"model_version": ["m-1"], "review_month": months}
+    tables.publish(root, "review_scores", "r", lambda _: tables.stage_arrow(rows, root, "review_scores", "r", scope), **options)
+
+
+def stored(root: Root) -> list[tuple[str, float]]:
+    return sorted((row["review_id"], row["probability"]) for row in tables.read_arrow(root, "review_scores").to_pylist())
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint() -> Iterator[str]:
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture(params=["local", "s3"])
+def root(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Root:
+    is_local = request.param == "local"
+    made = parse_root(str(tmp_path / "root"), StorageSettings()) if is_local else s3_root(request.getfixturevalue("s3_endpoint"), monkeypatch)
+    tables.create_tables(made)
+    return made
+
+
+def s3_root(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Root:
+    import boto3
+
+    monkeypatch.setenv("TEST_KEY_ID", "key")
+    monkeypatch.setenv("TEST_SECRET", "secret")
+    bucket = f"reviews-{time.time_ns()}"
+    boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1", aws_access_key_id="key", aws_secret_access_key="secret").create_bucket(Bucket=bucket)
+    settings = StorageSettings(endpoint_url=endpoint, region="us-east-1", access_key_id_env="TEST_KEY_ID", secret_access_key_env="TEST_SECRET")
+    return parse_root(f"s3://{bucket}/some/prefix", settings)
+
+
+def made_by_an_earlier_version(root: Root, *lacking: str) -> None:
+    """Puts a table review_scores without some columns, with one row, in the place of the empty one."""
+    schema = pa.schema([column for column in REVIEW_SCORES.schema if column.name not in lacking])
+    rows = scores(("a", JANUARY, 0.1)).select(schema.names)
+    write_deltalake(
+        delta.table_uri(root, "review_scores"),
+        rows.cast(schema),
+        mode="overwrite",
+        schema_mode="overwrite",
+        partition_by=list(REVIEW_SCORES.partition_by),
+        storage_options=root.storage_options(),
+    )
+
+
+def test_a_table_of_an_earlier_version_gets_its_new_columns_and_keeps_its_rows(root: Root) -> None:
+    made_by_an_earlier_version(root, "error", "token_count")
+    before = tables.current_version(root, "review_scores")
+    known = tables.read_arrow(root, "review_scores")
+    assert known.schema.equals(REVIEW_SCORES.schema) and known["error"].null_count == known["token_count"].null_count == 1, "to be read before any run"
+    assert tables.read_arrow(root, "review_scores", ["error", "review_id"]).to_pylist() == [{"error": None, "review_id": "a"}]
+    with JobRun(root, "score"):
+        pass
+    assert [(row["review_id"], row["error"], row["token_count"]) for row in tables.read_arrow(root, "review_scores").to_pylist()] == [("a", None, None)]
+    publish(root, scores(("b", FEBRUARY, 0.2)), FEBRUARY)
+    assert stored(root) == [("a", 0.1), ("b", 0.2)]
+    assert tables.current_version(root, "review_scores") == before + 2
+    with JobRun(root, "score"):
+        pass
+    assert tables.current_version(root, "review_scores") == before + 2, "nothing is added twice"
+
+
+def test_a_table_of_an_earlier_version_that_lacks_a_needed_column_is_refused(root: Root) -> None:
+    made_by_an_earlier_version(root, "engine")
+    with pytest.raises(ReviewriskError, match="earlier version of the code and has no engine: build a new root"), JobRun(root, "score"):
+        pass
+    with pytest.raises(ReviewriskError, match="earlier version of the code, has no engine: build a new root"):
+        tables.read_arrow(root, "review_scores")
+
+
+def test_a_scope_is_replaced_and_the_rest_stays(root: Root) -> None:
+    publish(root, scores(("a", JANUARY, 0.1), ("b", FEBRUARY, 0.2)), JANUARY, FEBRUARY)
+    publish(root, scores(("a2", JANUARY, 0.3)), JANUARY)
+    assert stored(root) == [("a2", 0.3), ("b", 0.2)]
+    assert tables.current_version(root, "review_scores") == 2
+
+
+def test_spark_reads_and_writes_the_same_rows(root: Root, spark: Any) -> None:
+    rows = scores(*[(f"r{i}", (JANUARY, FEBRUARY)[i % 2], i / 100) for i in range(50)])
+    publish(root, rows, JANUARY, FEBRUARY)
+    frame = tables.read_frame(spark, root, "review_scores", {"review_month": [JANUARY]})
+    assert {row["review_id"] for row in frame.collect()} == {f"r{i}" for i in range(0, 50, 2)}
+    scope = {"model_version": ["m-1"], "review_month": [JANUARY]}
+    tables.publish(root, "review_scores", "r", lambda _: tables.stage_frame(frame.where("probability > 0.4"), root, "review_scores", "r", scope))
+    assert len(stored(root)) == 25 + 4
+    assert tables.read_arrow(root, "review_scores").schema.equals(REVIEW_SCORES.schema)
+    with delta_log_row_count(root) as counted:
+        assert counted == 29
+
+
+class delta_log_row_count:
+    def __init__(self, root: Root) -> None:
+        self._root = root
+
+    def __enter__(self) -> int:
+        return int(delta.open_table(self._root, "review_scores").count())
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+
+def test_another_writer_in_another_month_is_no_conflict(root: Root) -> None:
+    builds = 0
+
+    def stage(_: int) -> delta.Staged:
+        nonlocal builds
+        builds += 1
+        staged = tables.stage_arrow(scores(("a", JANUARY, 0.1)), root, "review_scores", "r", {"model_version": ["m-1"], "review_month": [JANUARY]})
+        publish(root, scores(("b", FEBRUARY, 0.2)), FEBRUARY)
+        return staged
+
+    tables.publish(root, "review_scores", "r", stage)
+    assert stored(root) == [("a", 0.1), ("b", 0.2)]
+    assert builds == 1
+
+
+def test_another_writer_in_the_same_month_makes_the_rows_be_worked_out_anew(root: Root) -> None:
+    publish(root, scores(("old", JANUARY, 0.5)), JANUARY)
+    seen: list[int] = []
+
+    def stage(version: int) -> delta.Staged:
+        kept = tables.read_arrow(root, "review_scores", version=version)
+        seen.append(kept.num_rows)
+        rows = pa.concat_tables([kept, scores(("mine", JANUARY, 0.1))])
+        staged = tables.stage_arrow(rows, root, "review_scores", "r", {"model_version": ["m-1"], "review_month": [JANUARY]})
+        if len(seen) == 1:
+            publish(root, scores(("old", JANUARY, 0.5), ("theirs", JANUARY, 0.2)), JANUARY)
+        return staged
+
+    tables.publish(root, "review_scores", "r", stage)
+    assert seen == [1, 2]
+    assert stored(root) == [("mine", 0.1), ("old", 0.5), ("theirs", 0.2)]
+
+
+def test_two_first_writers_of_an_empty_month_do_not_double_it(root: Root) -> None:
+    calls = 0
+
+    def stage(version: int) -> delta.Staged:
+        nonlocal calls
+        calls += 1
+        kept = tables.read_arrow(root, "review_scores", version=version)
+        rows = kept if kept.num_rows else scores(("a", JANUARY, 0.1))
+        staged = tables.stage_arrow(rows, root, "review_scores", "r", {"model_version": ["m-1"], "review_month": [JANUARY]})
+        if calls == 1:
+            publish(root, scores(("a", JANUARY, 0.1)), JANUARY)
+        return staged
+
+    tables.publish(root, "review_scores", "r", stage)
+    assert stored(root) == [("a", 0.1)] and calls == 2
+
+
+def test_rows_that_break_a_check_are_not_published(root: Root) -> None:
+    with pytest.raises(ReviewriskError, match="nothing was published"):
+        publish(root, scores(("a", JANUARY, 0.1), ("a", JANUARY, 0.2)), JANUARY)
+    with pytest.raises(ReviewriskError, match="nothing was published"):
+        publish(root, scores(("a", JANUARY, 1.5)), JANUARY)
+    with pytest.raises(ReviewriskError, match=r"text_hash may not be null"):
+        rows = scores(("a", JANUARY, 0.1)).to_pylist()
+        rows[0]["text_hash"] = None
+        publish(root, pa.Table.from_pylist(rows, schema=REVIEW_SCORES.schema), JANUARY)
+    assert stored(root) == []
+
+
+def test_a_row_outside_the_scope_or_a_lost_file_is_refused(tmp_path: Path) -> None:
+    root = parse_root(str(tmp_path / "root"), StorageSettings())
+    tables.create_tables(root)
+    with pytest.raises(ReviewriskError, match="outside the partitions being replaced"):
+        publish(root, scores(("b", FEBRUARY, 0.2)), JANUARY)
+
+    def stage(_: int) -> delta.Staged:
+        staged = tables.stage_arrow(scores(("a", JANUARY, 0.1)), root, "review_scores", "r", {"review_month": [JANUARY]})
+        Path(delta.table_uri(root, "review_scores"), staged.files[0].path).unlink()
+        return staged
+
+    with pytest.raises(ReviewriskError, match="missing or incomplete"):
+        tables.publish(root, "review_scores", "r", stage)
+    assert stored(root) == []
+
+
+WRITER = """
+import sys, time
+from pathlib import Path
+from jobs.lake import delta
+from jobs.lake import tables
+from jobs.storage import StorageSettings, parse_root
+from tests.jobs.lake.test_tables import JANUARY, scores, publish
+root = parse_root(sys.argv[1], StorageSettings())
+where = sys.argv[2]
+def hang(*a, **k):
+    print("ready", flush=True)
+    time.sleep(60)
+if where == "in a file":
+    real = delta._FileWriter.write
+    def write(self, rows):
+        real(self, rows)
+        hang()
+    delta._FileWriter.write = write
+elif where == "before the commit":
+    delta.commit = hang
+publish(root, scores(("new", JANUARY, 0.9)), JANUARY)
+"""
+
+
+@pytest.mark.parametrize("where", ["in a file", "before the commit"])
+def test_a_killed_writer_leaves_the_last_version_and_the_next_run_finishes(tmp_path: Path, where: str) -> None:
+    root = parse_root(str(tmp_path / "root"), StorageSettings())
+    tables.create_tables(root)
+    publish(root, scores(("old", JANUARY, 0.5)), JANUARY)
+    writer = subprocess.Popen([sys.executable, "-c", WRITER, root.uri, where], stdout=subprocess.PIPE, cwd=ROOT, env={**os.environ})
+    assert writer.stdout is not None and writer.stdout.readline() == b"ready\n"
+    writer.send_signal(signal.SIGKILL)
+    writer.wait()
+    writer.stdout.close()
+    assert stored(root) == [("old", 0.5)] and tables.current_version(root, "review_scores") == 1
+    orphans = set(Path(delta.table_uri(root, "review_scores")).rglob("*.parquet"))
+    assert len(orphans) == 2, "the killed writer left its file behind"
+    publish(root, scores(("new", JANUARY, 0.9)), JANUARY)
+    assert stored(root) == [("new", 0.9)]
+    assert tables.vacuum(root, 0, ["review_scores"]) == {"review_scores": 2}
+    assert stored(root) == [("new", 0.9)]
+
+
+def test_export_gives_plain_parquet_of_the_visible_rows(tmp_path: Path) -> None:
+    import pyarrow.dataset as ds
+
+    root = parse_root(str(tmp_path / "root"), StorageSettings())
+    tables.create_tables(root)
+    publish(root, scores(("old", JANUARY, 0.5)), JANUARY)
+    publish(root, scores(("a", JANUARY, 0.1), ("b", FEBRUARY, 0.2)), JANUARY, FEBRUARY)
+    assert tables.export_parquet(root, str(tmp_path / "out"), ["review_scores"]) == {"review_scores": 2}
+    found = ds.dataset(tmp_path / "out" / "review_scores", partitioning="hive").to_table()
+    assert sorted(found["review_id"].to_pylist()) == ["a", "b"]
+    with pytest.raises(ReviewriskError, match="not empty"):
+        tables.export_parquet(root, str(tmp_path / "out"), ["review_scores"])
+    with pytest.raises(ReviewriskError, match="There is no table nope"):
+        tables.export_parquet(root, str(tmp_path / "other"), ["nope"])
+
+
+def test_the_delta_table_carries_descriptions_and_keys(tmp_path: Path) -> None:
+    root = parse_root(str(tmp_path / "root"), StorageSettings())
+    tables.create_tables(root)
+    for table in TABLES.values():
+        metadata = delta.open_table(root, table.name).metadata()
+        assert (metadata.description, list(metadata.partition_columns)) == (table.description, list(table.partition_by))
+        assert all(column.metadata and column.metadata.get(b"comment") for column in table.schema)
+        assert set(table.key) <= set(table.schema.names)
+
+
+@pytest.mark.parametrize(("uri", "message"), [("hdfs://x/y", "hdfs:// is not supported"), ("s3:///x", "names a bucket"), (" ", "is empty")])
+def test_other_schemes_are_refused_by_name(uri: str, message: str) -> None:
+    with pytest.raises(ReviewriskError, match=message):
+        parse_root(uri, StorageSettings())
+
+
+def test_half_a_secret_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEST_KEY_ID", "key")
+    root = parse_root("s3://b/p", StorageSettings(access_key_id_env="TEST_KEY_ID", secret_access_key_env="TEST_NOT_SET"))
+    with pytest.raises(ReviewriskError, match="TEST_NOT_SET, which is not set"):
+        root.storage_options()

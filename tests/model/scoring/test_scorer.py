@@ -1,0 +1,293 @@
+"""Scores from a serving folder: the same numbers as a plain forward pass, one row per review whatever its text is."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import pytest
+import torch
+
+from model.bundle.bundle import build_serving_folder
+from model.errors import ReviewriskError
+from model.evaluation.calibrators import Calibrator
+from model.files import write_json
+from model.network.backbone import encode
+from model.network.classifier import margin
+from model.scoring.scorer import TOKEN_COUNT_LIMIT, Scorer, cached, isolate_failures, length_batches, readable_start
+from model.settings import ScoringSettings
+from model.text.compose import HeadlineMode, model_text
+from tests.support.adapter_bundles import adapter_bundle
+from tests.support.tiny_models import tiny_bundle, tiny_encoder, tiny_tokenizer
+
+SMALL = ScoringSettings(tokens_per_batch=512, rows_per_buffer=8)
+REVIEWS: list[tuple[str | None, str | None]] = [
+    ("Five Stars", "Love this chair, easy to put together"),
+    ("Broken", "the leg broke after two weeks<br />awful &#34;quality&#34;"),
+    ("One Star", None),
+    (None, "wobbles"),
+    (None, None),
+    ("", ""),
+    ("\U0001f600\U0001f600", "cafe\u0301 \U0001f44d\U0001f3fd \u6905\u5b50 \ud83d \x00"),
+    ("Looks nice", "but it broke again and again and again " * 40),
+    ("Not bad at all", "sturdy and comfortable, " * 3),
+    ("Waste of money", "!!! ??? ..."),
+]
+
+
+@pytest.fixture(scope="module", params=["distilbert", "bert"])
+def serving(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp(request.param)
+    return build_serving_folder(tiny_bundle(folder, request.param), folder / "serving", tolerance=1e-3)
+
+
+@pytest.fixture(scope="module")
+def scorer(serving: Path) -> Scorer:
+    return Scorer.load(serving, SMALL, threads=1)
+
+
+def columns(reviews: list[tuple[str | None, str | None]]) -> tuple[list[str | None], list[str | None]]:
+    return [headline for headline, _ in reviews], [body for _, body in reviews]
+
+
+def plain_logit(scorer: Scorer, headline: str | None, body: str | None) -> float:
+    """One text alone, without padding, by the tokenizer's own truncation."""
+    tokenizer = scorer.tokenizer
+    encoded = tokenizer(model_text(headline, body), truncation=True, max_length=scorer.max_length, return_tensors="pt")
+    tokenizer.backend_tokenizer.no_truncation()
+    with torch.no_grad():
+        return float(margin(scorer.model(input_ids=encoded["input_ids"], attention_mask=encoded["attention_mask"])))
+
+
+def test_scores_equal_a_plain_forward_pass_of_each_text(scorer: Scorer) -> None:
+    scores = scorer.score(*columns(REVIEWS))
+    expected = [plain_logit(scorer, headline, body) for headline, body in REVIEWS]
+    assert scores.error == [None] * len(REVIEWS)
+    np.testing.assert_allclose(scores.logit, expected, atol=1e-5)
+    np.testing.assert_allclose(scores.raw_probability, 1 / (1 + np.exp(-np.array(expected))), atol=1e-5)
+    assert np.ptp(scores.logit) > 0.01
+
+
+def test_empty_texts_are_one_text_with_a_score(scorer: Scorer) -> None:
+    scores = scorer.score([None, "", None, " \r\n", "<br />"], [None, "", "", None, "\x00"])
+    assert scores.error == [None] * 5
+    assert scores.token_count.tolist() == [2] * 5
+    assert np.isfinite(scores.logit).all()
+    assert len(set(scores.logit.tolist())) == 1
+    assert scorer.score([], []).logit.shape == (0,)
+
+
+def test_token_counts_are_taken_before_truncation(scorer: Scorer) -> None:
+    exactly = "chair " * (scorer.max_length - 2)
+    scores = scorer.score([None, None, None], ["chair", exactly, exactly + "chair"])
+    assert scores.token_count.tolist() == [3, scorer.max_length, scorer.max_length + 1]
+    assert scores.is_truncated.tolist() == [False, False, True]
+    assert abs(scores.logit[1] - scores.logit[2]) < 1e-5
+
+
+def test_scores_do_not_depend_on_the_order_of_the_rows(scorer: Scorer) -> None:
+    words = ["the", "leg", "broke", "chair", "nice", "love", "awful", "again", "good", "smell", "two", "weeks"]
+    random = np.random.default_rng(5)
+    reviews = [(None, " ".join(random.choice(words, size=length))) for length in random.integers(0, 90, size=60)]
+    before = scorer.score(*columns(reviews))
+    order = random.permutation(len(reviews))
+    after = scorer.score(*columns([reviews[index] for index in order]))
+    np.testing.assert_allclose(after.logit, before.logit[order], atol=1e-5)
+    np.testing.assert_array_equal(after.token_count, before.token_count[order])
+
+
+def test_padding_is_counted(scorer: Scorer) -> None:
+    scores = scorer.score([None] * 3, ["chair " * 14, "chair " * 15, "chair"])
+    assert (scores.real_tokens, scores.padded_tokens) == (16 + 17 + 3, 16 + 32 + 16)
+
+
+def test_batches_hold_rows_of_like_length_within_the_budget() -> None:
+    rows = [([7] * length, position) for position, length in enumerate([100, 3, 17, 16, 40, 16, 64, 5])]
+    batches = list(length_batches(rows, max_length=72, tokens_per_batch=40))
+    assert [(length, [position for _, position in batch]) for length, batch in batches] == [
+        (16, [1, 7]),
+        (16, [3, 5]),
+        (32, [2]),
+        (48, [4]),
+        (64, [6]),
+        (72, [0]),
+    ]
+    alike = [([7, position], position) for position in range(7)]
+    assert [len(batch) for _, batch in length_batches(alike, 72, 5 * 16)] == [5, 2]
+    assert [len(batch) for _, batch in length_batches(alike, 72, 5 * 16, few_shapes=True)] == [4, 2, 1]
+
+
+def poison(scorer: Scorer, monkeypatch: pytest.MonkeyPatch, word: str, act: Any) -> None:
+    """Let the model's forward pass do `act(rows that hold the word, logits)`; everything around it stays real."""
+    token = scorer.tokenizer.convert_tokens_to_ids(word)
+    forward = scorer.model.forward
+
+    def poisoned(input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        return act((input_ids == token).any(dim=1), forward(input_ids=input_ids, attention_mask=attention_mask))
+
+    monkeypatch.setattr(scorer.model, "forward", poisoned)
+
+
+def test_a_row_that_breaks_the_model_is_alone_with_its_error(scorer: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:
+    reviews = [(None, f"nice {'table ' * (index % 5)}{'poor' if index in (3, 12) else 'sofa'}") for index in range(20)]
+    expected = scorer.score(*columns([(None, body.replace("poor", "sofa") if body else body) for _, body in reviews]))
+
+    def fail(found: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+        if found.any():
+            raise RuntimeError("the poor row")
+        return logits
+
+    poison(scorer, monkeypatch, "poor", fail)
+    scores = scorer.score(*columns(reviews))
+    assert {index: error for index, error in enumerate(scores.error) if error} == {3: "RuntimeError: the poor row", 12: "RuntimeError: the poor row"}
+    good = [index for index in range(20) if index not in (3, 12)]
+    np.testing.assert_allclose(scores.probability[good], expected.probability[good], atol=1e-5)
+    assert np.isnan([scores.logit[3], scores.raw_probability[3], scores.probability[3]]).all()
+    assert scores.token_count[3] == expected.token_count[3]
+
+
+def test_a_logit_that_is_no_number_is_that_rows_error(scorer: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:
+    poison(scorer, monkeypatch, "poor", lambda found, logits: logits.masked_fill(found[:, None], float("inf")))
+    scores = scorer.score([None] * 3, ["nice chair", "poor chair", "good chair"])
+    assert scores.error == [None, "FloatingPointError: the model's logit is nan", None]
+    assert np.isfinite(scores.probability[[0, 2]]).all()
+
+
+def test_what_is_no_text_is_that_rows_error(scorer: Scorer) -> None:
+    not_text: Any = 3.5
+    scores = scorer.score([None] * 3, ["nice", not_text, "good, 5 stars"])
+    assert [error is None for error in scores.error] == [True, False, True]
+    assert scores.has_rating_phrase.tolist() == [False, False, True]
+    assert str(scores.error[1]).startswith("TypeError: ")
+    assert scores.token_count.tolist() == [3, 0, 6]
+
+
+def test_isolate_failures_keeps_every_result_in_place() -> None:
+    def halve(items: Any) -> list[int]:
+        if any(item % 2 for item in items):
+            raise ValueError("odd")
+        return [item // 2 for item in items]
+
+    results = isolate_failures(halve, [2, 4, 5, 6, 8, 9])
+    assert [getattr(result, "error", result) for result in results] == [1, 2, "ValueError: odd", 3, 4, "ValueError: odd"]
+    assert isolate_failures(halve, []) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "the chair broke, " * 15_000,
+        "a.b'c!" * 40_000,
+        "x" * 250_000,
+        " " * 250_000 + "good chair",
+        ("x" * 300 + " ") * 900,
+        "\U0001f600\u0301" * 125_000,
+        "\u200d" * 250_000,
+        "chair e" + "\u0301" * 250_000,
+    ],
+    ids=["words", "no-spaces", "one-word", "spaces", "unknown-words", "emoji", "joiners", "combining"],
+)
+def test_the_start_of_a_huge_text_has_the_tokens_of_the_whole(text: str) -> None:
+    tokenizer = tiny_tokenizer()
+    (whole,) = tokenizer.backend_tokenizer.encode_batch([text])
+    start = readable_start(tokenizer, text)
+    assert text.startswith(start)
+    (ids,), (count,) = encode(tokenizer, [start], 512)
+    assert ids[:-1] == whole.ids[:-1][:511]
+    assert min(count, TOKEN_COUNT_LIMIT) == min(len(whole.ids), TOKEN_COUNT_LIMIT)
+
+
+def test_a_huge_text_is_scored_without_being_read_to_its_end(scorer: Scorer) -> None:
+    huge, ordinary = "the chair broke, " * 60_000, "the chair broke, " * 300
+    assert len(readable_start(scorer.tokenizer, huge)) < 100_000
+    assert readable_start(scorer.tokenizer, ordinary) == ordinary
+    scores = scorer.score([None, None], [huge, ordinary])
+    assert scores.token_count.tolist() == [TOKEN_COUNT_LIMIT, 1202]
+    assert scores.is_truncated.tolist() == [True, True]
+    assert abs(scores.logit[0] - scores.logit[1]) < 1e-5
+
+
+def test_the_probability_is_calibrated(scorer: Scorer) -> None:
+    plain = scorer.score(*columns(REVIEWS))
+    np.testing.assert_array_equal(plain.probability, plain.raw_probability)
+    moved = dataclasses.replace(scorer, calibrator=Calibrator("temperature", 1.5, (2.0,))).score(*columns(REVIEWS))
+    np.testing.assert_allclose(moved.probability, 1 / (1 + np.exp(-(moved.logit - 1.5) / 2)), rtol=1e-12)
+    np.testing.assert_array_equal(moved.logit, plain.logit)
+    np.testing.assert_array_equal(moved.raw_probability, plain.raw_probability)
+
+
+def test_a_calibrator_that_ties_rows_leaves_the_logit_to_rank_them(scorer: Scorer) -> None:
+    steps = dataclasses.replace(scorer, calibrator=Calibrator("isotonic", 0.0, (), (0.0, 1.0), (0.3, 0.3))).score(*columns(REVIEWS))
+    assert set(steps.probability.tolist()) == {0.3}
+    assert len(set(steps.logit.tolist())) >= len(REVIEWS) - 1  # the two empty ones are one text
+
+
+@pytest.mark.parametrize("mode", get_args(HeadlineMode))
+def test_a_review_is_read_as_the_model_was_trained_to_read_it_or_as_it_is_told(scorer: Scorer, mode: HeadlineMode) -> None:
+    reviews = [*REVIEWS, ("One Star", "broke, I give it 1 star"), ("Five Stars", None)]
+    expected = [plain_logit(scorer, None, model_text(headline, body, mode)) for headline, body in reviews]
+    np.testing.assert_allclose(scorer.score(*columns(reviews), mode).logit, expected, atol=1e-5)
+    np.testing.assert_allclose(dataclasses.replace(scorer, headline_mode=mode).score(*columns(reviews)).logit, expected, atol=1e-5)
+
+
+def test_the_bundle_says_what_of_a_review_is_read(tmp_path: Path) -> None:
+    bundle = adapter_bundle(tmp_path, tiny_encoder(tmp_path / "encoder"), text_headline="drop")
+    found = Scorer.load(build_serving_folder(bundle, tmp_path / "serving", 1e-3), SMALL, threads=1)
+    assert found.headline_mode == "drop"
+    with_headline, without = found.score(["Awful", None], ["nice chair", "nice chair"]).logit
+    assert with_headline == without
+
+
+def test_rows_that_state_their_rating_are_marked_whatever_the_model_reads(scorer: Scorer) -> None:
+    reviews = [("One Star", "broke"), ("Broke", "I give it 1 star"), ("Star chair", "a star on it"), (None, None), ("5 out of 5", None), ("Fine", "10 legs")]
+    for mode in get_args(HeadlineMode):
+        assert scorer.score(*columns(reviews), mode).has_rating_phrase.tolist() == [True, True, False, False, True, False]
+
+
+def test_bfloat16_says_nearly_the_same_in_few_shapes(scorer: Scorer, serving: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reviews = [(None, "the leg broke " * (index % 9)) for index in range(60)]
+    half = Scorer.load(serving, ScoringSettings(tokens_per_batch=512, precision="bfloat16"))
+    forward, shapes = half.model.forward, []
+
+    def seen(input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        shapes.append(tuple(input_ids.shape))
+        return forward(input_ids=input_ids, attention_mask=attention_mask)
+
+    monkeypatch.setattr(half.model, "forward", seen)
+    scores = half.score(*columns(reviews))
+    np.testing.assert_allclose(scores.logit, scorer.score(*columns(reviews)).logit, atol=0.05)
+    assert all(rows in (1, 2, 4, 8, 16, 32) for rows, _ in shapes)
+    assert sum(rows for rows, _ in shapes) == len(reviews)
+    assert scores.padded_tokens == sum(rows * length for rows, length in shapes)
+
+
+def test_load_reads_what_the_bundle_says_and_sets_the_threads(scorer: Scorer, serving: Path) -> None:
+    assert scorer.model_version.startswith("encoder-")
+    assert scorer.thresholds == [{"threshold_name": "f1_max", "threshold": 0.5, "is_default": True}]
+    assert (scorer.max_length, scorer.headline_mode) == (64, "keep")
+    assert torch.get_num_threads() == 1
+    assert not scorer.model.training
+    assert all(parameter.dtype == torch.float32 and not parameter.requires_grad for parameter in scorer.model.parameters())
+
+
+def test_one_scorer_per_process_and_model_version(serving: Path, tmp_path: Path) -> None:
+    first = cached(serving, SMALL, threads=1)
+    assert cached(shutil.copytree(serving, tmp_path / "moved"), SMALL, threads=1) is first
+    other = cached(serving, SMALL.model_copy(update={"precision": "bfloat16"}), threads=1)
+    assert other is not first
+    assert cached(serving, SMALL, threads=1) is not first
+
+
+@pytest.mark.parametrize("device", ["cuda:63", "mps", "no-such-device"])
+def test_a_device_that_is_absent_is_an_error(serving: Path, device: str) -> None:
+    with pytest.raises(ReviewriskError, match=device):
+        Scorer.load(serving, SMALL, device=device)
+
+
+def test_a_folder_that_is_no_serving_folder_is_an_error(tmp_path: Path) -> None:
+    write_json(tmp_path / "config.json", {})
+    with pytest.raises(ReviewriskError, match=r"serving\.json"):
+        Scorer.load(tmp_path, SMALL)
