@@ -53,7 +53,10 @@ def data_files() -> list[tuple[str, list[str]]]:
 setup(
     name="reviewrisk",
     version="0.1.0",
-    description="Finds critically dissatisfied customers in a data warehouse's reviews: Spark, LoRA fine-tuning, calibrated scores, dbt reports.",
+    description=(
+        "Finds critically dissatisfied customers in a data warehouse's reviews: Spark, LoRA fine-tuning, calibrated"
+        " scores, dbt reports."
+    ),
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",

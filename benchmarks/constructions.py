@@ -2,8 +2,9 @@
 
     python benchmarks/constructions.py build/demo
 
-Reads a root that `reviewrisk demo` made: the log-odds of both models in the champion's bundle, and the sample's side file of causes. TF-IDF was
-fitted on the very rows that the champion was trained on; the thresholds of both are chosen on the same validation rows.
+Reads a root that `reviewrisk demo` made: the log-odds of both models in the champion's bundle, and the sample's side
+file of causes. TF-IDF was fitted on the very rows that the champion was trained on; the thresholds of both are chosen
+on the same validation rows.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ MODELS = {"model": "fine-tuned network", "tfidf": "TF-IDF + logistic regression"
 
 
 def decided(predictions: pa.Table, name: str) -> Scored:
-    """A model's test rows, cut where F1 is best on the later parts of validation. Calibration keeps the order, so it is left out."""
+    """A model's test rows, cut where F1 is best on the later parts of validation. Calibration keeps the order, so it is
+    left out.
+    """
     later, test = (predictions.filter(chosen(predictions["part"], "test")) for chosen in (pc.not_equal, pc.equal))
     threshold = f1_max_threshold(sigmoid(later[f"{name}_logit"].to_numpy()), later["label"].to_numpy())
     logit = test[f"{name}_logit"].to_numpy()

@@ -1,12 +1,14 @@
-"""Training and scoring at full size on a GPU: what the recipes give, what all epochs take, and what the scorer then does a second.
+"""Training and scoring at full size on a GPU: what the recipes give, what all epochs take, and what the scorer then
+does a second.
 
     python benchmarks/gpu_training.py [--rows 406000] [--epochs 5] [--batch-size 256] [--steps 60] [--scored-rows 20000]
 
-The reference project trained on 406k reviews for 5 epochs. The encoder has DistilBERT's shape and random weights, the texts are those of
-`reviewrisk sample` (each second one goes on with another's body, for the length that real reviews have): it measures speed and memory, not
-quality. Settings are those of conf/reference.yml but for the batch size, which a GPU of this size needs larger. Each recipe trains on the same
-rows for `steps` steps after five that are not counted, each from a fresh model; peak memory is what PyTorch allocated from the model's loading on.
-Runs on a CPU too, with small numbers (and fewer layers and heads). Needs neither Spark nor tables.
+The reference project trained on 406k reviews for 5 epochs. The encoder has DistilBERT's shape and random weights, the
+texts are those of `reviewrisk sample` (each second one goes on with another's body, for the length that real reviews
+have): it measures speed and memory, not quality. Settings are those of conf/reference.yml but for the batch size, which
+a GPU of this size needs larger. Each recipe trains on the same rows for `steps` steps after five that are not counted,
+each from a fresh model; peak memory is what PyTorch allocated from the model's loading on. Runs on a CPU too, with
+small numbers (and fewer layers and heads). Needs neither Spark nor tables.
 """
 
 from __future__ import annotations
@@ -97,13 +99,21 @@ def corpus(rows: int, workers: int) -> list[Invented]:
     """So many invented reviews."""
     parts = -(-int(rows * 1.1) // ROWS_OF_ONE_MAKER)  # 8% have three stars
     with multiprocessing.get_context("fork").Pool(workers) as pool:
-        return [review for part in pool.map(made_reviews, [(seed, ROWS_OF_ONE_MAKER) for seed in range(parts)]) for review in part][:rows]
+        return [
+            review
+            for part in pool.map(made_reviews, [(seed, ROWS_OF_ONE_MAKER) for seed in range(parts)])
+            for review in part
+        ][:rows]
 
 
 def distilbert(folder: Path, layers: int, heads: int, seed: int) -> Path:
-    """The folder, with a DistilBERT of so many layers and heads of 64 numbers, random weights, and the tokenizer that DistilBERT has too."""
+    """The folder, with a DistilBERT of so many layers and heads of 64 numbers, random weights, and the tokenizer that
+    DistilBERT has too.
+    """
     torch.manual_seed(seed)
-    DistilBertModel(DistilBertConfig(n_layers=layers, n_heads=heads, dim=64 * heads, hidden_dim=256 * heads)).save_pretrained(folder)
+    DistilBertModel(
+        DistilBertConfig(n_layers=layers, n_heads=heads, dim=64 * heads, hidden_dim=256 * heads)
+    ).save_pretrained(folder)
     AutoTokenizer.from_pretrained(get_model_path(), use_fast=True, local_files_only=True).save_pretrained(folder)
     return folder
 
@@ -111,7 +121,9 @@ def distilbert(folder: Path, layers: int, heads: int, seed: int) -> Path:
 def tokenised(reviews: list[Invented], backbone: Backbone) -> TokenisedReviews:
     """The reviews as the model reads them."""
     ids, _ = encode(backbone.tokenizer, [review.text for review in reviews], backbone.max_length)
-    return TokenisedReviews([np.array(row, dtype=np.int32) for row in ids], np.array([review.label for review in reviews], dtype=np.int64))
+    return TokenisedReviews(
+        [np.array(row, dtype=np.int32) for row in ids], np.array([review.label for review in reviews], dtype=np.int64)
+    )
 
 
 def peak_mib(device: torch.device) -> float:
@@ -125,11 +137,19 @@ def synchronise(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def ordered(recipe: Recipe, training: TokenisedReviews, settings: ModelSettings, pad_id: int, weights: NDArray[np.float32]) -> Iterator[Batch]:
+def ordered(
+    recipe: Recipe, training: TokenisedReviews, settings: ModelSettings, pad_id: int, weights: NDArray[np.float32]
+) -> Iterator[Batch]:
     """The batches of one epoch, as the recipe makes them."""
     chosen = settings.training
     if not recipe.is_plain:
-        return batches(training, training_order(training.lengths, chosen.batch_size, chosen.seed, 1), chosen.batch_size, pad_id, weights)
+        return batches(
+            training,
+            training_order(training.lengths, chosen.batch_size, chosen.seed, 1),
+            chosen.batch_size,
+            pad_id,
+            weights,
+        )
     order = random_order(len(training), chosen.batch_size, chosen.seed, 1)
     plain = batches(training, order, chosen.batch_size, pad_id, weights)
     return (padded(batch, settings.backbone.max_length, pad_id) for batch in plain)
@@ -140,13 +160,19 @@ def with_training(settings: ModelSettings, **overrides: object) -> ModelSettings
     return settings.model_copy(update={"training": settings.training.model_copy(update=overrides)})
 
 
-def measured(recipe: Recipe, training: TokenisedReviews, settings: ModelSettings, steps: int, device: torch.device) -> tuple[float, float, float]:
+def measured(
+    recipe: Recipe, training: TokenisedReviews, settings: ModelSettings, steps: int, device: torch.device
+) -> tuple[float, float, float]:
     """(rows per second, peak MiB, padded tokens a row) of so many steps."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     backbone = load_backbone(settings.backbone, recipe.quantization)
     pad_id = int(backbone.tokenizer.pad_token_id)
-    adapted = attach_adapter(make_classifier(backbone, settings.training.head_dropout, settings.training.seed), settings.lora, settings.training.seed)
+    adapted = attach_adapter(
+        make_classifier(backbone, settings.training.head_dropout, settings.training.seed),
+        settings.lora,
+        settings.training.seed,
+    )
     run = start_run(adapted, training, with_training(settings, precision=recipe.precision), pad_id, print)
     adapted.train()
     started, tokens = 0.0, 0
@@ -165,7 +191,10 @@ def measured(recipe: Recipe, training: TokenisedReviews, settings: ModelSettings
 
 def print_recipes(training: TokenisedReviews, settings: ModelSettings, steps: int, device: torch.device) -> None:
     """A row per recipe; those that this machine cannot run say why."""
-    print("\n| recipe | rows/s | ratio | padded tokens a row | peak GPU memory (MiB) |\n|---|---:|---:|---:|---:|", flush=True)
+    print(
+        "\n| recipe | rows/s | ratio | padded tokens a row | peak GPU memory (MiB) |\n|---|---:|---:|---:|---:|",
+        flush=True,
+    )
     rows = (WARM_UP + steps) * settings.training.batch_size
     part = TokenisedReviews(training.token_ids[:rows], training.labels[:rows])
     peer = None
@@ -180,25 +209,33 @@ def print_recipes(training: TokenisedReviews, settings: ModelSettings, steps: in
         print(f"| {recipe.name} | {speed:,.0f} | {speed / peer:.2f} | {tokens:.0f} | {memory:,.0f} |", flush=True)
 
 
-def trained(training: TokenisedReviews, validation: TokenisedReviews, settings: ModelSettings, work: Path, device: torch.device) -> Path:
+def trained(
+    training: TokenisedReviews, validation: TokenisedReviews, settings: ModelSettings, work: Path, device: torch.device
+) -> Path:
     """The serving folder of the model that all epochs train, with lines that say what they took."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     backbone = load_backbone(settings.backbone)
-    adapted = attach_adapter(make_classifier(backbone, settings.training.head_dropout, settings.training.seed), settings.lora, settings.training.seed)
+    adapted = attach_adapter(
+        make_classifier(backbone, settings.training.head_dropout, settings.training.seed),
+        settings.lora,
+        settings.training.seed,
+    )
     print(f"\nModel: {count_parameters(adapted)}", flush=True)
     started = time.perf_counter()
 
     def say(line: str) -> None:
         print(f"{time.perf_counter() - started:6.1f} s {line}", flush=True)
 
-    result = train(adapted, training, validation, settings, int(backbone.tokenizer.pad_token_id), work / "checkpoints", say)
+    result = train(
+        adapted, training, validation, settings, int(backbone.tokenizer.pad_token_id), work / "checkpoints", say
+    )
     seconds, epochs = time.perf_counter() - started, len(result.history)
     rows = epochs * len(training)
     print(
-        f"\n{len(training):,} reviews x {epochs} epochs on {result.device} in {result.precision}: {seconds:.0f} s with {epochs} validations of "
-        f"{len(validation):,} rows, {rows / seconds:,.0f} rows/s, {rows * training.lengths.mean() / seconds:,.0f} tokens/s, "
-        f"peak {peak_mib(device):,.0f} MiB",
+        f"\n{len(training):,} reviews x {epochs} epochs on {result.device} in {result.precision}: {seconds:.0f} s with"
+        f" {epochs} validations of {len(validation):,} rows, {rows / seconds:,.0f} rows/s,"
+        f" {rows * training.lengths.mean() / seconds:,.0f} tokens/s, peak {peak_mib(device):,.0f} MiB",
         flush=True,
     )
     folder = work / "serving"
@@ -206,7 +243,13 @@ def trained(training: TokenisedReviews, validation: TokenisedReviews, settings: 
     backbone.tokenizer.save_pretrained(folder / "tokenizer")
     write_json(folder / "calibrator.json", Calibrator().to_json())
     write_json(folder / "thresholds.json", [])
-    write_serving_model(folder, adapted.cpu(), backbone, ScoringSettings().parity_tolerance, {"model_version": "full-size", "headline_mode": "keep"})
+    write_serving_model(
+        folder,
+        adapted.cpu(),
+        backbone,
+        ScoringSettings().parity_tolerance,
+        {"model_version": "full-size", "headline_mode": "keep"},
+    )
     return folder
 
 
@@ -218,7 +261,11 @@ def print_scoring(folder: Path, reviews: list[Invented], device: torch.device) -
         engines += [
             ("GPU, float32, 4,096 tokens a batch", "cuda", ScoringSettings()),
             ("GPU, bfloat16, 4,096 tokens a batch", "cuda", ScoringSettings(precision="bfloat16")),
-            (f"GPU, bfloat16, {wide:,} tokens a batch", "cuda", ScoringSettings(precision="bfloat16", tokens_per_batch=wide, rows_per_buffer=16_384)),
+            (
+                f"GPU, bfloat16, {wide:,} tokens a batch",
+                "cuda",
+                ScoringSettings(precision="bfloat16", tokens_per_batch=wide, rows_per_buffer=16_384),
+            ),
         ]
     print("\n| engine | reviews | reviews/s | ratio |\n|---|---:|---:|---:|", flush=True)
     peer = None
@@ -248,23 +295,34 @@ def main() -> None:
     parser.add_argument("--conf", type=Path, default=Path("conf/reference.yml"))
     options = parser.parse_args()
     if options.rows < (WARM_UP + options.steps) * options.batch_size:
-        parser.error(f"{WARM_UP} + {options.steps} steps of {options.batch_size} rows need more than {options.rows} rows")
+        parser.error(
+            f"{WARM_UP} + {options.steps} steps of {options.batch_size} rows need more than {options.rows} rows"
+        )
     started = time.perf_counter()
-    reviews = corpus(options.rows + options.scored_rows, len(os.sched_getaffinity(0)))  # before there are threads that a fork would miss
+    # before there are threads that a fork would miss
+    reviews = corpus(options.rows + options.scored_rows, len(os.sched_getaffinity(0)))
     print(f"{len(reviews):,} reviews invented in {time.perf_counter() - started:.0f} s", flush=True)
     device = resolve_device("auto")
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor()
-    print(f"{name}; torch {torch.__version__}, transformers {transformers.__version__}, peft {peft.__version__}", flush=True)
+    print(
+        f"{name}; torch {torch.__version__}, transformers {transformers.__version__}, peft {peft.__version__}",
+        flush=True,
+    )
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         described = yaml.safe_load(options.conf.read_text(encoding="utf-8"))["model"]
-        described["backbone"] |= {"name": str(distilbert(work / "encoder", options.layers, options.heads, 17)), "revision": None}
+        described["backbone"] |= {
+            "name": str(distilbert(work / "encoder", options.layers, options.heads, 17)),
+            "revision": None,
+        }
         chosen = {"epochs": options.epochs, "batch_size": options.batch_size, "patience": options.epochs}
         settings = with_training(ModelSettings.model_validate(described), **chosen)
         settings, _ = resolve(settings, options.rows)
         started, backbone = time.perf_counter(), load_backbone(settings.backbone)
         both = tokenised(reviews, backbone)
-        print(f"… tokenised in {time.perf_counter() - started:.0f} s, {both.lengths.mean():.0f} tokens each", flush=True)
+        print(
+            f"… tokenised in {time.perf_counter() - started:.0f} s, {both.lengths.mean():.0f} tokens each", flush=True
+        )
         training = TokenisedReviews(both.token_ids[: options.rows], both.labels[: options.rows])
         held_out = options.rows + min(10_000, options.scored_rows)
         validation = TokenisedReviews(both.token_ids[options.rows : held_out], both.labels[options.rows : held_out])

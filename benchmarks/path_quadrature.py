@@ -2,9 +2,10 @@
 
     python benchmarks/path_quadrature.py --conf conf/demo.yml [--rows 24]
 
-Takes flagged test reviews of the config's root (the champion's, at its default threshold), reads the gradient at a fine grid of places along each
-review's path once, and lets every rule integrate a spline through it: no rule has the model to itself. A review counts as converged where the
-sum of its attributions misses the change in logit by less than explain.max_delta.
+Takes flagged test reviews of the config's root (the champion's, at its default threshold), reads the gradient at a fine
+grid of places along each review's path once, and lets every rule integrate a spline through it: no rule has the model
+to itself. A review counts as converged where the sum of its attributions misses the change in logit by less than
+explain.max_delta.
 """
 
 from __future__ import annotations
@@ -60,7 +61,9 @@ def flagged_texts(config: Config, version: str, rows: int, mode: HeadlineMode) -
     """Texts of test reviews that the champion flags, drawn with a fixed seed."""
     threshold = default_threshold(config.root, version)["threshold"]
     scores = tables.read_arrow(config.root, "review_scores", ("review_id", "model_version", "probability")).to_pandas()
-    reviews = tables.read_arrow(config.root, "reviews", ("review_id", "split", "review_headline", "review_body")).to_pandas()
+    reviews = tables.read_arrow(
+        config.root, "reviews", ("review_id", "split", "review_headline", "review_body")
+    ).to_pandas()
     flagged = scores[(scores.model_version == version) & (scores.probability >= threshold)]
     found = reviews[reviews.split == "test"].merge(flagged, on="review_id").sort_values("review_id")
     chosen = found.sample(min(rows, len(found)), random_state=1)
@@ -96,7 +99,11 @@ def main() -> None:
     config = load_config(options.conf)
     row = champion(config.root)
     scorer = Scorer.load(serving_folder(config, row), config.score)
-    found = profiles(scorer, flagged_texts(config, row["model_version"], options.rows, scorer.headline_mode), config.explain.tokens_per_batch)
+    found = profiles(
+        scorer,
+        flagged_texts(config, row["model_version"], options.rows, scorer.headline_mode),
+        config.explain.tokens_per_batch,
+    )
     rules: dict[str, Callable[[Profile, int], Quadrature]] = {
         "Gauss-Legendre": lambda _, nodes: gauss_legendre(nodes),
         "even midpoints": lambda _, nodes: even_midpoints(nodes),
@@ -107,7 +114,10 @@ def main() -> None:
     print("| places | " + " | ".join(str(nodes) for nodes in NODES) + " |")
     print("|---|" + "---:|" * len(NODES))
     for name, rule in rules.items():
-        shares = [converged(found, lambda profile, nodes=nodes, rule=rule: rule(profile, nodes), config.explain.max_delta) for nodes in NODES]  # type: ignore[misc]
+        shares = [
+            converged(found, lambda profile, nodes=nodes, rule=rule: rule(profile, nodes), config.explain.max_delta)
+            for nodes in NODES
+        ]  # type: ignore[misc]
         print(f"| {name} | " + " | ".join(f"{share:.0%}" for share in shares) + " |")
 
 

@@ -1,4 +1,6 @@
-"""The plain recipe's batches, which most tutorials train on: what the training benchmarks hold `reviewrisk train` against."""
+"""The plain recipe's batches, which most tutorials train on: what the training benchmarks hold `reviewrisk train`
+against.
+"""
 
 from __future__ import annotations
 

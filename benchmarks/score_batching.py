@@ -1,9 +1,11 @@
-"""How much the scorer's batching is worth: reviews per second against plain batches of the same model in the same run, on one thread.
+"""How much the scorer's batching is worth: reviews per second against plain batches of the same model in the same run,
+on one thread.
 
     python benchmarks/score_batching.py [--rows 160] [--source reviews.tsv.gz]
 
-Peers: batches of 32 in order of arrival padded to 256 tokens, and the same padded to the batch's longest text. Every round runs all
-of them in turn, so that a machine that speeds up or slows down does so for all; the ratio is the median over the rounds.
+Peers: batches of 32 in order of arrival padded to 256 tokens, and the same padded to the batch's longest text. Every
+round runs all of them in turn, so that a machine that speeds up or slows down does so for all; the ratio is the median
+over the rounds.
 """
 
 from __future__ import annotations
@@ -39,7 +41,9 @@ def read_texts(source: Path | None, rows: int) -> tuple[list[str | None], list[s
             source = Path(folder) / "sample.tsv.gz"
             run_sample(source, max(rows, 500), 17)
         text = gzip.decompress(source.read_bytes()).decode("utf-8", "replace")
-    lines = [line for line in csv.reader(io.StringIO(text), delimiter="\t", quoting=csv.QUOTE_NONE) if len(line) == 15][1 : rows + 1]
+    lines = [line for line in csv.reader(io.StringIO(text), delimiter="\t", quoting=csv.QUOTE_NONE) if len(line) == 15][
+        1 : rows + 1
+    ]
     return [line[12] for line in lines], [line[13] for line in lines]
 
 
@@ -68,7 +72,9 @@ def main() -> None:
 
     def scorer(precision: str) -> Scorer:
         settings = ScoringSettings(precision=precision)
-        return Scorer(model, backbone.tokenizer, Calibrator(), [], "benchmark", MAX_LENGTH, "keep", settings, torch.device("cpu"))
+        return Scorer(
+            model, backbone.tokenizer, Calibrator(), [], "benchmark", MAX_LENGTH, "keep", settings, torch.device("cpu")
+        )
 
     exact, half = scorer("float32"), scorer("bfloat16")
     contestants: dict[str, Callable[[], object]] = {
@@ -85,7 +91,10 @@ def main() -> None:
             contestant()
             seconds[name].append(time.perf_counter() - started)
     scores = exact.score(headlines, bodies)
-    print(f"{len(texts):,} reviews, {scores.real_tokens / len(texts):.0f} tokens each, 1 thread, {options.rounds} rounds, MiniLM")
+    print(
+        f"{len(texts):,} reviews, {scores.real_tokens / len(texts):.0f} tokens each, 1 thread, {options.rounds} rounds,"
+        " MiniLM"
+    )
     print("| engine | reviews/s | ratio to plain, padded to 256 |")
     print("|---|---:|---:|")
     peer = seconds["plain, padded to 256, float32"]

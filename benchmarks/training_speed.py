@@ -1,14 +1,15 @@
-"""How much faster `reviewrisk train` is than the plain recipe, at what quality, and what each of its steps gives: all fine-tune the same model on
-the same rows in one run.
+"""How much faster `reviewrisk train` is than the plain recipe, at what quality, and what each of its steps gives: all
+fine-tune the same model on the same rows in one run.
 
     python benchmarks/training_speed.py --root ROOT [--conf conf/local.yml] [--rows 1600] [--threads 2] [--ends]
 
-The plain recipe is what most tutorials do: every text padded to max_length, rows in random order, float32, the encoder's own dropout and PyTorch's
-fused attention. Each further recipe is the one before with one change; the last is `reviewrisk train` with the config. All have the same LoRA,
-head, seed, learning rate, class weights, number of steps and rows; ROOT is a root with ingested reviews, whose test split is not read. Epochs take
-turns, so that a machine that speeds up or slows down does so for all; the ratio is that of the rows per second of all epochs together. `--ends`
-leaves out the recipes between. Quality is the average precision on the rows that early stopping uses, with a bootstrap of whole products, and
-the last recipe's paired difference to the first.
+The plain recipe is what most tutorials do: every text padded to max_length, rows in random order, float32, the
+encoder's own dropout and PyTorch's fused attention. Each further recipe is the one before with one change; the last is
+`reviewrisk train` with the config. All have the same LoRA, head, seed, learning rate, class weights, number of steps
+and rows; ROOT is a root with ingested reviews, whose test split is not read. Epochs take turns, so that a machine that
+speeds up or slows down does so for all; the ratio is that of the rows per second of all epochs together. `--ends`
+leaves out the recipes between. Quality is the average precision on the rows that early stopping uses, with a bootstrap
+of whole products, and the last recipe's paired difference to the first.
 """
 
 from __future__ import annotations
@@ -57,7 +58,9 @@ from model.training.loop import TrainingRun, start_run, train_step
 
 @dataclass
 class Contestant:
-    """A model in training: `epoch` gives the batches of epoch 1, 2, …; `seconds` and `tokens` (padded ones) grow with each that is run."""
+    """A model in training: `epoch` gives the batches of epoch 1, 2, …; `seconds` and `tokens` (padded ones) grow with
+    each that is run.
+    """
 
     name: str
     run: TrainingRun
@@ -84,7 +87,9 @@ class Contestant:
 
 
 def contestants(training: TokenisedReviews, settings: ModelSettings, is_ends: bool) -> list[Contestant]:
-    """The plain recipe and (unless `is_ends`) those that lead from it to `reviewrisk train`, each with a model of its own; all begin alike."""
+    """The plain recipe and (unless `is_ends`) those that lead from it to `reviewrisk train`, each with a model of its
+    own; all begin alike.
+    """
     chosen, length = settings.training, settings.backbone.max_length
     steps = -(-len(training) // chosen.batch_size)
 
@@ -92,7 +97,9 @@ def contestants(training: TokenisedReviews, settings: ModelSettings, is_ends: bo
         own = settings.model_copy(update={"training": chosen.model_copy(update=overrides)})
         backbone = load_backbone(settings.backbone)
         pad_id = int(backbone.tokenizer.pad_token_id)
-        adapted = attach_adapter(make_classifier(backbone, chosen.head_dropout, chosen.seed), settings.lora, chosen.seed)
+        adapted = attach_adapter(
+            make_classifier(backbone, chosen.head_dropout, chosen.seed), settings.lora, chosen.seed
+        )
         run = start_run(adapted, training, own, pad_id, print)
 
         def epoch(number: int) -> Iterator[Batch]:
@@ -106,7 +113,9 @@ def contestants(training: TokenisedReviews, settings: ModelSettings, is_ends: bo
 
         return Contestant(name, run, epoch, steps, attention)
 
-    plain = contestant(f"plain: padded to {length}, random order, float32", is_plain=True, precision="float32", encoder_dropout=None)
+    plain = contestant(
+        f"plain: padded to {length}, random order, float32", is_plain=True, precision="float32", encoder_dropout=None
+    )
     if is_ends:
         return [plain, contestant("`reviewrisk train`", is_fused=False)]
     return [
@@ -162,11 +171,19 @@ def main() -> None:
 
 
 def print_table(
-    every: list[Contestant], figures: list[Scored], training: TokenisedReviews, products: NDArray[np.str_], settings: ModelSettings, threads: int
+    every: list[Contestant],
+    figures: list[Scored],
+    training: TokenisedReviews,
+    products: NDArray[np.str_],
+    settings: ModelSettings,
+    threads: int,
 ) -> None:
     """The table of docs/benchmarks.md."""
     epochs, bins, seed = settings.training.epochs, settings.calibration.bins, settings.training.seed
-    print(f"\n{len(training):,} rows of {training.lengths.mean():.0f} tokens, {epochs} epochs, {settings.backbone.name}, {threads} threads\n")
+    print(
+        f"\n{len(training):,} rows of {training.lengths.mean():.0f} tokens, {epochs} epochs, {settings.backbone.name},"
+        f" {threads} threads\n"
+    )
     print("| recipe | rows/s | ratio | padded tokens a row | average precision on validation |")
     print("|---|---:|---:|---:|---:|")
     for contestant, result in zip(every, figures, strict=True):
@@ -175,8 +192,13 @@ def print_table(
         speed, ratio = rows / contestant.seconds, every[0].seconds / contestant.seconds
         quality = f"{found['value']:.3f} [{found['low']:.3f}, {found['high']:.3f}]"
         print(f"| {contestant.name} | {speed:.1f} | {ratio:.2f} | {contestant.tokens / rows:.0f} | {quality} |")
-    gain = difference_intervals(figures[-1], figures[0], bins, products, settings.thresholds.confidence, seed)["average_precision"]
-    print(f"\nPaired difference in average precision: {gain['value']:+.3f} [{gain['low']:+.3f}, {gain['high']:+.3f}] ({len(products):,} rows)")
+    gain = difference_intervals(figures[-1], figures[0], bins, products, settings.thresholds.confidence, seed)[
+        "average_precision"
+    ]
+    print(
+        f"\nPaired difference in average precision: {gain['value']:+.3f} [{gain['low']:+.3f}, {gain['high']:+.3f}]"
+        f" ({len(products):,} rows)"
+    )
 
 
 if __name__ == "__main__":

@@ -22,8 +22,15 @@ class PathSettings(Settings):
     """Where things lie. `root` is overridden by the environment variable REVIEWRISK_ROOT."""
 
     root: str
-    warehouse: str | None = Field(None, description="DuckDB file that dbt builds; None: <root>/warehouse/reviewrisk.duckdb.")
-    scratch: str | None = Field(None, description="Local folder for checkpoints and unpacked bundles; None: <root>/work, or a temporary folder for s3.")
+    warehouse: str | None = Field(
+        None, description="DuckDB file that dbt builds; None: <root>/warehouse/reviewrisk.duckdb."
+    )
+    scratch: str | None = Field(
+        None,
+        description=(
+            "Local folder for checkpoints and unpacked bundles; None: <root>/work, or a temporary folder for s3."
+        ),
+    )
 
 
 class SparkSettings(Settings):
@@ -33,14 +40,18 @@ class SparkSettings(Settings):
     driver_memory: str = "4g"
     shuffle_partitions: int = Field(8, ge=1)
     records_per_batch: int = Field(2000, ge=1, description="Rows of one Arrow batch at most.")
-    bytes_per_batch: str = Field("16m", description="Size of one Arrow batch at most: long texts must not kill a worker.")
+    bytes_per_batch: str = Field(
+        "16m", description="Size of one Arrow batch at most: long texts must not kill a worker."
+    )
     options: dict[str, str] = Field(default_factory=dict, description="Any further Spark options, by their full names.")
 
 
 class IngestSettings(Settings):
     """What an ingested file may hold."""
 
-    max_rejected_share: float = Field(0.01, ge=0, le=1, description="A file with a greater share of rejected lines is refused whole.")
+    max_rejected_share: float = Field(
+        0.01, ge=0, le=1, description="A file with a greater share of rejected lines is refused whole."
+    )
 
 
 class SplitSettings(Settings):
@@ -51,13 +62,17 @@ class SplitSettings(Settings):
     validation_end: datetime.date | None = None
     test_end: datetime.date | None = None
     train_share: float = Field(0.7, gt=0, lt=1, description="auto: share of the oldest rows that train.")
-    validation_share: float = Field(0.15, gt=0, lt=1, description="auto: share of the rows after them; the rest is test.")
+    validation_share: float = Field(
+        0.15, gt=0, lt=1, description="auto: share of the rows after them; the rest is test."
+    )
 
     @model_validator(mode="after")
     def _complete(self) -> SplitSettings:
         dates = (self.train_end, self.validation_end, self.test_end)
         if self.mode == "auto" and any(dates):
-            raise ValueError("mode is auto, so train_end, validation_end and test_end must be left out (or set mode: given)")
+            raise ValueError(
+                "mode is auto, so train_end, validation_end and test_end must be left out (or set mode: given)"
+            )
         if self.mode == "auto" and self.train_share + self.validation_share >= 1:
             raise ValueError("train_share + validation_share must leave something for the test split")
         if self.mode == "given":
@@ -76,10 +91,17 @@ class SampleSettings(Settings):
 
 
 class RoutingSettings(Settings):
-    """Which registered model decides for which reviews, by one column of theirs. The champion decides for all others."""
+    """Which registered model decides for which reviews, by one column of theirs.
 
-    column: Literal["product_category", "marketplace"] = Field("product_category", description="The column of `reviews` that routes go by.")
-    models: dict[str, str] = Field(default_factory=dict, description="Value of the column, in any case, and the model_version that decides for it.")
+    The champion decides for all others.
+    """
+
+    column: Literal["product_category", "marketplace"] = Field(
+        "product_category", description="The column of `reviews` that routes go by."
+    )
+    models: dict[str, str] = Field(
+        default_factory=dict, description="Value of the column, in any case, and the model_version that decides for it."
+    )
 
     @model_validator(mode="after")
     def _each_value_once(self) -> RoutingSettings:
@@ -87,7 +109,10 @@ class RoutingSettings(Settings):
         for value in self.models:
             other = written.setdefault(route_key(value), value)
             if other != value:
-                raise ValueError(f"{other!r} and {value!r} are the same value without regard to case and outer blanks: keep one of them")
+                raise ValueError(
+                    f"{other!r} and {value!r} are the same value without regard to case and outer blanks: keep one of"
+                    " them"
+                )
         return self
 
     @property
@@ -99,14 +124,22 @@ class RoutingSettings(Settings):
 class ScoreSettings(ScoringSettings):
     """Scoring on Spark: the engine's settings and the size of tasks and commits."""
 
-    rows_per_task: int = Field(1000, ge=1, description="Rows of one Spark task: small enough for a moving progress line.")
-    rows_per_commit: int = Field(250_000, ge=1, description="Whole months are published together up to so many rows; a killed job loses at most those.")
+    rows_per_task: int = Field(
+        1000, ge=1, description="Rows of one Spark task: small enough for a moving progress line."
+    )
+    rows_per_commit: int = Field(
+        250_000,
+        ge=1,
+        description="Whole months are published together up to so many rows; a killed job loses at most those.",
+    )
 
 
 class ExplainSettings(AttributionSettings):
     """Explaining on Spark: the dearest step, so it is bounded. Newest reviews first; what is left over is said."""
 
-    months: int | None = Field(None, ge=1, description="Only reviews of so many newest months that hold scored reviews; None: all.")
+    months: int | None = Field(
+        None, ge=1, description="Only reviews of so many newest months that hold scored reviews; None: all."
+    )
     max_rows: int | None = Field(None, ge=1, description="At most so many reviews a run; None: all.")
     rows_per_task: int = Field(24, ge=1)
     rows_per_commit: int = Field(2_000, ge=1)
@@ -122,10 +155,16 @@ class ReportSettings(Settings):
 
 
 class PublishedFigures(Settings):
-    """Somebody's published result, to stand beside what a run gives. `train` and `models show` print both; it changes nothing in a run."""
+    """Somebody's published result, to stand beside what a run gives. `train` and `models show` print both; it changes
+    nothing in a run.
+    """
 
     source: str
-    status: str = Field(description="What is known of the published figures, not of the run beside them; it stands in the heading above both.")
+    status: str = Field(
+        description=(
+            "What is known of the published figures, not of the run beside them; it stands in the heading above both."
+        )
+    )
     rows: int
     auc: float
     f1: float
@@ -170,16 +209,30 @@ class Config(Settings):
             return root.local_path / "work"
         return Path(tempfile.gettempdir()) / f"reviewrisk-{hashlib.sha256(root.uri.encode()).hexdigest()[:12]}"
 
-    def with_split_ends(self, train_end: datetime.datetime | None, validation_end: datetime.datetime | None, test_end: datetime.datetime | None) -> Config:
+    def with_split_ends(
+        self,
+        train_end: datetime.datetime | None,
+        validation_end: datetime.datetime | None,
+        test_end: datetime.datetime | None,
+    ) -> Config:
         """This config with given split boundaries; itself where none of the three is given."""
         ends = {"train_end": train_end, "validation_end": validation_end, "test_end": test_end}
         days = {name: end.date() for name, end in ends.items() if end}
         if not days:
             return self
         if len(days) < len(ends):
-            given, missing = (", ".join(f"--{name.replace('_', '-')}" for name in ends if (name in days) == is_given) for is_given in (True, False))
-            raise ReviewriskError(f"{given} alone does not fix the splits: give {missing} too, or none of the three (then the config's splits are taken).")
-        return _validated({**self.model_dump(), "splits": {**self.splits.model_dump(), "mode": "given", **days}}, "given on the command line")
+            given, missing = (
+                ", ".join(f"--{name.replace('_', '-')}" for name in ends if (name in days) == is_given)
+                for is_given in (True, False)
+            )
+            raise ReviewriskError(
+                f"{given} alone does not fix the splits: give {missing} too, or none of the three (then the config's"
+                " splits are taken)."
+            )
+        return _validated(
+            {**self.model_dump(), "splits": {**self.splits.model_dump(), "mode": "given", **days}},
+            "given on the command line",
+        )
 
     def with_only(self, only: str | None) -> Config:
         """This config with another `model.rows.only`; itself where none is given."""
@@ -195,11 +248,16 @@ class Config(Settings):
 
 
 def load_config(path: Path | None) -> Config:
-    """The settings of a YAML file, with REVIEWRISK_ROOT over `paths.root`; without a file, defaults around REVIEWRISK_ROOT."""
+    """The settings of a YAML file, with REVIEWRISK_ROOT over `paths.root`; without a file, defaults around
+    REVIEWRISK_ROOT.
+    """
     root = os.environ.get("REVIEWRISK_ROOT")
     if path is None:
         if not root:
-            raise ReviewriskError("Name a config by --conf FILE (conf/local.yml is a start), or a root in the environment variable REVIEWRISK_ROOT.")
+            raise ReviewriskError(
+                "Name a config by --conf FILE (conf/local.yml is a start), or a root in the environment variable"
+                " REVIEWRISK_ROOT."
+            )
         return _validated({"paths": {"root": root}}, "REVIEWRISK_ROOT")
     values = _read_yaml(path)
     if root:
@@ -211,7 +269,9 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ReviewriskError(f"There is no config {path}. The ones that come with reviewrisk: demo, local, nightly, reference, test.") from None
+        raise ReviewriskError(
+            f"There is no config {path}. The ones that come with reviewrisk: demo, local, nightly, reference, test."
+        ) from None
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
         raise ReviewriskError(f"The config {path} cannot be read: {error}") from None
     if not isinstance(values, dict):
@@ -236,7 +296,9 @@ def _problem(detail: Any) -> str:
 
 
 def _nearest_key(key: str) -> str:
-    """The known key, anywhere in the config, that an unknown one most likely means: one that ends alike first, then the one most like it."""
+    """The known key, anywhere in the config, that an unknown one most likely means: one that ends alike first, then the
+    one most like it.
+    """
     known = _known_keys(Config)
     same_end = [one for one in known if one.rpartition(".")[2] == key.rpartition(".")[2]]
     return max(same_end or known, key=lambda one: difflib.SequenceMatcher(None, one, key).ratio())

@@ -31,7 +31,9 @@ class StorageSettings(Settings):
 
 @dataclass(frozen=True)
 class Root:
-    """A root's address and the means to reach it. Holds names of environment variables, never a secret itself, so it may be shipped."""
+    """A root's address and the means to reach it. Holds names of environment variables, never a secret itself, so it
+    may be shipped.
+    """
 
     uri: str
     storage: StorageSettings
@@ -52,7 +54,9 @@ class Root:
         return "/".join((self.uri.rstrip("/"), *parts))
 
     def storage_options(self, environment: Mapping[str, str] = os.environ) -> dict[str, str]:
-        """delta-rs options; empty for a local root. Secrets are read here, from the environment variables that the config names."""
+        """delta-rs options; empty for a local root. Secrets are read here, from the environment variables that the
+        config names.
+        """
         if self.is_local:
             return {}
         options = {"aws_conditional_put": "etag"}
@@ -97,9 +101,11 @@ class Root:
         fs.copy_files(str(folder), self.path_on_filesystem(target), destination_filesystem=self.filesystem())
 
     def local_copy(self, target: Path, *parts: str) -> Path:
-        """A local folder with the content of a folder below the root: the folder itself for a local root, else `target`.
+        """A local folder with the content of a folder below the root: the folder itself for a local root, else
+        `target`.
 
-        A copy that stands at `target` is taken as it is, so its name must tell what is in it; several processes may make it at once.
+        A copy that stands at `target` is taken as it is, so its name must tell what is in it; several processes may
+        make it at once.
         """
         from pyarrow import fs
 
@@ -120,7 +126,11 @@ class Root:
             return target
 
     def _secrets(self, environment: Mapping[str, str], key_id: str, secret: str, token: str) -> dict[str, str]:
-        names = {key_id: self.storage.access_key_id_env, secret: self.storage.secret_access_key_env, token: self.storage.session_token_env}
+        names = {
+            key_id: self.storage.access_key_id_env,
+            secret: self.storage.secret_access_key_env,
+            token: self.storage.session_token_env,
+        }
         found = {option: environment[name] for option, name in names.items() if environment.get(name)}
         missing = [names[option] for option in (key_id, secret) if option not in found]
         if found and missing:
@@ -143,7 +153,11 @@ def parse_root(text: str, storage: StorageSettings) -> Root:
             raise ReviewriskError(f"paths.root is {text!r}: an s3 root names a bucket, as in s3://bucket/prefix.")
         return Root(text.rstrip("/"), storage)
     elif scheme:
-        raise ReviewriskError(f"paths.root is {text!r}: {scheme}:// is not supported; use a local folder or s3://bucket/prefix.")
+        raise ReviewriskError(
+            f"paths.root is {text!r}: {scheme}:// is not supported; use a local folder or s3://bucket/prefix."
+        )
     if not text.strip():
-        raise ReviewriskError("paths.root is empty: name a local folder or s3://bucket/prefix, in the config or in REVIEWRISK_ROOT.")
+        raise ReviewriskError(
+            "paths.root is empty: name a local folder or s3://bucket/prefix, in the config or in REVIEWRISK_ROOT."
+        )
     return Root(str(Path(text).expanduser().resolve()), storage)

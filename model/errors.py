@@ -2,7 +2,9 @@
 
 
 class ReviewriskError(Exception):
-    """Something the user can mend. The message says what is wrong, where, and what to do; it is shown without a traceback."""
+    """Something the user can mend. The message says what is wrong, where, and what to do; it is shown without a
+    traceback.
+    """
 
 
 def install_extra(name: str) -> str:

@@ -32,7 +32,9 @@ def canonical_json(value: Any) -> str:
 
 def write_json(path: Path, value: Any) -> None:
     """Write readable JSON with sorted keys; a NaN or an infinity is an error, as JSON has neither."""
-    path.write_text(json.dumps(value, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8")
+    path.write_text(
+        json.dumps(value, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
 
 
 def read_json(path: Path) -> Any:
@@ -42,7 +44,9 @@ def read_json(path: Path) -> Any:
 
 @contextmanager
 def temporary_folder_beside(target: Path) -> Iterator[Path]:
-    """A new empty folder on the target's own file system, so that it can be renamed to it; gone afterwards if it was not."""
+    """A new empty folder on the target's own file system, so that it can be renamed to it; gone afterwards if it was
+    not.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     folder.chmod(0o755)  # mkdtemp gives 0700; what is published must be readable by other users' workers

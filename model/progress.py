@@ -11,7 +11,9 @@ Report = Callable[[str], None]
 
 
 @contextmanager
-def progress(label: str, report: Report, state: Callable[[], str] = lambda: "working", every_seconds: float = 5.0) -> Iterator[None]:
+def progress(
+    label: str, report: Report, state: Callable[[], str] = lambda: "working", every_seconds: float = 5.0
+) -> Iterator[None]:
     """While the block runs, report "label: state, seconds so far" every few seconds."""
     stop = threading.Event()
     started = time.monotonic()

@@ -1,4 +1,7 @@
-"""Validated, frozen settings of everything under `model`. Unknown keys are refused; every default is stated here once."""
+"""Validated, frozen settings of everything under `model`.
+
+Unknown keys are refused; every default is stated here once.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 
 class Settings(BaseModel):
-    """Base of all settings: frozen, and an unknown key is an error (see `jobs.config`, which names the nearest known one)."""
+    """Base of all settings: frozen, and an unknown key is an error (see `jobs.config`, which names the nearest known
+    one).
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
@@ -25,7 +30,9 @@ class BackboneSettings(Settings):
     pooling: Literal["auto", "cls", "mean"] = Field(
         "auto", description="How token vectors become one. auto: mean for bundled:minilm (as it was trained), else cls."
     )
-    max_length: int = Field(256, ge=8, le=512, description="Tokens per review, [CLS] and [SEP] included; longer texts are truncated.")
+    max_length: int = Field(
+        256, ge=8, le=512, description="Tokens per review, [CLS] and [SEP] included; longer texts are truncated."
+    )
 
 
 class TextSettings(Settings):
@@ -33,8 +40,10 @@ class TextSettings(Settings):
 
     headline: Literal["keep", "mask_ratings", "drop"] = Field(
         "keep",
-        description="keep: headline and body as written. mask_ratings: phrases that state the stars ('One Star', '5 out of 5') are taken "
-        "out of both. drop: the body alone.",
+        description=(
+            "keep: headline and body as written. mask_ratings: phrases that state the stars ('One Star', '5 out of 5')"
+            " are taken out of both. drop: the body alone."
+        ),
     )
 
 
@@ -44,7 +53,10 @@ ROW_COLUMNS = ("product_category", "marketplace")
 class RowSettings(Settings):
     """Which reviews the model learns from and is judged on: training, validation and test rows alike."""
 
-    only: str | None = Field(None, description="product_category=VALUE or marketplace=VALUE, compared as `route_key` does; None: all reviews.")
+    only: str | None = Field(
+        None,
+        description="product_category=VALUE or marketplace=VALUE, compared as `route_key` does; None: all reviews.",
+    )
 
     @field_validator("only")
     @classmethod
@@ -53,7 +65,10 @@ class RowSettings(Settings):
             return None
         column, sign, value = written.partition("=")
         if not sign or column.strip() not in ROW_COLUMNS:
-            raise ValueError("write product_category=VALUE or marketplace=VALUE, such as product_category=furniture; `unknown` stands for no value")
+            raise ValueError(
+                "write product_category=VALUE or marketplace=VALUE, such as product_category=furniture; `unknown`"
+                " stands for no value"
+            )
         return f"{column.strip()}={route_key(value)}"
 
     @property
@@ -66,33 +81,56 @@ class RowSettings(Settings):
 
 
 def route_key(value: str) -> str:
-    """A value as routes compare it: in lower case without outer blanks, `unknown` where nothing is left; dbt's category_key is the same."""
+    """A value as routes compare it: in lower case without outer blanks, `unknown` where nothing is left; dbt's
+    category_key is the same.
+    """
     return value.strip(" ").lower() or "unknown"
 
 
 class LoraSettings(Settings):
-    """Low-rank adaptation (Hu et al. 2021, arXiv 2106.09685): W + (alpha / rank) · B A on each targeted linear layer."""
+    """Low-rank adaptation (Hu et al.
+
+    2021, arXiv 2106.09685): W + (alpha / rank) · B A on each targeted linear layer.
+    """
 
     rank: int = Field(16, ge=1)
-    alpha: float | None = Field(None, gt=0, description="Scale numerator; None means 2 · rank, or 8 with rank_stabilised.")
-    dropout: float | None = Field(None, ge=0, lt=1, description="None: by the number of training rows, see model.training.defaults.")
+    alpha: float | None = Field(
+        None, gt=0, description="Scale numerator; None means 2 · rank, or 8 with rank_stabilised."
+    )
+    dropout: float | None = Field(
+        None, ge=0, lt=1, description="None: by the number of training rows, see model.training.defaults."
+    )
     targets: tuple[str, ...] = Field(
         ("all-linear",),
-        description="'attention' (query and value), 'feed-forward', 'all-linear' (every linear layer of the encoder), or module names.",
+        description=(
+            "'attention' (query and value), 'feed-forward', 'all-linear' (every linear layer of the encoder), or module"
+            " names."
+        ),
     )
     layers: tuple[int, ...] | None = Field(None, description="Encoder layers to adapt, the first being 0; None: all.")
     bias: Literal["none", "all", "lora_only"] = Field("none", description="Which bias terms are trained too.")
-    rank_stabilised: bool = Field(False, description="rsLoRA (Kalajdzievski 2023, arXiv 2312.03732): scale by alpha / sqrt(rank).")
-    dora: bool = Field(False, description="DoRA (Liu et al. 2024, arXiv 2402.09353): a trained magnitude beside the low-rank direction.")
+    rank_stabilised: bool = Field(
+        False, description="rsLoRA (Kalajdzievski 2023, arXiv 2312.03732): scale by alpha / sqrt(rank)."
+    )
+    dora: bool = Field(
+        False,
+        description="DoRA (Liu et al. 2024, arXiv 2402.09353): a trained magnitude beside the low-rank direction.",
+    )
     initialisation: Literal["default", "pissa"] = Field(
         "default", description="pissa: from the weight's own top singular vectors (Meng et al. 2024, arXiv 2404.02948)."
     )
-    learning_rate_ratio: float = Field(1.0, ge=1, description="LoRA+ (Hayou et al. 2024, arXiv 2402.12354): B learns so many times faster than A.")
-    quantization: Literal["none", "8bit", "4bit"] = Field("none", description="Base weights while training; 4bit is QLoRA (arXiv 2305.14314).")
+    learning_rate_ratio: float = Field(
+        1.0, ge=1, description="LoRA+ (Hayou et al. 2024, arXiv 2402.12354): B learns so many times faster than A."
+    )
+    quantization: Literal["none", "8bit", "4bit"] = Field(
+        "none", description="Base weights while training; 4bit is QLoRA (arXiv 2305.14314)."
+    )
 
     @property
     def default_alpha(self) -> float:
-        """2 · rank, so that alpha / rank is 2. rsLoRA's does not grow with the rank, as alpha / sqrt(rank) would: 8 gives that 2 at rank 16."""
+        """2 · rank, so that alpha / rank is 2. rsLoRA's does not grow with the rank, as alpha / sqrt(rank) would: 8
+        gives that 2 at rank 16.
+        """
         return 8.0 if self.rank_stabilised else 2.0 * self.rank
 
     @property
@@ -106,16 +144,35 @@ class TrainingSettings(Settings):
     epochs: int = Field(3, ge=1)
     batch_size: int = Field(32, ge=1)
     learning_rate: float = Field(5e-4, gt=0)
-    weight_decay: float | None = Field(None, ge=0, description="None: by the number of training rows, see model.training.defaults.")
-    warmup_share: float = Field(0.06, ge=0, lt=1, description="Share of all steps over which the learning rate rises linearly; it then falls linearly to 0.")
-    class_weighting: Literal["balanced", "none", "oversampled"] = Field(
-        "balanced", description="balanced: each class weighs n / (2 · n_class) in the loss. oversampled: the rarer class is repeated until both are equal."
+    weight_decay: float | None = Field(
+        None, ge=0, description="None: by the number of training rows, see model.training.defaults."
     )
-    patience: int = Field(2, ge=1, description="Epochs without a better validation average precision before the run stops.")
-    max_rows: int | None = Field(None, ge=100, description="At most so many training rows, drawn with the seed; None: all.")
+    warmup_share: float = Field(
+        0.06,
+        ge=0,
+        lt=1,
+        description="Share of all steps over which the learning rate rises linearly; it then falls linearly to 0.",
+    )
+    class_weighting: Literal["balanced", "none", "oversampled"] = Field(
+        "balanced",
+        description=(
+            "balanced: each class weighs n / (2 · n_class) in the loss. oversampled: the rarer class is repeated until"
+            " both are equal."
+        ),
+    )
+    patience: int = Field(
+        2, ge=1, description="Epochs without a better validation average precision before the run stops."
+    )
+    max_rows: int | None = Field(
+        None, ge=100, description="At most so many training rows, drawn with the seed; None: all."
+    )
     head_dropout: float = Field(0.2, ge=0, lt=1)
-    encoder_dropout: float | None = Field(None, ge=0, lt=1, description="Inside the encoder while it is trained; None: as the backbone came, often 0.1.")
-    precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto: bfloat16 autocast where the hardware computes it, else float32.")
+    encoder_dropout: float | None = Field(
+        None, ge=0, lt=1, description="Inside the encoder while it is trained; None: as the backbone came, often 0.1."
+    )
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="auto: bfloat16 autocast where the hardware computes it, else float32."
+    )
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int | None = Field(None, ge=1, description="CPU threads; None: one per core.")
     seed: int = Field(17, ge=0)
@@ -137,10 +194,14 @@ class ThresholdSettings(Settings):
     active: tuple[str, ...] = Field(("f1_max",), description="Reviews above the lowest of these are explained.")
     cost_false_negative: float = Field(5.0, gt=0, description="Business cost of a dissatisfied customer who is missed.")
     cost_false_positive: float = Field(1.0, gt=0, description="Business cost of a satisfied customer who is flagged.")
-    precision: float = Field(0.9, gt=0, lt=1, description="The least precision that threshold precision_<percent> guarantees.")
+    precision: float = Field(
+        0.9, gt=0, lt=1, description="The least precision that threshold precision_<percent> guarantees."
+    )
     recall: float = Field(0.9, gt=0, lt=1, description="The least recall that threshold recall_<percent> guarantees.")
     confidence: float = Field(0.95, gt=0.5, lt=1, description="Of those two guarantees, and of all intervals.")
-    reviews_per_day: int | None = Field(None, ge=1, description="Uncertain reviews that people can read a day: sizes the abstain band; None: no band.")
+    reviews_per_day: int | None = Field(
+        None, ge=1, description="Uncertain reviews that people can read a day: sizes the abstain band; None: no band."
+    )
 
 
 class PromotionSettings(Settings):
@@ -154,19 +215,32 @@ class PromotionSettings(Settings):
 class ScoringSettings(Settings):
     """The scoring engine: shape of its batches, and the tolerance of its checks."""
 
-    tokens_per_batch: int = Field(4096, ge=512, description="Padded tokens per forward pass; bounds memory whatever the texts' lengths.")
-    rows_per_buffer: int = Field(2048, ge=1, description="Rows sorted by length together before they are cut into batches.")
+    tokens_per_batch: int = Field(
+        4096, ge=512, description="Padded tokens per forward pass; bounds memory whatever the texts' lengths."
+    )
+    rows_per_buffer: int = Field(
+        2048, ge=1, description="Rows sorted by length together before they are cut into batches."
+    )
     precision: Literal["float32", "bfloat16"] = "float32"
-    parity_tolerance: float = Field(1e-3, gt=0, description="Greatest |logit difference| between the merged model and adapter + base.")
+    parity_tolerance: float = Field(
+        1e-3, gt=0, description="Greatest |logit difference| between the merged model and adapter + base."
+    )
 
 
 class AttributionSettings(Settings):
     """Integrated Gradients (Sundararajan et al. 2017, arXiv 1703.01365) of the logit margin."""
 
-    nodes: tuple[int, ...] = Field((16, 24, 48, 96), description="Gradients per review (see model.explanation.quadrature), escalated until the delta is small.")
-    max_delta: float = Field(0.05, gt=0, description="|sum of attributions - change in logit| below which a review counts as converged.")
+    nodes: tuple[int, ...] = Field(
+        (16, 24, 48, 96),
+        description="Gradients per review (see model.explanation.quadrature), escalated until the delta is small.",
+    )
+    max_delta: float = Field(
+        0.05, gt=0, description="|sum of attributions - change in logit| below which a review counts as converged."
+    )
     top_words: int = Field(10, ge=1)
-    tokens_per_batch: int = Field(2048, ge=512, description="Padded tokens (rows x nodes x length) per forward and backward pass.")
+    tokens_per_batch: int = Field(
+        2048, ge=512, description="Padded tokens (rows x nodes x length) per forward and backward pass."
+    )
 
     @model_validator(mode="after")
     def _nodes_rise(self) -> AttributionSettings:

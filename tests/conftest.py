@@ -39,7 +39,10 @@ def real_data(name: str) -> Path:
     """A file of real reviews; the test is skipped where the folder is not there."""
     path = REAL_DATA / name
     if not path.exists():
-        pytest.skip(f"real reviews are not at hand: {name} is looked for in {REAL_DATA}; REVIEWRISK_REAL_DATA names another folder")
+        pytest.skip(
+            f"real reviews are not at hand: {name} is looked for in {REAL_DATA}; REVIEWRISK_REAL_DATA names another"
+            " folder"
+        )
     return path
 
 
@@ -50,7 +53,9 @@ def built(spark: Any, tmp_path_factory: pytest.TempPathFactory) -> Config:
 
     folder = tmp_path_factory.mktemp("built")
     base = load_config(ROOT / "conf" / "test.yml")
-    return build(spark, base.model_copy(update={"paths": base.paths.model_copy(update={"root": str(folder / "root")})}), folder)
+    return build(
+        spark, base.model_copy(update={"paths": base.paths.model_copy(update={"root": str(folder / "root")})}), folder
+    )
 
 
 @pytest.fixture

@@ -1,4 +1,6 @@
-"""The scripts behind docs/benchmarks.md still run and print their tables; what the figures are is no test's business."""
+"""The scripts behind docs/benchmarks.md still run and print their tables; what the figures are is no
+test's business.
+"""
 
 from __future__ import annotations
 
@@ -32,9 +34,13 @@ def printed(name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
     return capsys.readouterr().out
 
 
-def test_score_batching_prints_a_row_per_engine(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_score_batching_prints_a_row_per_engine(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = printed("score_batching.py", monkeypatch, capsys, "--rows", "8", "--rounds", "1")
-    assert re.findall(r"^\| (plain|reviewrisk Scorer)[^|]*(float32|bfloat16) \| +\d+ \| +\d+\.\d\d \|$", out, re.MULTILINE) == [
+    assert re.findall(
+        r"^\| (plain|reviewrisk Scorer)[^|]*(float32|bfloat16) \| +\d+ \| +\d+\.\d\d \|$", out, re.MULTILINE
+    ) == [
         ("plain", "float32"),
         ("plain", "float32"),
         ("reviewrisk Scorer", "float32"),
@@ -47,24 +53,78 @@ def test_training_speed_prints_every_recipe_and_the_difference_of_the_last_to_th
 ) -> None:
     write_root(config.root.local_path, {"reviews": [review(**row) for row in planted_reviews().to_pylist()]})
     conf = tmp_path / "conf.yml"
-    conf.write_text(yaml.safe_dump(tiny_config(config, tiny_encoder(tmp_path / "encoder")).model_dump(mode="json")), encoding="utf-8")
+    conf.write_text(
+        yaml.safe_dump(tiny_config(config, tiny_encoder(tmp_path / "encoder")).model_dump(mode="json")),
+        encoding="utf-8",
+    )
     monkeypatch.setenv("REVIEWRISK_ROOT", str(config.root.local_path))
-    out = printed("training_speed.py", monkeypatch, capsys, "--root", str(config.root.local_path), "--conf", str(conf), "--rows", "100", "--threads", "1")
+    out = printed(
+        "training_speed.py",
+        monkeypatch,
+        capsys,
+        "--root",
+        str(config.root.local_path),
+        "--conf",
+        str(conf),
+        "--rows",
+        "100",
+        "--threads",
+        "1",
+    )
     rows = [line.split("|") for line in out.splitlines() if line.startswith(("| plain", "| grouped", "| …"))]
     assert len(rows) == 5 and "reviewrisk train" in rows[4][1]
     assert rows[0][3].strip() == "1.00"
     assert float(rows[0][4]) > float(rows[1][4]), "the plain recipe computes more padded tokens a row"
-    ends = printed("training_speed.py", monkeypatch, capsys, "--root", str(config.root.local_path), "--conf", str(conf), "--rows", "100", "--ends")
-    assert len([line for line in ends.splitlines() if line.startswith(("| plain", "| `reviewrisk train`"))]) == 2 and "| …" not in ends
-    assert re.search(r"Paired difference in average precision: [+-]\d\.\d{3} \[[+-]\d\.\d{3}, [+-]\d\.\d{3}\] \(\d+ rows\)", out)
+    ends = printed(
+        "training_speed.py",
+        monkeypatch,
+        capsys,
+        "--root",
+        str(config.root.local_path),
+        "--conf",
+        str(conf),
+        "--rows",
+        "100",
+        "--ends",
+    )
+    assert (
+        len([line for line in ends.splitlines() if line.startswith(("| plain", "| `reviewrisk train`"))]) == 2
+        and "| …" not in ends
+    )
+    assert re.search(
+        r"Paired difference in average precision: [+-]\d\.\d{3} \[[+-]\d\.\d{3}, [+-]\d\.\d{3}\] \(\d+ rows\)", out
+    )
 
 
-def test_gpu_training_prints_the_whole_run_the_scorer_and_every_recipe(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    small = ("--rows", "64", "--epochs", "2", "--batch-size", "8", "--steps", "2", "--scored-rows", "70", "--layers", "1", "--heads", "2")
+def test_gpu_training_prints_the_whole_run_the_scorer_and_every_recipe(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = (
+        "--rows",
+        "64",
+        "--epochs",
+        "2",
+        "--batch-size",
+        "8",
+        "--steps",
+        "2",
+        "--scored-rows",
+        "70",
+        "--layers",
+        "1",
+        "--heads",
+        "2",
+    )
     out = printed("gpu_training.py", monkeypatch, capsys, *small)
-    assert re.search(r"^64 reviews x 2 epochs on \S+ in \S+: \d+ s with 2 validations of 70 rows, \d+ rows/s, \d[\d,]* tokens/s", out, re.MULTILINE)
+    assert re.search(
+        r"^64 reviews x 2 epochs on \S+ in \S+: \d+ s with 2 validations of 70 rows, \d+ rows/s, \d[\d,]* tokens/s",
+        out,
+        re.MULTILINE,
+    )
     assert re.search(r"^\| CPU, 1 thread, float32 \| 64 \| [\d,]+ \| 1\.0 \|$", out, re.MULTILINE)
-    plain, grouped, ours, *quantised = [line.split("|") for line in out.splitlines() if line.startswith(("| plain", "| grouped", "| … on"))]
+    plain, grouped, ours, *quantised = [
+        line.split("|") for line in out.splitlines() if line.startswith(("| plain", "| grouped", "| … on"))
+    ]
     assert plain[3].strip() == "1.00" and int(plain[4]) == 256 > int(grouped[4]) == int(ours[4])
     assert len(quantised) == 2
     if not torch.cuda.is_available():
@@ -80,13 +140,23 @@ def test_constructions_counts_each_kind_at_the_thresholds_of_validation(
     names = ("part", "review_id", "label", "model_logit", "tfidf_logit")
     bundle = root / "models" / CHAMPION
     bundle.mkdir(parents=True)
-    pq.write_table(pa.Table.from_pylist([dict(zip(names, row, strict=True)) for row in rows]), bundle / "predictions.parquet")
+    pq.write_table(
+        pa.Table.from_pylist([dict(zip(names, row, strict=True)) for row in rows]), bundle / "predictions.parquet"
+    )
     causes = root / "work" / "sample" / "furniture_reviews.causes.jsonl"
     causes.parent.mkdir(parents=True)
-    lines = [{"review_id": "t1", "construction": "negation"}, {"review_id": "t2", "construction": "negation"}, {"review_id": "t3", "construction": "plain"}]
+    lines = [
+        {"review_id": "t1", "construction": "negation"},
+        {"review_id": "t2", "construction": "negation"},
+        {"review_id": "t3", "construction": "plain"},
+    ]
     causes.write_text("\n".join(json.dumps(line) for line in [*lines, {"summary": {}}]), encoding="utf-8")
     out = printed("constructions.py", monkeypatch, capsys, str(root))
-    assert out.splitlines()[2:] == ["| negation | 2 | 1 | 1.000 | 0.000 |", "| plain | 1 | 1 | 1.000 | 1.000 |", "| all | 3 | 2 | 1.000 | 0.500 |"]
+    assert out.splitlines()[2:] == [
+        "| negation | 2 | 1 | 1.000 | 0.000 |",
+        "| plain | 1 | 1 | 1.000 | 1.000 |",
+        "| all | 3 | 2 | 1.000 | 0.500 |",
+    ]
 
 
 STUB = """#!/usr/bin/env bash
@@ -135,19 +205,34 @@ def test_results_go_on_where_they_stopped_and_begin_anew_with_other_files_or_set
     assert code != 0 and sorted(command for command, *_ in calls) == ["ablate", "ingest", "ingest", "train"]
     with pytest.raises(ProcessLookupError):  # what ran beside the training ends with it
         os.kill(int((tmp_path / "calls.pid").read_text()), 0)
-    assert calls[0][1:] != calls[1][1:] and calls[0][2] == str(reviews) and calls[1][2] == str(others), "each file has a root of its own"
+    assert calls[0][1:] != calls[1][1:] and calls[0][2] == str(reviews) and calls[1][2] == str(others), (
+        "each file has a root of its own"
+    )
     code, calls = results(failing="compare")
-    assert code != 0 and sorted(command for command, *_ in calls) == ["ablate", "compare", "sql", "train"], "what had ended well is not run again"
+    assert code != 0 and sorted(command for command, *_ in calls) == [
+        "ablate",
+        "compare",
+        "sql",
+        "train",
+    ], "what had ended well is not run again"
     code, calls = results()
     last = ["compare", "sql", "models", "sql", "diagnose", "models"]
     assert code == 0 and [command for command, *_ in calls] == last
-    assert calls[2][2].endswith("/shifted") and calls[-1][2] == "minilm-1", "the model is judged on the other population, and folded"
+    assert calls[2][2].endswith("/shifted") and calls[-1][2] == "minilm-1", (
+        "the model is judged on the other population, and folded"
+    )
     assert results() == (0, [])
-    assert (tmp_path / "docs" / "results" / "model-card.md").read_text() == "# A card\n## Calibration\nkept\n", "no review's id"
+    assert (tmp_path / "docs" / "results" / "model-card.md").read_text() == "# A card\n## Calibration\nkept\n", (
+        "no review's id"
+    )
     with (tmp_path / "conf" / "local.yml").open("a") as conf:
         conf.write("# another recipe\n")
     code, calls = results()
-    assert code == 0 and sorted(command for command, *_ in calls) == sorted(["ablate", "train", "sql", *last]), "all but ingest"
+    assert code == 0 and sorted(command for command, *_ in calls) == sorted(["ablate", "train", "sql", *last]), (
+        "all but ingest"
+    )
     others.write_text("c")
     code, calls = results()
-    assert code == 0 and sorted(command for command, *_ in calls) == sorted(["ingest", "ingest", "ablate", "train", "sql", *last])
+    assert code == 0 and sorted(command for command, *_ in calls) == sorted(
+        ["ingest", "ingest", "ablate", "train", "sql", *last]
+    )

@@ -1,4 +1,6 @@
-"""dbt/: a plain `dbt build` works, its figures are those counted by hand, and every model is described, keyed and used."""
+"""dbt/: a plain `dbt build` works, its figures are those counted by hand, and every model is
+described, keyed and used.
+"""
 
 from __future__ import annotations
 
@@ -50,16 +52,24 @@ def test_a_mistyped_root_is_named_and_not_made(tmp_path: Path) -> None:
 
 
 def test_each_review_counts_once_beside_two_models_and_three_thresholds(warehouse: duckdb.DuckDBPyConnection) -> None:
-    counted = rows(warehouse, "select count(*), count(distinct review_id), count(probability), any_value(model_version) from fct_review_scores")
+    counted = rows(
+        warehouse,
+        "select count(*), count(distinct review_id), count(probability), any_value(model_version) from"
+        " fct_review_scores",
+    )
     assert counted == [(90, 90, 89, CHAMPION)]
-    assert rows(warehouse, "select sum(review_count), sum(scored_count), sum(labelled_count) from rpt_dissatisfaction_monthly") == [(90, 89, 85)]
+    assert rows(
+        warehouse, "select sum(review_count), sum(scored_count), sum(labelled_count) from rpt_dissatisfaction_monthly"
+    ) == [(90, 89, 85)]
     assert rows(warehouse, "select sum(labelled_scored_count) from rpt_calibration") == [(85,)]
     assert rows(warehouse, "select distinct threshold_name, threshold from fct_review_scores") == [("f1_max", 0.5)]
     assert rows(warehouse, "select count(*), count(*) filter (where is_champion) from dim_models") == [(2, 1)]
 
 
 def test_a_routed_category_is_decided_by_its_model_at_its_own_threshold_and_counts_once(tmp_path: Path) -> None:
-    """Furniture, in both spellings, goes to the other model, which gives all 0.95 and flags from 0.97 on; the 5 reviews without a category do not."""
+    """Furniture, in both spellings, goes to the other model, which gives all 0.95 and flags from 0.97 on; the 5 reviews
+    without a category do not.
+    """
     tables = corpus()
     for row in tables["model_thresholds"]:
         row["threshold"] = 0.97 if row["model_version"] == RETIRED and row["is_default"] else row["threshold"]
@@ -67,17 +77,26 @@ def test_a_routed_category_is_decided_by_its_model_at_its_own_threshold_and_coun
     done = run_dbt("build", root)
     assert done.returncode == 0, done.stdout
     with open_warehouse(str(root)) as connection:
-        decided = "model_version, threshold, count(*), count(distinct review_id), count(probability), count(*) filter (where is_flagged)"
+        decided = (
+            "model_version, threshold, count(*), count(distinct review_id), count(probability), count(*) filter (where"
+            " is_flagged)"
+        )
         found = rows(connection, f"select {decided} from fct_review_scores group by all order by model_version")
         assert found == [(CHAMPION, 0.5, 5, 5, 4, 4), (RETIRED, 0.97, 85, 85, 85, 0)]
-        totals = "sum(review_count), sum(scored_count), sum(labelled_count), sum(labelled_scored_count), sum(flagged_count)"
+        totals = (
+            "sum(review_count), sum(scored_count), sum(labelled_count), sum(labelled_scored_count), sum(flagged_count)"
+        )
         assert rows(connection, f"select {totals} from rpt_dissatisfaction_monthly") == [(90, 89, 85, 85, 4)]
-        assert rows(connection, "select distinct model_version, category_key from fct_token_attributions") == [(CHAMPION, "unknown")]
+        assert rows(connection, "select distinct model_version, category_key from fct_token_attributions") == [
+            (CHAMPION, "unknown")
+        ]
 
 
 def test_a_month_has_the_figures_counted_by_hand(warehouse: duckdb.DuckDBPyConnection) -> None:
     """June: 6 sofa (3 bad), 10 lamp (1 bad), 1 desk (bad), and a 3-star review without a category."""
-    found = warehouse.execute("select * from rpt_dissatisfaction_monthly where review_month = ? order by category_key", [JUNE]).fetchall()
+    found = warehouse.execute(
+        "select * from rpt_dissatisfaction_monthly where review_month = ? order by category_key", [JUNE]
+    ).fetchall()
     predicted = (4 * 0.9 + 0.4 + 0.6 + 11 * 0.1) / 17
     assert found[0][:10] == (JUNE, "furniture", 17, 17, 5, 17, 5, 17, 5, 4)
     assert found[0][10:] == pytest.approx((5 / 17, predicted, 5 / 17))
@@ -85,9 +104,14 @@ def test_a_month_has_the_figures_counted_by_hand(warehouse: duckdb.DuckDBPyConne
 
 
 def test_products_are_ranked_with_wilson_limits_and_a_minimum(warehouse: duckdb.DuckDBPyConnection) -> None:
-    """15 of 30 and 5 of 50; the desk's 5 reviews are too few. A limit l solves (rate - l)^2 = z^2 l (1 - l) / n, which defines it."""
+    """15 of 30 and 5 of 50; the desk's 5 reviews are too few. A limit l solves (rate - l)^2 = z^2 l (1 - l) / n, which
+    defines it.
+    """
     columns = "dissatisfaction_rank, product_id, labelled_count, dissatisfied_count"
-    assert sorted(rows(warehouse, f"select {columns} from rpt_dissatisfaction_by_product")) == [(1, "SOFA", 30, 15), (2, "LAMP", 50, 5)]
+    assert sorted(rows(warehouse, f"select {columns} from rpt_dissatisfaction_by_product")) == [
+        (1, "SOFA", 30, 15),
+        (2, "LAMP", 50, 5),
+    ]
     limits = "dissatisfied_rate_lower, dissatisfied_rate, dissatisfied_rate_upper, labelled_count"
     for lower, rate, upper, count in rows(warehouse, f"select {limits} from rpt_dissatisfaction_by_product"):
         assert lower < rate < upper
@@ -96,8 +120,14 @@ def test_products_are_ranked_with_wilson_limits_and_a_minimum(warehouse: duckdb.
 
 
 def test_words_come_from_reviews_flagged_at_the_default_threshold(warehouse: duckdb.DuckDBPyConnection) -> None:
-    """7 reviews a month are explained at 0.3, 6 of them flagged at 0.5, one of these of 3 stars; August's 3-star review has no score."""
-    found = rows(warehouse, "select category_key, word_rank, word, review_count, recent_review_count, total_attribution from rpt_top_dissatisfaction_words")
+    """7 reviews a month are explained at 0.3, 6 of them flagged at 0.5, one of these of 3 stars; August's 3-star review
+    has no score.
+    """
+    found = rows(
+        warehouse,
+        "select category_key, word_rank, word, review_count, recent_review_count, total_attribution from"
+        " rpt_top_dissatisfaction_words",
+    )
     assert sorted(found) == [
         ("furniture", 1, "broken", 25, 15, 50.0),
         ("furniture", 2, "late", 25, 15, 12.5),
@@ -107,7 +137,10 @@ def test_words_come_from_reviews_flagged_at_the_default_threshold(warehouse: duc
 
 
 def test_calibration_bins_hold_labelled_reviews_alone(warehouse: duckdb.DuckDBPyConnection) -> None:
-    found = rows(warehouse, "select probability_bin, labelled_scored_count, dissatisfied_count from rpt_calibration where split = 'test'")
+    found = rows(
+        warehouse,
+        "select probability_bin, labelled_scored_count, dissatisfied_count from rpt_calibration where split = 'test'",
+    )
     assert sorted(found) == [(2, 22, 0), (5, 2, 2), (7, 2, 0), (10, 8, 8)]
 
 
@@ -135,13 +168,17 @@ def test_every_model_and_column_is_described_with_its_grain(manifest: dict[str, 
 
 def view_columns(name: str) -> list[str]:
     with duckdb.connect(str(built_root() / "warehouse" / "reviewrisk.duckdb"), read_only=True) as connection:
-        listed = connection.execute("select column_name from duckdb_columns() where table_name = ? order by column_index", [name])
+        listed = connection.execute(
+            "select column_name from duckdb_columns() where table_name = ? order by column_index", [name]
+        )
         return [column for (column,) in listed.fetchall()]
 
 
 def test_every_model_has_its_key_tested(manifest: dict[str, Any]) -> None:
     tests = [node for node in manifest["nodes"].values() if node["resource_type"] == "test" and "test_metadata" in node]
-    keyed = {node["attached_node"] for node in tests if node["test_metadata"]["name"] in ("unique", "unique_combination")}
+    keyed = {
+        node["attached_node"] for node in tests if node["test_metadata"]["name"] in ("unique", "unique_combination")
+    }
     filled = {node["attached_node"] for node in tests if node["test_metadata"]["name"] == "not_null"}
     models = {name for name, node in manifest["nodes"].items() if node["resource_type"] == "model"}
     assert models - keyed == set()
@@ -149,7 +186,11 @@ def test_every_model_has_its_key_tested(manifest: dict[str, Any]) -> None:
 
 
 def test_every_report_is_used_and_its_arithmetic_unit_tested(manifest: dict[str, Any]) -> None:
-    reports = {name for name, node in manifest["nodes"].items() if node.get("name", "").startswith("rpt_") and node["resource_type"] == "model"}
+    reports = {
+        name
+        for name, node in manifest["nodes"].items()
+        if node.get("name", "").startswith("rpt_") and node["resource_type"] == "model"
+    }
     used = {name for exposure in manifest["exposures"].values() for name in exposure["depends_on"]["nodes"]}
     tested = {f"model.reviewrisk.{test['model']}" for test in manifest["unit_tests"].values()}
     assert len(reports) == 4
@@ -158,7 +199,9 @@ def test_every_report_is_used_and_its_arithmetic_unit_tested(manifest: dict[str,
 
 
 def test_the_project_holds_no_python() -> None:
-    """dbt-core extends its package path with a folder of this name, so a module in it could be taken for a part of dbt."""
+    """dbt-core extends its package path with a folder of this name, so a module in it could be taken
+    for a part of dbt.
+    """
     assert list(resource_folder("dbt").rglob("*.py")) == []
 
 

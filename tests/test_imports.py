@@ -20,7 +20,11 @@ FORBIDDEN = {
     "jobs": {"torch", "transformers", "peft", "safetensors", "tokenizers"},
     "model": {"pyspark", "click", "jobs", "deltalake", "dbt", "duckdb"},
 }
-ALLOWED_ONLY_IN = {"click": ("jobs/cli/",), "deltalake": ("jobs/lake/delta.py", "jobs/lake/tables.py"), "dbt": ("jobs/report/",)}
+ALLOWED_ONLY_IN = {
+    "click": ("jobs/cli/",),
+    "deltalake": ("jobs/lake/delta.py", "jobs/lake/tables.py"),
+    "dbt": ("jobs/report/",),
+}
 
 
 def imported(source: str) -> set[str]:
@@ -72,15 +76,31 @@ def test_imports_go_down(path: Path) -> None:
 @pytest.mark.parametrize(
     ("path", "source", "rule"),
     [
-        ("model/text/compose.py", "import torch\ndef f():\n    from jobs.config import Config", "model never imports jobs"),
+        (
+            "model/text/compose.py",
+            "import torch\ndef f():\n    from jobs.config import Config",
+            "model never imports jobs",
+        ),
         ("model/training/pipeline.py", "from pyspark.sql import functions", "model never imports pyspark"),
         ("jobs/scoring/score.py", "import torch", "jobs never imports torch"),
         ("jobs/scoring/score.py", "import click", "only jobs/cli/ may import click"),
-        ("jobs/ingest/merge.py", "import deltalake", "only jobs/lake/delta.py and jobs/lake/tables.py may import deltalake"),
-        ("jobs/scoring/score.py", "from jobs.ingest import merge", "jobs.scoring on floor 5 imports jobs.ingest on floor 5"),
+        (
+            "jobs/ingest/merge.py",
+            "import deltalake",
+            "only jobs/lake/delta.py and jobs/lake/tables.py may import deltalake",
+        ),
+        (
+            "jobs/scoring/score.py",
+            "from jobs.ingest import merge",
+            "jobs.scoring on floor 5 imports jobs.ingest on floor 5",
+        ),
         ("jobs/lake/tables.py", "from jobs import registry", "jobs.lake on floor 2 imports jobs.registry on floor 4"),
         ("jobs/config.py", "from jobs.lake import tables", "jobs.config on floor 1 imports jobs.lake on floor 2"),
-        ("model/experiments/compare/fits.py", "from model.merging import combine", "model.experiments on floor 7 imports model.merging on floor 7"),
+        (
+            "model/experiments/compare/fits.py",
+            "from model.merging import combine",
+            "model.experiments on floor 7 imports model.merging on floor 7",
+        ),
     ],
 )
 def test_a_broken_rule_is_found(path: str, source: str, rule: str) -> None:
@@ -93,8 +113,14 @@ def test_every_folder_and_root_module_has_a_floor() -> None:
 
 
 def test_no_circle_among_modules() -> None:
-    modules = {path.with_suffix("").as_posix().replace("/", "."): imported((ROOT / path).read_text(encoding="utf-8")) for path in FILES}
-    graph = {name: {target for one in names for target in (one, one.rpartition(".")[0]) if target in modules} for name, names in modules.items()}
+    modules = {
+        path.with_suffix("").as_posix().replace("/", "."): imported((ROOT / path).read_text(encoding="utf-8"))
+        for path in FILES
+    }
+    graph = {
+        name: {target for one in names for target in (one, one.rpartition(".")[0]) if target in modules}
+        for name, names in modules.items()
+    }
     done: list[str] = []
     while ready := [name for name, targets in graph.items() if name not in done and targets <= set(done)]:
         done += ready
@@ -107,7 +133,11 @@ def test_few_modules_stand_directly_in_a_package(package: str) -> None:
 
 
 def test_tests_lie_at_the_path_of_what_they_test() -> None:
-    tests = [path.relative_to(ROOT / "tests") for package in PACKAGES for path in (ROOT / "tests" / package).rglob("test_*.py")]
+    tests = [
+        path.relative_to(ROOT / "tests")
+        for package in PACKAGES
+        for path in (ROOT / "tests" / package).rglob("test_*.py")
+    ]
     assert len(tests) > 50
     assert not [str(path) for path in tests if path.parent / path.name.removeprefix("test_") not in FILES]
 
@@ -119,7 +149,8 @@ def test_no_python_under_dbt_and_no_standard_library_names_in_front() -> None:
 
 def test_help_needs_neither_torch_nor_spark_nor_java() -> None:
     script = (
-        "import sys, click.testing; from jobs.cli.main import main; r = click.testing.CliRunner().invoke(main, ['--help']);"
-        "assert r.exit_code == 0, r.output; bad = {'torch', 'transformers', 'pyspark', 'dbt'} & set(sys.modules); assert not bad, bad"
+        "import sys, click.testing; from jobs.cli.main import main; r = click.testing.CliRunner().invoke(main,"
+        " ['--help']);assert r.exit_code == 0, r.output; bad = {'torch', 'transformers', 'pyspark', 'dbt'} &"
+        " set(sys.modules); assert not bad, bad"
     )
     subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT, env={"PATH": "/nonexistent"})

@@ -1,4 +1,6 @@
-"""What is installed rather than checked out: the wheel's content, the wheel from another directory, a cluster without the source tree."""
+"""What is installed rather than checked out: the wheel's content, the wheel from another directory, a cluster without
+the source tree.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,18 @@ from tests.support.trained_root import by_id
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
-    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", str(folder), str(ROOT)]
+    build = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--quiet",
+        "--no-deps",
+        "--no-build-isolation",
+        "--wheel-dir",
+        str(folder),
+        str(ROOT),
+    ]
     subprocess.run(build, check=True, cwd=folder)
     [built] = folder.glob("reviewrisk-*.whl")
     return built
@@ -35,12 +48,19 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A new environment with the wheel. Its dependencies are those of this one, by a path entry: the editable copy is not on it."""
+    """A new environment with the wheel. Its dependencies are those of this one, by a path entry: the editable copy is
+    not on it.
+    """
     environment = tmp_path_factory.mktemp("environment")
     subprocess.run([sys.executable, "-m", "venv", str(environment)], check=True)
     python = environment / "bin" / "python"
     subprocess.run([python, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", str(wheel)], check=True)
-    site = subprocess.run([python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], capture_output=True, text=True, check=True).stdout.strip()
+    site = subprocess.run(
+        [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.strip()
     Path(site, "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
     return environment
 
@@ -50,7 +70,9 @@ def test_the_wheel_carries_code_and_data(wheel: Path) -> None:
     for wanted in ("jobs/cli/main.py", "jobs/py.typed", "model/scoring/scorer.py"):
         assert wanted in names
     data = {name.split("/data/share/reviewrisk/", 1)[1] for name in names if "/data/share/reviewrisk/" in name}
-    tracked = subprocess.run(["git", "ls-files", "conf", "sql", "dbt"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    tracked = subprocess.run(
+        ["git", "ls-files", "conf", "sql", "dbt"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.split()
     assert data == set(tracked)
     assert not [name for name in names if name.startswith(("tests/", "benchmarks/"))]
 
@@ -65,18 +87,37 @@ def test_what_is_missing_is_an_extra_and_on_no_index() -> None:
 
 
 def test_an_installed_copy_runs_from_another_directory(installed: Path, built: Config, tmp_path: Path) -> None:
-    """Sample and report with the wheel alone; the root in between is the tests' own, since a model takes minutes to train."""
+    """Sample and report with the wheel alone; the root in between is the tests' own, since a model takes minutes to
+    train.
+    """
     program = installed / "bin" / "reviewrisk"
-    clean = {"PATH": f"{installed / 'bin'}:{os.environ['PATH']}", "HOME": str(tmp_path), "REVIEWRISK_ROOT": built.root.uri}
+    clean = {
+        "PATH": f"{installed / 'bin'}:{os.environ['PATH']}",
+        "HOME": str(tmp_path),
+        "REVIEWRISK_ROOT": built.root.uri,
+    }
     where = subprocess.run(
-        [installed / "bin" / "python", "-c", "import jobs; print(jobs.__file__)"], cwd=tmp_path, env=clean, capture_output=True, text=True, check=True
+        [installed / "bin" / "python", "-c", "import jobs; print(jobs.__file__)"],
+        cwd=tmp_path,
+        env=clean,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert str(installed) in where.stdout
-    subprocess.run([program, "sample", "--rows", "500", "reviews.tsv.gz"], cwd=tmp_path, env=clean, check=True, capture_output=True)
+    subprocess.run(
+        [program, "sample", "--rows", "500", "reviews.tsv.gz"], cwd=tmp_path, env=clean, check=True, capture_output=True
+    )
     assert (tmp_path / "reviews.tsv.gz").stat().st_size > 10_000
     copy = tmp_path / "root"
     subprocess.run(["cp", "-r", built.root.uri, str(copy)], check=True)
-    report = subprocess.run([program, "report", "--conf", "demo"], cwd=tmp_path, env={**clean, "REVIEWRISK_ROOT": str(copy)}, capture_output=True, text=True)
+    report = subprocess.run(
+        [program, "report", "--conf", "demo"],
+        cwd=tmp_path,
+        env={**clean, "REVIEWRISK_ROOT": str(copy)},
+        capture_output=True,
+        text=True,
+    )
     assert report.returncode == 0, report.stdout + report.stderr
     assert "champion" in report.stdout
 
@@ -89,7 +130,9 @@ def free_port() -> int:
 
 def start_daemon(command: list[str], environment: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
     with log.open("wb") as output:
-        return subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
+        return subprocess.Popen(
+            command, env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+        )
 
 
 def wait_for(log: Path, pattern: str, seconds: float = 90) -> None:
@@ -106,17 +149,40 @@ def cluster(installed: Path, tmp_path: Path) -> Iterator[str]:
 
     from jobs.spark.java import use_java
 
-    environment = {"PATH": f"{installed / 'bin'}:{os.environ['PATH']}", "JAVA_HOME": use_java(), "HOME": str(tmp_path), "SPARK_LOCAL_IP": "127.0.0.1"}
+    environment = {
+        "PATH": f"{installed / 'bin'}:{os.environ['PATH']}",
+        "JAVA_HOME": use_java(),
+        "HOME": str(tmp_path),
+        "SPARK_LOCAL_IP": "127.0.0.1",
+    }
     spark_class = str(Path(pyspark.__file__).parent / "bin" / "spark-class")
     port = free_port()
     address = f"spark://127.0.0.1:{port}"
     started = []
     try:
-        master = [spark_class, "org.apache.spark.deploy.master.Master", "--host", "127.0.0.1", "--port", str(port), "--webui-port", str(free_port())]
+        master = [
+            spark_class,
+            "org.apache.spark.deploy.master.Master",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(port),
+            "--webui-port",
+            str(free_port()),
+        ]
         started.append(start_daemon(master, environment, tmp_path / "master.log"))
         wait_for(tmp_path / "master.log", "New state: ALIVE")
         for number in (1, 2):
-            worker = [spark_class, "org.apache.spark.deploy.worker.Worker", "--host", "127.0.0.1", "--cores", "1", "--memory", "2g"]
+            worker = [
+                spark_class,
+                "org.apache.spark.deploy.worker.Worker",
+                "--host",
+                "127.0.0.1",
+                "--cores",
+                "1",
+                "--memory",
+                "2g",
+            ]
             worker += ["--webui-port", str(free_port()), "--work-dir", str(tmp_path / f"work{number}"), address]
             started.append(start_daemon(worker, environment, tmp_path / f"worker{number}.log"))
             wait_for(tmp_path / f"worker{number}.log", "Successfully registered")
@@ -127,12 +193,21 @@ def cluster(installed: Path, tmp_path: Path) -> Iterator[str]:
             process.wait(timeout=60)
 
 
-def test_spark_submit_scores_on_a_cluster_of_two_workers_without_the_source_tree(cluster: str, installed: Path, trained: Config, tmp_path: Path) -> None:
+def test_spark_submit_scores_on_a_cluster_of_two_workers_without_the_source_tree(
+    cluster: str, installed: Path, trained: Config, tmp_path: Path
+) -> None:
     import pyspark
 
     conf = tmp_path / "cluster.yml"
     conf.write_text(yaml.safe_dump(trained.model_dump(mode="json")))
-    submit = installed / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages" / "jobs" / "submit.py"
+    submit = (
+        installed
+        / "lib"
+        / f"python{sys.version_info.major}.{sys.version_info.minor}"
+        / "site-packages"
+        / "jobs"
+        / "submit.py"
+    )
     environment = {
         "PATH": f"{installed / 'bin'}:{os.environ['PATH']}",
         "JAVA_HOME": os.environ["JAVA_HOME"],
@@ -140,8 +215,23 @@ def test_spark_submit_scores_on_a_cluster_of_two_workers_without_the_source_tree
         "SPARK_LOCAL_IP": "127.0.0.1",
     }
     python = str(installed / "bin" / "python")
-    command = [str(Path(pyspark.__file__).parent / "bin" / "spark-submit"), "--master", cluster, "--executor-memory", "1g"]
-    command += ["--conf", f"spark.pyspark.python={python}", "--conf", f"spark.pyspark.driver.python={python}", str(submit), "score", "--conf", str(conf)]
+    command = [
+        str(Path(pyspark.__file__).parent / "bin" / "spark-submit"),
+        "--master",
+        cluster,
+        "--executor-memory",
+        "1g",
+    ]
+    command += [
+        "--conf",
+        f"spark.pyspark.python={python}",
+        "--conf",
+        f"spark.pyspark.driver.python={python}",
+        str(submit),
+        "score",
+        "--conf",
+        str(conf),
+    ]
     done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     reviews = by_id(tables.read_arrow(trained.root, "reviews"))
@@ -175,6 +265,12 @@ def test_the_wheel_in_an_empty_environment_runs_from_sample_to_report(wheel: Pat
     conf["promotion"] = {"minimum_auc": 0.0, "minimum_f1": 0.0, "maximum_ece": 1.0}
     (tmp_path / "small.yml").write_text(yaml.safe_dump(conf))
     clean = {"PATH": f"{environment / 'bin'}:{os.environ['PATH']}", "HOME": str(tmp_path)}
-    done = subprocess.run([environment / "bin" / "reviewrisk", "demo", "--conf", "small.yml"], cwd=tmp_path, env=clean, capture_output=True, text=True)
+    done = subprocess.run(
+        [environment / "bin" / "reviewrisk", "demo", "--conf", "small.yml"],
+        cwd=tmp_path,
+        env=clean,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert "6/6 report" in done.stdout and "champion" in done.stdout

@@ -1,4 +1,6 @@
-"""Real processes killed between two commits: nothing half is seen, and the next run leaves the tables of an undisturbed one."""
+"""Real processes killed between two commits: nothing half is seen, and the next run leaves the tables of an undisturbed
+one.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,8 @@ from tests.support.trained_root import copied
 
 # What tells one run from another, and what becomes of a model later.
 OF_THE_RUN = {"run_id", "ingested_at", "trained_at", "bundle_checksum", "status", "promoted_at"}
-# A second reading of a file comes later in the order of ingestion than its reviews that are stored already: the order holds, the number is another.
+# A second reading of a file comes later in the order of ingestion than its reviews that are stored already: the order
+# holds, the number is another.
 OF_THE_RUN |= {"source_order"}
 
 # The command line, except that the commit of one table is never reached.
@@ -61,9 +64,15 @@ def at(config: Config, root: Path) -> Config:
 
 def ingesting(spark: Any, built: Config, folder: Path) -> Scene:
     """A file with accepted, rejected and superseded lines."""
-    lines = [*corpus(), line(review_id="train-1", review_date="2014-05-01", review_body="an older version"), line(review_id="bad", star_rating="six")]
+    lines = [
+        *corpus(),
+        line(review_id="train-1", review_date="2014-05-01", review_body="an older version"),
+        line(review_id="bad", star_rating="six"),
+    ]
     source = str(write_source(folder / "reviews.tsv", lines))
-    config = at(built, folder / "root").model_copy(update={"ingest": built.ingest.model_copy(update={"max_rejected_share": 0.5})})
+    config = at(built, folder / "root").model_copy(
+        update={"ingest": built.ingest.model_copy(update={"max_rejected_share": 0.5})}
+    )
     undisturbed = at(config, folder / "undisturbed")
     run_ingest(spark, undisturbed, [source], lambda _: None)
     return Scene(config, ["ingest", source], lambda: run_ingest(spark, config, [source], lambda _: None), undisturbed)
@@ -107,21 +116,51 @@ def contents(config: Config, name: str) -> list[dict[str, Any]]:
 @pytest.mark.parametrize(
     ("make", "table", "whole", "empty"),
     [
-        pytest.param(ingesting, "reviews", [], ["reviews", "rejected_reviews", "sources"], marks=pytest.mark.long, id="ingest-before-reviews"),
-        pytest.param(ingesting, "sources", ["splits", "reviews", "rejected_reviews"], ["sources"], marks=pytest.mark.long, id="ingest-before-sources"),
+        pytest.param(
+            ingesting,
+            "reviews",
+            [],
+            ["reviews", "rejected_reviews", "sources"],
+            marks=pytest.mark.long,
+            id="ingest-before-reviews",
+        ),
+        pytest.param(
+            ingesting,
+            "sources",
+            ["splits", "reviews", "rejected_reviews"],
+            ["sources"],
+            marks=pytest.mark.long,
+            id="ingest-before-sources",
+        ),
         pytest.param(training, "models", ["model_thresholds"], ["models"], id="train-before-models"),
     ],
 )
 def test_a_killed_run_shows_nothing_half_and_the_next_one_finishes(
-    make: Callable[..., Scene], table: str, whole: list[str], empty: list[str], spark: Any, built: Config, tmp_path: Path
+    make: Callable[..., Scene],
+    table: str,
+    whole: list[str],
+    empty: list[str],
+    spark: Any,
+    built: Config,
+    tmp_path: Path,
 ) -> None:
-    """Of a stage's tables, the one that others look up comes last: whoever finds a model or a source finds all that belongs to it."""
+    """Of a stage's tables, the one that others look up comes last: whoever finds a model or a source finds all that
+    belongs to it.
+    """
     scene = make(spark, built, tmp_path)
-    before = tables.read_arrow(scene.config.root, "job_runs").num_rows if (scene.config.root.local_path / "tables").exists() else 0
+    before = (
+        tables.read_arrow(scene.config.root, "job_runs").num_rows
+        if (scene.config.root.local_path / "tables").exists()
+        else 0
+    )
     killed_before_the_commit(table, scene, tmp_path)
     assert {name: contents(scene.config, name) for name in empty} == {name: [] for name in empty}
-    assert {name: contents(scene.config, name) for name in whole} == {name: contents(scene.undisturbed, name) for name in whole}
+    assert {name: contents(scene.config, name) for name in whole} == {
+        name: contents(scene.undisturbed, name) for name in whole
+    }
     assert tables.read_arrow(scene.config.root, "job_runs").num_rows == before, "a killed run leaves no row"
     scene.again()
     compared = [name for name in tables.TABLES if name != "job_runs"]
-    assert {name: contents(scene.config, name) for name in compared} == {name: contents(scene.undisturbed, name) for name in compared}
+    assert {name: contents(scene.config, name) for name in compared} == {
+        name: contents(scene.undisturbed, name) for name in compared
+    }

@@ -1,4 +1,6 @@
-"""sql/: the DDL is what the schemas say, the checks find what they are for and nothing else, the worked questions have answers."""
+"""sql/: the DDL is what the schemas say, the checks find what they are for and nothing else, the worked questions have
+answers.
+"""
 
 from __future__ import annotations
 
@@ -119,7 +121,10 @@ def test_the_ddl_files_are_those_that_the_schemas_give(tmp_path: Path) -> None:
 def test_a_ddl_file_has_types_needs_comments_and_partitions(tmp_path: Path) -> None:
     write_ddl(tmp_path)
     text = (tmp_path / "token_attributions.sql").read_text(encoding="utf-8")
-    assert "    attribution_rank int not null comment '1 is the greatest absolute attribution; 0 is the one row of a review without words.',\n" in text
+    assert (
+        "    attribution_rank int not null comment '1 is the greatest absolute attribution; 0 is the one row of a"
+        " review without words.',\n" in text
+    )
     assert "    char_end int comment 'One past the word\\'s last character.',\n" in text
     assert "\nusing delta\npartitioned by (model_version, review_month)\n" in text
 
@@ -138,7 +143,10 @@ def test_a_key_that_comes_twice_is_found(table: str) -> None:
 @pytest.mark.parametrize("table", TABLES)
 def test_each_required_column_without_a_value_is_found(table: str) -> None:
     required = [column.name for column in TABLES[table].schema if not column.nullable]
-    found = {name: broken(table, [BASE[table] | {name: None}]).get(f"{table}__required_values_are_there") for name in required}
+    found = {
+        name: broken(table, [BASE[table] | {name: None}]).get(f"{table}__required_values_are_there")
+        for name in required
+    }
     assert found == dict.fromkeys(required, 1)
 
 
@@ -154,10 +162,19 @@ def test_every_staged_check_has_a_row_here_that_it_finds() -> None:
 
 
 def test_a_review_without_words_has_one_row_and_no_other() -> None:
-    nothing = {"attribution_rank": 0, "word": None, "field": None, "char_start": None, "char_end": None, "attribution": None}
+    nothing = {
+        "attribution_rank": 0,
+        "word": None,
+        "field": None,
+        "char_start": None,
+        "char_end": None,
+        "attribution": None,
+    }
     alone = attribution("R1", **nothing, error="no word", nodes=None, convergence_delta=None, is_converged=False)
     assert broken("token_attributions", [alone, attribution("R2")]) == {}
-    assert broken("token_attributions", [alone, attribution("R1")]) == {"token_attributions__ranks_are_those_of_the_greatest": 1}
+    assert broken("token_attributions", [alone, attribution("R1")]) == {
+        "token_attributions__ranks_are_those_of_the_greatest": 1
+    }
 
 
 def test_routes_by_two_columns_are_found() -> None:
@@ -168,7 +185,9 @@ def test_routes_by_two_columns_are_found() -> None:
 
 def test_a_failure_says_what_its_rows_mean_and_shows_the_first() -> None:
     with duckdb.connect() as connection:
-        connection.register("reviews", arrow_rows("reviews", [review(f"R{place}", star_rating=9) for place in range(12)]))
+        connection.register(
+            "reviews", arrow_rows("reviews", [review(f"R{place}", star_rating=9) for place in range(12)])
+        )
         [failure] = run_checks(connection, [STAGED / "reviews__values_are_in_range.sql"])
     assert (failure.rows, len(failure.sample)) == (12, 5)
     assert failure.meaning == "A row is a review whose stars, split, votes or place in its source are impossible."
@@ -193,12 +212,17 @@ ADDITIONS: dict[str, dict[str, Any]] = {
     "scores_without_model": {"review_scores": [score("R0400", model_version="minilm-cccccccccccc")]},
     "routes_without_model": {"model_routes": [route(model_version="minilm-cccccccccccc")]},
     "attributions_without_score": {"token_attributions": [attribution("R9999")]},
-    "more_than_one_champion": {"models": [model("minilm-cccccccccccc")], "model_thresholds": [threshold("minilm-cccccccccccc")]},
+    "more_than_one_champion": {
+        "models": [model("minilm-cccccccccccc")],
+        "model_thresholds": [threshold("minilm-cccccccccccc")],
+    },
     "models_without_one_default_threshold": {"models": [model("minilm-cccccccccccc", status="candidate")]},
     "reviews_outside_their_split": {"reviews": [review("R9999", review_date=LATE, split="train")]},
     "rejected_lines_are_all_kept": {"rejected_reviews": [rejected(source_line=18)]},
     "sources_share_an_order": {"sources": [source(source_checksum="b" * 64, rows_rejected=0, rows_accepted=91)]},
-    "splits_overlap": {"splits": [{"split": "later", "first_date": LATE, "last_date": None, "origin": "given", "run_id": "run-ingest"}]},
+    "splits_overlap": {
+        "splits": [{"split": "later", "first_date": LATE, "last_date": None, "origin": "given", "run_id": "run-ingest"}]
+    },
 }
 
 
@@ -220,7 +244,10 @@ def test_every_published_check_has_rows_here_that_it_finds() -> None:
 def answers() -> dict[str, list[tuple[Any, ...]]]:
     """The answer of every question in sql/adhoc over the built corpus, by the question's number."""
     with open_warehouse(str(built_root())) as connection:
-        return {path.stem[:2]: connection.execute(path.read_text(encoding="utf-8")).fetchall() for path in sorted((SQL / "adhoc").glob("*.sql"))}
+        return {
+            path.stem[:2]: connection.execute(path.read_text(encoding="utf-8")).fetchall()
+            for path in sorted((SQL / "adhoc").glob("*.sql"))
+        }
 
 
 def test_the_eight_questions_are_answered(answers: dict[str, list[tuple[Any, ...]]]) -> None:
@@ -228,10 +255,21 @@ def test_the_eight_questions_are_answered(answers: dict[str, list[tuple[Any, ...
     assert answers["01"] == [("furniture.tsv", "bad_star_rating", 1, 1 / 91, 17)]
     assert [(stars, count) for stars, count, *_ in answers["02"]] == [(1, 8), (2, 2), (3, 2), (4, 18), (5, 6)]
     assert {row[0] for row in answers["03"]} == {"R0600", "R0615", "R0700", "R0715", "R0800", "R0815"}
-    assert answers["04"][0] == ("minilm-aaaaaaaaaaaa", datetime.date(2015, 6, 1), "recall_90", 0.3, False, 7, 5 / 6, 1.0)
+    assert answers["04"][0] == (
+        "minilm-aaaaaaaaaaaa",
+        datetime.date(2015, 6, 1),
+        "recall_90",
+        0.3,
+        False,
+        7,
+        5 / 6,
+        1.0,
+    )
     assert [row[0] for row in answers["05"]] == ["LAMP", "SOFA"]
     assert answers["06"][0] == (1, "SOFA", "Grey sofa", 1, "broken", 10)
-    assert {row[0]: round(row[2], 6) for row in answers["07"]} == dict.fromkeys(("train", "validation", "test", "live"), round(2.7 / 17, 6))
+    assert {row[0]: round(row[2], 6) for row in answers["07"]} == dict.fromkeys(
+        ("train", "validation", "test", "live"), round(2.7 / 17, 6)
+    )
     assert answers["08"] == [("minilm-bbbbbbbbbbbb", 51, 3, 0, 33, 0)]
 
 

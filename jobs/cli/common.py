@@ -33,7 +33,10 @@ def conf_option(command: Callable[..., Any]) -> Callable[..., Any]:
         "--conf",
         "conf",
         type=click.Path(path_type=Path),
-        help="Config file; a bare name such as `demo` means the one that comes with reviewrisk. May be left out where REVIEWRISK_ROOT names a root.",
+        help=(
+            "Config file; a bare name such as `demo` means the one that comes with reviewrisk. May be left out where"
+            " REVIEWRISK_ROOT names a root."
+        ),
     )(command)
 
 
@@ -41,7 +44,10 @@ def only_option(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option(
         "--only",
         metavar="COLUMN=VALUE",
-        help="Train, validate and test on these reviews alone: product_category=VALUE or marketplace=VALUE; over the config's model.rows.only.",
+        help=(
+            "Train, validate and test on these reviews alone: product_category=VALUE or marketplace=VALUE; over the"
+            " config's model.rows.only."
+        ),
     )(command)
 
 

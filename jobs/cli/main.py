@@ -33,7 +33,11 @@ def sample(target: Path, rows: int, seed: int) -> None:
 
 @main.command()
 @conf_option
-@click.option("--train-end", type=click.DateTime(["%Y-%m-%d"]), help="Last day of the training split; with the two below, over the config's splits.")
+@click.option(
+    "--train-end",
+    type=click.DateTime(["%Y-%m-%d"]),
+    help="Last day of the training split; with the two below, over the config's splits.",
+)
 @click.option("--validation-end", type=click.DateTime(["%Y-%m-%d"]))
 @click.option("--test-end", type=click.DateTime(["%Y-%m-%d"]))
 @click.argument("sources", nargs=-1, required=True)
@@ -62,7 +66,10 @@ def train(conf: Path | None, only: str | None) -> None:
 @conf_option
 @only_option
 def plan(conf: Path | None, only: str | None) -> None:
-    """Say what `train` would do and cost: parameters, data audit, memory and time estimates, warnings. Trains nothing."""
+    """Say what `train` would do and cost: parameters, data audit, memory and time estimates, warnings.
+
+    Trains nothing.
+    """
     from jobs.training.plan import run_plan
 
     run_plan(load(conf).with_only(only), click.echo)
@@ -82,14 +89,43 @@ def retrain(conf: Path | None, only: str | None) -> None:
 
 @main.command()
 @conf_option
-@click.option("--shifted-root", help="A second root: all its labelled reviews are a population that no method was fitted on.")
-@click.option("--rows", default=6000, show_default=True, type=click.IntRange(min=100), help="Training rows of each method.")
-@click.option("--test-rows", type=click.IntRange(min=100), help="At most so many test rows, drawn by product; default: all.")
-@click.option("--curve-rows", type=click.IntRange(min=100), help="A greatest size of the learning curve, beyond --rows; a large number: all rows.")
-@click.option("--method", "methods", multiple=True, help="A method to run beside TF-IDF, such as lora_all; may be given several times; default: all.")
-@click.option("--parallel", default=1, show_default=True, type=click.IntRange(min=1), help="Cells beside each other, which share the cores.")
-@click.option("--minutes", type=click.FloatRange(min=0), help="Begin no new cell after so many minutes; the same command goes on later.")
-@click.option("--pairs", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A file of minimal pairs, to be judged too.")
+@click.option(
+    "--shifted-root", help="A second root: all its labelled reviews are a population that no method was fitted on."
+)
+@click.option(
+    "--rows", default=6000, show_default=True, type=click.IntRange(min=100), help="Training rows of each method."
+)
+@click.option(
+    "--test-rows", type=click.IntRange(min=100), help="At most so many test rows, drawn by product; default: all."
+)
+@click.option(
+    "--curve-rows",
+    type=click.IntRange(min=100),
+    help="A greatest size of the learning curve, beyond --rows; a large number: all rows.",
+)
+@click.option(
+    "--method",
+    "methods",
+    multiple=True,
+    help="A method to run beside TF-IDF, such as lora_all; may be given several times; default: all.",
+)
+@click.option(
+    "--parallel",
+    default=1,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="Cells beside each other, which share the cores.",
+)
+@click.option(
+    "--minutes",
+    type=click.FloatRange(min=0),
+    help="Begin no new cell after so many minutes; the same command goes on later.",
+)
+@click.option(
+    "--pairs",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A file of minimal pairs, to be judged too.",
+)
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Markdown file to write the tables to.")
 def compare(
     conf: Path | None,
@@ -103,7 +139,9 @@ def compare(
     pairs: Path | None,
     output: Path | None,
 ) -> None:
-    """Hold methods against each other: TF-IDF, prompts, adapters, LoRA in several places, full fine-tuning. Finished cells are kept."""
+    """Hold methods against each other: TF-IDF, prompts, adapters, LoRA in several places, full fine-tuning. Finished
+    cells are kept.
+    """
     from jobs.training.compare import Wanted, run_compare
 
     config = load(conf)
@@ -126,7 +164,9 @@ def diagnose(conf: Path | None, version: str) -> None:
 @main.command()
 @conf_option
 def score(conf: Path | None) -> None:
-    """Score every new, moved or changed review with the champion, or with the model that the config's routing names for it."""
+    """Score every new, moved or changed review with the champion, or with the model that the config's routing names for
+    it.
+    """
     from jobs.scoring.score import run_score
 
     config = load(conf)
@@ -182,7 +222,9 @@ def nightly(conf: Path | None, sources: tuple[str, ...]) -> None:
 @conf_option
 @click.argument("sources", nargs=-1)
 def demo(conf: Path | None, sources: tuple[str, ...]) -> None:
-    """The whole job from nothing: ingest SOURCES (default: a synthetic sample), train, promote, score, explain the test split, report."""
+    """The whole job from nothing: ingest SOURCES (default: a synthetic sample), train, promote, score, explain the test
+    split, report.
+    """
     from jobs.ingest.merge import run_ingest
     from jobs.registry.promote import run_promote
     from jobs.report.build import run_report
@@ -236,7 +278,13 @@ def tables_group() -> None:
 
 @tables_group.command("export")
 @conf_option
-@click.option("--parquet", "target", required=True, type=click.Path(file_okay=False), help="Folder to write to; one folder a table.")
+@click.option(
+    "--parquet",
+    "target",
+    required=True,
+    type=click.Path(file_okay=False),
+    help="Folder to write to; one folder a table.",
+)
 @click.argument("names", nargs=-1)
 def tables_export(conf: Path | None, target: str, names: tuple[str, ...]) -> None:
     """Write tables (NAMES; default: all) as plain Parquet, for readers that know no Delta."""

@@ -1,4 +1,6 @@
-"""`reviewrisk models …`: what is registered, which model decides, its thresholds, and how models are combined and given away."""
+"""`reviewrisk models …`: what is registered, which model decides, its thresholds, and how models are combined and given
+away.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ def models_list(conf: Path | None) -> None:
 @conf_option
 @click.argument("version")
 def models_show(conf: Path | None, version: str) -> None:
-    """All that is known of VERSION: counts, figures, thresholds, its bundle and whether that is whole, promotions, settings."""
+    """All that is known of VERSION: counts, figures, thresholds, its bundle and whether that is whole, promotions,
+    settings.
+    """
     from jobs.registry.models import run_show
 
     run_show(load(conf), version, click.echo)
@@ -39,12 +43,20 @@ def models_show(conf: Path | None, version: str) -> None:
 @conf_option
 @click.argument("version", required=False)
 @click.option("--since", type=click.DateTime(["%Y-%m-%d"]), help="Score only reviews of this day and later.")
-@click.option("--override", help="Why a model that loses significantly, cannot be compared or is of some reviews alone is promoted; kept in job_runs.")
-def models_promote(conf: Path | None, version: str | None, since: datetime.datetime | None, override: str | None) -> None:
+@click.option(
+    "--override",
+    help=(
+        "Why a model that loses significantly, cannot be compared or is of some reviews alone is promoted; kept in"
+        " job_runs."
+    ),
+)
+def models_promote(
+    conf: Path | None, version: str | None, since: datetime.datetime | None, override: str | None
+) -> None:
     """Make VERSION (default: the newest candidate for all reviews) the champion.
 
-    It must reach the config's limits on its test split, be made for all reviews (not by `train --only`), be comparable with the champion
-    on the old period, and may not lose significantly against it on the old or the new one.
+    It must reach the config's limits on its test split, be made for all reviews (not by `train --only`), be comparable
+    with the champion on the old period, and may not lose significantly against it on the old or the new one.
     """
     from jobs.registry.promote import run_promote
 
@@ -65,7 +77,9 @@ def models_retire(conf: Path | None, version: str) -> None:
 @conf_option
 @click.argument("version", required=False)
 def models_thresholds(conf: Path | None, version: str | None) -> None:
-    """Fit the config's model.thresholds anew for VERSION (default: the champion), from its own predictions: nothing is scored."""
+    """Fit the config's model.thresholds anew for VERSION (default: the champion), from its own predictions: nothing is
+    scored.
+    """
     from jobs.registry.refit_thresholds import run_thresholds
 
     run_thresholds(load(conf), version, click.echo)
@@ -75,10 +89,16 @@ def models_thresholds(conf: Path | None, version: str | None) -> None:
 @conf_option
 @click.argument("version")
 @click.argument("root")
-@click.option("--rows", type=click.IntRange(min=100), help="At most so many of its labelled reviews, drawn by product; default: all.")
+@click.option(
+    "--rows",
+    type=click.IntRange(min=100),
+    help="At most so many of its labelled reviews, drawn by product; default: all.",
+)
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Markdown file to write the tables to.")
 def models_evaluate(conf: Path | None, version: str, root: str, rows: int | None, output: Path | None) -> None:
-    """Judge VERSION on the labelled reviews of another ROOT, which `ingest` made: another category, shop or time. Nothing is fitted on them."""
+    """Judge VERSION on the labelled reviews of another ROOT, which `ingest` made: another category, shop or time.
+    Nothing is fitted on them.
+    """
     from jobs.training.evaluate import run_evaluate
 
     for line in run_evaluate(load(conf), version, root, rows, output, click.echo):
@@ -88,7 +108,9 @@ def models_evaluate(conf: Path | None, version: str, root: str, rows: int | None
 @models.command("merge")
 @conf_option
 @click.argument("versions", nargs=-1, required=True)
-@click.option("--output", type=click.Path(file_okay=False, path_type=Path), help="With one version: where the merged model goes.")
+@click.option(
+    "--output", type=click.Path(file_okay=False, path_type=Path), help="With one version: where the merged model goes."
+)
 @click.option(
     "--method",
     type=click.Choice(["average", "arithmetic", "ties", "dare_linear", "dare_ties"]),
@@ -96,8 +118,16 @@ def models_evaluate(conf: Path | None, version: str, root: str, rows: int | None
     show_default=True,
     help="With several: how they are combined.",
 )
-@click.option("--weight", "weights", multiple=True, type=float, help="One per version, in their order; arithmetic (task arithmetic) takes negative ones too.")
-@click.option("--density", default=0.5, show_default=True, help="ties, dare: share of each adapter's entries that is kept.")
+@click.option(
+    "--weight",
+    "weights",
+    multiple=True,
+    type=float,
+    help="One per version, in their order; arithmetic (task arithmetic) takes negative ones too.",
+)
+@click.option(
+    "--density", default=0.5, show_default=True, help="ties, dare: share of each adapter's entries that is kept."
+)
 @click.option("--rank", type=click.IntRange(min=1), help="Rank of the combined adapter.")
 @click.option("--seed", default=17, show_default=True, help="dare: which entries are dropped.")
 def models_merge(
@@ -116,7 +146,13 @@ def models_merge(
     run_merge(load(conf), versions, click.echo, output, method, weights or None, density, rank, seed)
 
 
-_form = click.option("--form", type=click.Choice(["adapter", "merged"]), default="adapter", show_default=True, help="The peft adapter, or the merged model.")
+_form = click.option(
+    "--form",
+    type=click.Choice(["adapter", "merged"]),
+    default="adapter",
+    show_default=True,
+    help="The peft adapter, or the merged model.",
+)
 
 
 @models.command("export")
@@ -125,7 +161,9 @@ _form = click.option("--form", type=click.Choice(["adapter", "merged"]), default
 @click.argument("version")
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
 def models_export(conf: Path | None, form: Literal["adapter", "merged"], version: str, folder: Path) -> None:
-    """Write VERSION to FOLDER for use without reviewrisk: a peft adapter, or the merged model as a transformers folder."""
+    """Write VERSION to FOLDER for use without reviewrisk: a peft adapter, or the merged model as a
+    transformers folder.
+    """
     from jobs.registry.publish import run_export
 
     run_export(load(conf), version, folder, form, click.echo)
@@ -140,9 +178,17 @@ def models_export(conf: Path | None, form: Literal["adapter", "merged"], version
 @click.option("--endpoint", help="Another hub than the usual one.")
 @click.option("--public", is_flag=True, help="Make a new repository public; it is private otherwise.")
 def models_push(
-    conf: Path | None, form: Literal["adapter", "merged"], version: str, repository: str, dry_run: bool, endpoint: str | None, public: bool
+    conf: Path | None,
+    form: Literal["adapter", "merged"],
+    version: str,
+    repository: str,
+    dry_run: bool,
+    endpoint: str | None,
+    public: bool,
 ) -> None:
-    """Put VERSION into the hub repository REPOSITORY (owner/name); the token stands in the environment variable HF_TOKEN."""
+    """Put VERSION into the hub repository REPOSITORY (owner/name); the token stands in the environment variable
+    HF_TOKEN.
+    """
     from jobs.registry.publish import run_push
 
     run_push(load(conf), version, repository, dry_run, click.echo, endpoint, form, public)

@@ -24,20 +24,37 @@ SHADES = 4  # a word with this share of the greatest attribution, or less, stays
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="A file with one JSON object a line: headline, body, and for routes product_category or marketplace.",
 )
-@click.option("--product-category", help="Where routes go by it: the model of this category decides. Without it the champion does.")
+@click.option(
+    "--product-category",
+    help="Where routes go by it: the model of this category decides. Without it the champion does.",
+)
 @click.option("--marketplace", help="Where routes go by it: the model of this marketplace decides.")
 @click.option("--no-explain", is_flag=True, help="Scores alone.")
 def try_text(
-    conf: Path | None, text: str | None, headline: str | None, jsonl: Path | None, product_category: str | None, marketplace: str | None, no_explain: bool
+    conf: Path | None,
+    text: str | None,
+    headline: str | None,
+    jsonl: Path | None,
+    product_category: str | None,
+    marketplace: str | None,
+    no_explain: bool,
 ) -> None:
-    """Score and explain one TEXT, or a file of texts, with the model that decides for it: the champion, or by a route."""
+    """Score and explain one TEXT, or a file of texts, with the model that decides for it: the
+    champion, or by a route.
+    """
     from jobs.scoring.single import SingleText, read_jsonl, run_single
 
     if (text is None) == (jsonl is None):
         raise click.UsageError("Give either TEXT or --jsonl FILE.")
-    places = {name: value for name, value in (("product_category", product_category), ("marketplace", marketplace)) if value is not None}
+    places = {
+        name: value
+        for name, value in (("product_category", product_category), ("marketplace", marketplace))
+        if value is not None
+    }
     if jsonl and (headline is not None or places):
-        raise click.UsageError("--headline, --product-category and --marketplace belong to one TEXT; with --jsonl each line has its own.")
+        raise click.UsageError(
+            "--headline, --product-category and --marketplace belong to one TEXT; with --jsonl each line has its own."
+        )
     config = load(conf)
     texts = read_jsonl(jsonl) if jsonl else [SingleText(headline, text, places)]
     for result in run_single(config, texts, with_words=not no_explain):
@@ -49,7 +66,9 @@ def _shown(result: SingleResult) -> str:
     if result.score is None:
         return click.style(f"not scored: {result.error}", fg="red")
     decision = (
-        click.style("flagged as critically dissatisfied", fg="red", bold=True) if result.is_flagged else click.style("not flagged", fg="green", bold=True)
+        click.style("flagged as critically dissatisfied", fg="red", bold=True)
+        if result.is_flagged
+        else click.style("not flagged", fg="green", bold=True)
     )
     lines = [
         f"probability of 1-2 stars (given not 3): {result.score:.3f}",
@@ -57,7 +76,8 @@ def _shown(result: SingleResult) -> str:
     ]
     for field, text in (("headline", result.text.headline), ("body", result.text.body)):
         if text:
-            lines.append(f"{field}: {_coloured(text, [word for word in result.words if word['field'] == field], _greatest(result.words))}")
+            words = [word for word in result.words if word["field"] == field]
+            lines.append(f"{field}: {_coloured(text, words, _greatest(result.words))}")
     for word in result.words:
         lines.append(f"  {word['attribution']:+.3f}  {word['word']}")
     return "\n".join(lines)
@@ -76,6 +96,9 @@ def _coloured(text: str, words: list[dict[str, Any]], greatest: float) -> str:
         if share <= 1 / SHADES:
             continue
         colour = "red" if word["attribution"] > 0 else "green"
-        parts += [text[end : word["char_start"]], click.style(text[word["char_start"] : word["char_end"]], fg=colour, bold=share > 1 / 2)]
+        parts += [
+            text[end : word["char_start"]],
+            click.style(text[word["char_start"] : word["char_end"]], fg=colour, bold=share > 1 / 2),
+        ]
         end = word["char_end"]
     return "".join([*parts, text[end:]])

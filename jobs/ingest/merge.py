@@ -1,4 +1,6 @@
-"""Raw review files into `reviews` and `rejected_reviews`: every line read is accepted, rejected with a reason, or superseded."""
+"""Raw review files into `reviews` and `rejected_reviews`: every line read is accepted, rejected with a reason, or
+superseded.
+"""
 
 from __future__ import annotations
 
@@ -48,8 +50,8 @@ class IngestSummary:
 def run_ingest(spark: SparkSession, config: Config, arguments: Sequence[str], report: Report) -> IngestSummary:
     """Ingest files, folders or globs into the root's tables. A file whose content was ingested before is skipped.
 
-    Raises ReviewriskError, and publishes nothing but a row of `job_runs`, where a file is refused (header, share of rejected
-    lines) or where a new corpus would have an empty or one-class split.
+    Raises ReviewriskError, and publishes nothing but a row of `job_runs`, where a file is refused (header, share of
+    rejected lines) or where a new corpus would have an empty or one-class split.
     """
     root = config.root
     tables.create_tables(root)
@@ -65,21 +67,34 @@ def run_ingest(spark: SparkSession, config: Config, arguments: Sequence[str], re
         if fresh:
             first_order = _last_order(spark, root, known) + 1
             summary = _ingest(spark, config, fresh, first_order, run, report)
-        run.finish(rows_read=summary.read, rows_written=summary.new + summary.corrected, rows_failed=summary.rejected, details=asdict(summary))
+        run.finish(
+            rows_read=summary.read,
+            rows_written=summary.new + summary.corrected,
+            rows_failed=summary.rejected,
+            details=asdict(summary),
+        )
         for line in splits.format_summary(splits.summarise(tables.read_frame(spark, root, "reviews"))):
             report(line)
     return summary
 
 
 def _last_order(spark: SparkSession, root: Root, known: pa.Table) -> int:
-    """The greatest source order in use: of published sources, or of reviews whose ingest died before its source was published."""
+    """The greatest source order in use: of published sources, or of reviews whose ingest died before its source was
+    published.
+    """
     from pyspark.sql import functions as F
 
-    stored = tables.read_frame(spark, root, "reviews", columns=["source_order"]).agg(F.max("source_order").alias("last")).first()
+    stored = (
+        tables.read_frame(spark, root, "reviews", columns=["source_order"])
+        .agg(F.max("source_order").alias("last"))
+        .first()
+    )
     return max([*map(int, known["source_order"].to_pylist()), int((stored["last"] if stored else None) or 0)])
 
 
-def _ingest(spark: SparkSession, config: Config, sources: list[SourceFile], first_order: int, run: JobRun, report: Report) -> IngestSummary:
+def _ingest(
+    spark: SparkSession, config: Config, sources: list[SourceFile], first_order: int, run: JobRun, report: Report
+) -> IngestSummary:
     """Commit rejected lines, reviews and, last of all, the sources: their rows say that the rest is there."""
     lines = _read(spark, sources, first_order)
     for source in sources:
@@ -112,9 +127,14 @@ def _read(spark: SparkSession, sources: list[SourceFile], first_order: int) -> N
     try:
         return number_lines(spark, sources, first_order)
     except (PySparkException, Py4JJavaError) as error:
-        causes = [line.strip() for line in str(error).splitlines() if "Caused by" in line] or str(error).splitlines()[:1]
+        causes = [line.strip() for line in str(error).splitlines() if "Caused by" in line] or str(error).splitlines()[
+            :1
+        ]
         names = ", ".join(source.name for source in sources)
-        raise ReviewriskError(f"{names} cannot be read ({causes[-1][:300]}): is a file damaged, or its ending wrong? Nothing was published.") from None
+        raise ReviewriskError(
+            f"{names} cannot be read ({causes[-1][:300]}): is a file damaged, or its ending wrong? Nothing was"
+            " published."
+        ) from None
 
 
 def newest_versions(valid: DataFrame) -> DataFrame:
@@ -123,7 +143,11 @@ def newest_versions(valid: DataFrame) -> DataFrame:
     from pyspark.sql import functions as F
 
     newest_first = Window.partitionBy("review_id").orderBy(*(F.desc(name) for name in VERSION_ORDER))
-    return valid.withColumn("age", F.row_number().over(newest_first)).where("age = 1").drop("age", "value", "is_text", "reason", "detail")
+    return (
+        valid.withColumn("age", F.row_number().over(newest_first))
+        .where("age = 1")
+        .drop("age", "value", "is_text", "reason", "detail")
+    )
 
 
 def compare(newest: DataFrame, stored: DataFrame) -> DataFrame:
@@ -139,7 +163,12 @@ def compare(newest: DataFrame, stored: DataFrame) -> DataFrame:
     for name in (*COMPARED, "text_hash"):
         same = same & F.col(name).eqNullSafe(F.col(f"stored.{name}"))
     is_newer = F.struct(*VERSION_ORDER) > F.struct(*(F.col(f"stored.{name}").alias(name) for name in VERSION_ORDER))
-    outcome = F.when(F.col("stored_month").isNull(), "new").when(same, "already_stored").when(is_newer, "correction").otherwise("superseded")
+    outcome = (
+        F.when(F.col("stored_month").isNull(), "new")
+        .when(same, "already_stored")
+        .when(is_newer, "correction")
+        .otherwise("superseded")
+    )
     return newest.join(old, on="review_id", how="left").withColumn("outcome", outcome).drop("stored")
 
 
@@ -163,10 +192,18 @@ class _Merge:
         if not any(outcome in ("new", "correction") for _, outcome in self.outcomes):
             return None
         finished = self._finish(changed, self._boundaries(changed, is_new=stored.isEmpty()))
-        touched = finished.select(F.explode(F.array("review_month", "stored_month")).alias("month")).where("month is not null").distinct()
+        touched = (
+            finished.select(F.explode(F.array("review_month", "stored_month")).alias("month"))
+            .where("month is not null")
+            .distinct()
+        )
         scope = {"review_month": [row["month"] for row in touched.collect()]}
-        kept = tables.read_frame(self._spark, root, "reviews", scope, version).join(changed.select("review_id"), on="review_id", how="left_anti")
-        staged = tables.stage_frame(kept.unionByName(finished.drop("stored_month")), root, "reviews", self._run.run_id, scope)
+        kept = tables.read_frame(self._spark, root, "reviews", scope, version).join(
+            changed.select("review_id"), on="review_id", how="left_anti"
+        )
+        staged = tables.stage_frame(
+            kept.unionByName(finished.drop("stored_month")), root, "reviews", self._run.run_id, scope
+        )
         compared.unpersist()
         return staged
 
@@ -178,8 +215,9 @@ class _Merge:
             given = (settings.train_end, settings.validation_end, settings.test_end)
             if settings.mode == "given" and given != (stored.train_end, stored.validation_end, stored.test_end):
                 raise ReviewriskError(
-                    f"The config's split dates {', '.join(map(str, given))} differ from those this corpus was built with ({stored.train_end}, "
-                    f"{stored.validation_end}, {stored.test_end}): set the config to these, or build a new corpus under another root."
+                    f"The config's split dates {', '.join(map(str, given))} differ from those this corpus was built"
+                    f" with ({stored.train_end}, {stored.validation_end}, {stored.test_end}): set the config to these,"
+                    " or build a new corpus under another root."
                 )
             return stored
         by_day = {row["review_date"]: row["count"] for row in changed.groupBy("review_date").count().collect()}
@@ -206,7 +244,9 @@ class _Merge:
 
 
 def _count_by_reason(parsed: DataFrame) -> dict[str, list[dict[str, Any]]]:
-    """By source: one dict per reason (None: valid) with lines, first line, an example's detail, and first and last date."""
+    """By source: one dict per reason (None: valid) with lines, first line, an example's detail, and first and last
+    date.
+    """
     from pyspark.sql import functions as F
 
     counted = parsed.groupBy("source_checksum", "reason").agg(
@@ -222,14 +262,17 @@ def _count_by_reason(parsed: DataFrame) -> dict[str, list[dict[str, Any]]]:
     return counts
 
 
-def _check_all_lines_read(counts: dict[str, list[dict[str, Any]]], sources: list[SourceFile], lines: NumberedLines) -> None:
+def _check_all_lines_read(
+    counts: dict[str, list[dict[str, Any]]], sources: list[SourceFile], lines: NumberedLines
+) -> None:
     """Raise where the pass that parses saw other lines than the pass that counted: nothing may be lost in silence."""
     for source in sources:
         parsed = sum(row["lines"] for row in counts.get(source.checksum, []))
         if parsed != lines.counts[source.checksum] - 1:
             raise ReviewriskError(
-                f"{source.name}: {lines.counts[source.checksum] - 1:,} lines were counted and {parsed:,} read; did the file change, or do options in "
-                "spark.options (spark.sql.files.*) differ between the passes? Nothing was published."
+                f"{source.name}: {lines.counts[source.checksum] - 1:,} lines were counted and {parsed:,} read; did the"
+                " file change, or do options in spark.options (spark.sql.files.*) differ between the passes? Nothing"
+                " was published."
             )
 
 
@@ -242,14 +285,20 @@ def _refuse_bad_files(counts: dict[str, list[dict[str, Any]]], sources: list[Sou
         rejected = [row for row in reasons if row["reason"] is not None]
         bad = sum(row["lines"] for row in rejected)
         if read and bad / read > limit:
-            shown = [f"    {row['reason']}: {row['lines']:,}, first in line {row['first_line']:,}: {(row['detail'] or '')[:60]!r}" for row in rejected[:5]]
+            shown = [
+                f"    {row['reason']}: {row['lines']:,}, first in line {row['first_line']:,}:"
+                f" {(row['detail'] or '')[:60]!r}"
+                for row in rejected[:5]
+            ]
             refused.append(
-                f"{source.name} is refused: {bad:,} of {read:,} lines ({bad / read:.1%}) are no valid reviews; the limit is {limit:.1%}.\n" + "\n".join(shown)
+                f"{source.name} is refused: {bad:,} of {read:,} lines ({bad / read:.1%}) are no valid reviews; the"
+                f" limit is {limit:.1%}.\n" + "\n".join(shown)
             )
     if refused:
         hint = (
-            "Expected is the Amazon US Customer Reviews TSV: tab-separated, no quoting, dates as 2015-08-31. Mend the file, or raise "
-            "ingest.max_rejected_share to take the valid lines and keep the others in rejected_reviews. Nothing was published."
+            "Expected is the Amazon US Customer Reviews TSV: tab-separated, no quoting, dates as 2015-08-31. Mend the"
+            " file, or raise ingest.max_rejected_share to take the valid lines and keep the others in rejected_reviews."
+            " Nothing was published."
         )
         raise ReviewriskError("\n".join([*refused, hint]))
 
@@ -261,12 +310,15 @@ def _check_not_empty(counts: dict[str, list[dict[str, Any]]], config: Config) ->
         raise ReviewriskError("The corpus was not built: the source holds no valid review.")
 
 
-def _publish_rejected(spark: SparkSession, config: Config, rejected: DataFrame, sources: list[SourceFile], run: JobRun) -> None:
+def _publish_rejected(
+    spark: SparkSession, config: Config, rejected: DataFrame, sources: list[SourceFile], run: JobRun
+) -> None:
     """Replace these files' partitions of `rejected_reviews`, so that a run repeated after a kill doubles nothing."""
     from pyspark.sql import functions as F
 
     names = spark.createDataFrame(
-        [(source.checksum, source.name, source.ingest_id) for source in sources], "source_checksum string, source_file string, ingest_id string"
+        [(source.checksum, source.name, source.ingest_id) for source in sources],
+        "source_checksum string, source_file string, ingest_id string",
     )
     rows = rejected.join(F.broadcast(names), on="source_checksum", how="inner").select(
         "ingest_id",
@@ -287,12 +339,19 @@ def _publish_rejected(spark: SparkSession, config: Config, rejected: DataFrame, 
 
 def _with_sources(before: pa.Table, rows: pa.Table, first_order: int) -> pa.Table:
     if max(before["source_order"].to_pylist(), default=0) >= first_order:
-        raise ReviewriskError("Another ingest published its files while this one ran: run this one again (its reviews are stored and will be recognised).")
+        raise ReviewriskError(
+            "Another ingest published its files while this one ran: run this one again (its reviews are stored and will"
+            " be recognised)."
+        )
     return pa.concat_tables([before, rows])
 
 
 def _source_rows(
-    sources: list[SourceFile], first_order: int, counts: dict[str, list[dict[str, Any]]], outcomes: dict[tuple[str, str], int], run: JobRun
+    sources: list[SourceFile],
+    first_order: int,
+    counts: dict[str, list[dict[str, Any]]],
+    outcomes: dict[tuple[str, str], int],
+    run: JobRun,
 ) -> pa.Table:
     """The rows of the table `sources` for this ingest."""
     rows = []
@@ -300,7 +359,9 @@ def _source_rows(
         reasons = counts.get(source.checksum, [])
         valid = [row for row in reasons if row["reason"] is None]
         valid_lines = sum(row["lines"] for row in valid)
-        accepted = sum(outcomes.get((source.checksum, outcome), 0) for outcome in ("new", "correction", "already_stored"))
+        accepted = sum(
+            outcomes.get((source.checksum, outcome), 0) for outcome in ("new", "correction", "already_stored")
+        )
         read = sum(row["lines"] for row in reasons)
         rows.append(
             {
@@ -326,12 +387,20 @@ def _summary(rows: pa.Table, outcomes: dict[tuple[str, str], int]) -> IngestSumm
         return sum(count for (_, found), count in outcomes.items() if found == outcome)
 
     sums = {name: sum(rows[f"rows_{name}"].to_pylist()) for name in ("read", "accepted", "rejected", "superseded")}
-    return IngestSummary(**sums, new=total("new"), corrected=total("correction"), already_stored=total("already_stored"))
+    return IngestSummary(
+        **sums, new=total("new"), corrected=total("correction"), already_stored=total("already_stored")
+    )
 
 
 def _print(summary: IngestSummary, counts: dict[str, list[dict[str, Any]]], report: Report) -> None:
-    report(f"  read {summary.read:,} lines = accepted {summary.accepted:,} + rejected {summary.rejected:,} + superseded {summary.superseded:,}")
-    report(f"  of the accepted: {summary.new:,} new, {summary.corrected:,} corrections of stored reviews, {summary.already_stored:,} stored already")
+    report(
+        f"  read {summary.read:,} lines = accepted {summary.accepted:,} + rejected {summary.rejected:,} + superseded"
+        f" {summary.superseded:,}"
+    )
+    report(
+        f"  of the accepted: {summary.new:,} new, {summary.corrected:,} corrections of stored reviews,"
+        f" {summary.already_stored:,} stored already"
+    )
     reasons: dict[str, int] = {}
     for row in (row for rows in counts.values() for row in rows if row["reason"] is not None):
         reasons[row["reason"]] = reasons.get(row["reason"], 0) + row["lines"]

@@ -1,4 +1,6 @@
-"""Temporal splits: boundaries given or resolved once from shares of rows, stored with the corpus, and the table that shows them."""
+"""Temporal splits: boundaries given or resolved once from shares of rows, stored with the corpus, and the table that
+shows them.
+"""
 
 from __future__ import annotations
 
@@ -43,20 +45,29 @@ class Boundaries:
         ends = {row["split"]: row for row in rows.to_pylist()}
         if not ends:
             return None
-        return cls(ends["train"]["last_date"], ends["validation"]["last_date"], ends["test"]["last_date"], ends["train"]["origin"])
+        return cls(
+            ends["train"]["last_date"],
+            ends["validation"]["last_date"],
+            ends["test"]["last_date"],
+            ends["train"]["origin"],
+        )
 
 
 def resolve_boundaries(settings: SplitSettings, rows_by_day: dict[datetime.date, int]) -> Boundaries:
     """The boundaries for a new corpus: the given ones, or the days that come nearest to the wanted shares of rows.
 
-    A day is never cut. With `auto`, test ends on the corpus's last day, so whatever is ingested later and is newer is live.
+    A day is never cut. With `auto`, test ends on the corpus's last day, so whatever is ingested later and is newer is
+    live.
     """
     if settings.mode == "given":
         assert settings.train_end and settings.validation_end and settings.test_end
         return Boundaries(settings.train_end, settings.validation_end, settings.test_end, "given")
     days = sorted(rows_by_day)
     if len(days) < 3:
-        raise ReviewriskError(f"Splits cannot be resolved: the source has reviews of {len(days)} different days{_range(days)}, and three are the least.")
+        raise ReviewriskError(
+            f"Splits cannot be resolved: the source has reviews of {len(days)} different days{_range(days)}, and three"
+            " are the least."
+        )
     total = sum(rows_by_day.values())
     shares: list[float] = []
     seen = 0
@@ -112,7 +123,9 @@ def summarise(reviews: DataFrame) -> list[dict[str, Any]]:
 
 
 def check_corpus(summary: list[dict[str, Any]], boundaries: Boundaries) -> None:
-    """Raise where train, validation or test is empty or has one class only; the message shows the source's true dates."""
+    """Raise where train, validation or test is empty or has one class only; the message shows the
+    source's true dates.
+    """
     found = {row["split"]: row for row in summary}
     dates = [row[key] for row in summary for key in ("first_date", "last_date")]
     problems = []
@@ -121,23 +134,35 @@ def check_corpus(summary: list[dict[str, Any]], boundaries: Boundaries) -> None:
         if row is None:
             problems.append(f"{name} would be empty")
         elif row["dissatisfied"] in (0, row["labelled"]):
-            problems.append(f"{name} would hold one class only ({row['dissatisfied']:,} dissatisfied of {row['labelled']:,} labelled)")
+            problems.append(
+                f"{name} would hold one class only ({row['dissatisfied']:,} dissatisfied of {row['labelled']:,}"
+                " labelled)"
+            )
     if problems:
         raise ReviewriskError(
-            f"The corpus was not built: {'; '.join(problems)}. The source's dates run{_range(dates)}; the boundaries are train to "
-            f"{boundaries.train_end}, validation to {boundaries.validation_end}, test to {boundaries.test_end} ({boundaries.origin}). "
-            "Set splits in the config to dates inside that range, or splits.mode: auto."
+            f"The corpus was not built: {'; '.join(problems)}. The source's dates run{_range(dates)}; the boundaries"
+            f" are train to {boundaries.train_end}, validation to {boundaries.validation_end}, test to"
+            f" {boundaries.test_end} ({boundaries.origin}). Set splits in the config to dates inside that range, or"
+            " splits.mode: auto."
         )
 
 
 def format_summary(summary: list[dict[str, Any]]) -> list[str]:
     """The split table as lines of text."""
-    lines = [f"  {'split':<11}{'rows':>12}  {'first date':<11} {'last date':<11}{'dissatisfied':>13}{'duplicate texts':>17}"]
+    lines = [
+        f"  {'split':<11}{'rows':>12}  {'first date':<11} {'last date':<11}{'dissatisfied':>13}{'duplicate texts':>17}"
+    ]
     for row in summary:
         rate = f"{row['dissatisfied'] / row['labelled']:.1%}" if row["labelled"] else "-"
         duplicates = f"{row['duplicates'] / row['rows']:.1%}"
-        lines.append(f"  {row['split']:<11}{row['rows']:>12,}  {row['first_date']!s:<11} {row['last_date']!s:<11}{rate:>13}{duplicates:>17}")
-    lines.append("  dissatisfied: share of 1-2 stars among all but 3 stars; duplicate texts: share of rows whose text stands twice in the split")
+        lines.append(
+            f"  {row['split']:<11}{row['rows']:>12,}  {row['first_date']!s:<11}"
+            f" {row['last_date']!s:<11}{rate:>13}{duplicates:>17}"
+        )
+    lines.append(
+        "  dissatisfied: share of 1-2 stars among all but 3 stars; duplicate texts: share of rows whose text stands"
+        " twice in the split"
+    )
     return lines
 
 

@@ -1,4 +1,6 @@
-"""The DDL under sql/tables, generated from jobs.lake.schemas for people and for other warehouses. Nothing here reads or writes a table."""
+"""The DDL under sql/tables, generated from jobs.lake.schemas for people and for other warehouses. Nothing here reads or
+writes a table.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,10 @@ def table_ddl(table: Table) -> str:
     """One `create table` statement in Spark SQL for Delta, every column with its comment."""
     columns = ",\n".join(_column_ddl(column) for column in table.schema)
     lines = [
-        f"-- Key: {', '.join(table.key)} (unique; see sql/checks). Generated from jobs/lake/schemas.py: change it there.",
+        (
+            f"-- Key: {', '.join(table.key)} (unique; see sql/checks). Generated from jobs/lake/schemas.py: change it"
+            " there."
+        ),
         f"create table if not exists {table.name} (",
         columns,
         ")",

@@ -1,7 +1,8 @@
 """Delta tables over delta-rs: tasks write and read Parquet files, the driver commits once. No JVM package is needed.
 
-A write is staged first (files that no version of the table names yet) and then committed: one commit replaces the rows of one scope,
-a set of partitions. Whatever dies before the commit leaves the table as it was; its files are never visible and go with a vacuum.
+A write is staged first (files that no version of the table names yet) and then committed: one commit replaces the rows
+of one scope, a set of partitions. Whatever dies before the commit leaves the table as it was; its files are never
+visible and go with a vacuum.
 """
 
 from __future__ import annotations
@@ -33,12 +34,16 @@ Scope = Mapping[str, Collection[Any]]
 ROWS_PER_FILE = 2_000_000
 ROWS_PER_GROUP = 128_000
 BYTES_PER_GROUP = 64 * 2**20
-FILES_SCHEMA = pa.schema([("path", pa.string()), ("bytes", pa.int64()), ("rows", pa.int64()), ("partition", pa.string())])
+FILES_SCHEMA = pa.schema(
+    [("path", pa.string()), ("bytes", pa.int64()), ("rows", pa.int64()), ("partition", pa.string())]
+)
 
 
 @dataclass(frozen=True)
 class StagedFile:
-    """A Parquet file that is written and not committed; `path` is relative to the table, `partition` its column values as text."""
+    """A Parquet file that is written and not committed; `path` is relative to the table, `partition` its column values
+    as text.
+    """
 
     path: str
     bytes: int
@@ -76,7 +81,8 @@ def create(root: Root, table: Table) -> None:
 
 
 def add_missing_columns(root: Root, table: Table) -> bool:
-    """Give a table that an earlier version of the code made the columns that have come since, their old values null; False where the table is not there.
+    """Give a table that an earlier version of the code made the columns that have come since, their old values null;
+    False where the table is not there.
 
     Raises ReviewriskError where a lacking column may not be null.
     """
@@ -86,8 +92,8 @@ def add_missing_columns(root: Root, table: Table) -> bool:
     required = [field.name for field in missing if not field.nullable]
     if required:
         raise ReviewriskError(
-            f"{root.uri}: {table.name} was made by an earlier version of the code and has no {', '.join(required)}: build a new root from the sources "
-            "(reviewrisk ingest)."
+            f"{root.uri}: {table.name} was made by an earlier version of the code and has no {', '.join(required)}:"
+            " build a new root from the sources (reviewrisk ingest)."
         )
     if handle and missing:
         with suppress(CommitFailedError):  # another run adds them at this moment
@@ -109,7 +115,9 @@ def open_table(root: Root, name: str, version: int | None = None) -> DeltaTable:
     try:
         return DeltaTable(table_uri(root, name), version=version, storage_options=root.storage_options())
     except TableNotFoundError:
-        raise ReviewriskError(f"{root.uri} holds no table {name} yet: run `reviewrisk ingest` first, or check the root.") from None
+        raise ReviewriskError(
+            f"{root.uri} holds no table {name} yet: run `reviewrisk ingest` first, or check the root."
+        ) from None
 
 
 def published_tables(root: Root) -> dict[str, DeltaTable]:
@@ -133,7 +141,9 @@ def files_in_scope(handle: DeltaTable, scope: Scope) -> list[str]:
 
 
 def write_files(batches: Iterable[pa.RecordBatch], root: Root, table: Table, run_id: str) -> Iterator[StagedFile]:
-    """Write rows, sorted by the partition columns, into Parquet files under the table; yields each file when it is complete."""
+    """Write rows, sorted by the partition columns, into Parquet files under the table; yields each file when it is
+    complete.
+    """
     filesystem = root.filesystem()
     stored = pa.schema([column for column in table.schema if column.name not in table.partition_by])
     writer: _FileWriter | None = None
@@ -151,7 +161,10 @@ def conform(rows: pa.Table, table: Table) -> pa.Table:
     """The rows with just the table's columns, in its types; an error names a required column that has a null."""
     for column in table.schema:
         if not column.nullable and rows[column.name].null_count:
-            raise ReviewriskError(f"{table.name}.{column.name} may not be null, and {rows[column.name].null_count} rows to be written have no value.")
+            raise ReviewriskError(
+                f"{table.name}.{column.name} may not be null, and {rows[column.name].null_count} rows to be written"
+                " have no value."
+            )
     return rows.select(table.schema.names).cast(table.schema)
 
 
@@ -171,7 +184,9 @@ def _runs(batches: Iterable[pa.RecordBatch], table: Table) -> Iterator[tuple[dic
 class _FileWriter:
     """One Parquet file being written."""
 
-    def __init__(self, filesystem: FileSystem, root: Root, name: str, partition: dict[str, str], schema: pa.Schema, run_id: str) -> None:
+    def __init__(
+        self, filesystem: FileSystem, root: Root, name: str, partition: dict[str, str], schema: pa.Schema, run_id: str
+    ) -> None:
         self.partition = partition
         self.rows = 0
         self._waiting: list[pa.Table] = []
@@ -187,7 +202,10 @@ class _FileWriter:
     def write(self, rows: pa.Table) -> None:
         self._waiting.append(rows.select(self._schema.names))
         self.rows += len(rows)
-        if sum(map(len, self._waiting)) >= ROWS_PER_GROUP or sum(part.nbytes for part in self._waiting) >= BYTES_PER_GROUP:
+        if (
+            sum(map(len, self._waiting)) >= ROWS_PER_GROUP
+            or sum(part.nbytes for part in self._waiting) >= BYTES_PER_GROUP
+        ):
             self._flush()
 
     def _flush(self) -> None:
@@ -208,17 +226,25 @@ def check_files(root: Root, table: Table, staged: Staged) -> None:
     for file in staged.files:
         found = filesystem.get_file_info(root.path_on_filesystem(f"{table_uri(root, table.name)}/{file.path}"))
         if not found.is_file or found.size != file.bytes:
-            raise ReviewriskError(f"{table.name}: the staged file {file.path} is missing or incomplete, so nothing was published. Run the step again.")
+            raise ReviewriskError(
+                f"{table.name}: the staged file {file.path} is missing or incomplete, so nothing was published. Run the"
+                " step again."
+            )
         for column, values in staged.scope.items():
             if file.partition[column] not in {str(value) for value in values}:
-                raise ReviewriskError(f"{table.name}: a staged row has {column} {file.partition[column]}, outside the partitions being replaced.")
+                raise ReviewriskError(
+                    f"{table.name}: a staged row has {column} {file.partition[column]}, outside the partitions being"
+                    " replaced."
+                )
 
 
-def commit(root: Root, table: Table, staged: Staged, base_version: int, run_id: str, guard: Scope, attempts: int = 20) -> bool:
+def commit(
+    root: Root, table: Table, staged: Staged, base_version: int, run_id: str, guard: Scope, attempts: int = 20
+) -> bool:
     """Replace the rows of the staged scope in one commit; True when done.
 
-    Another writer may come first. The same files are then committed on top of its version, unless it changed a file of `guard`
-    since `base_version`: the staged rows are stale then, nothing is committed and the answer is False.
+    Another writer may come first. The same files are then committed on top of its version, unless it changed a file of
+    `guard` since `base_version`: the staged rows are stale then, nothing is committed and the answer is False.
     """
     handle = open_table(root, table.name, base_version)
     before = set(files_in_scope(handle, guard))
@@ -232,13 +258,17 @@ def commit(root: Root, table: Table, staged: Staged, base_version: int, run_id: 
                 "overwrite",
                 table.schema,
                 list(table.partition_by),
-                [(column, "in", sorted(str(value) for value in values)) for column, values in staged.scope.items()] or None,
+                [(column, "in", sorted(str(value) for value in values)) for column, values in staged.scope.items()]
+                or None,
                 commit_properties=CommitProperties(custom_metadata={"run_id": run_id}, max_commit_retries=0),
             )
             return True
         except CommitFailedError:
             handle = open_table(root, table.name)
-    raise ReviewriskError(f"{table.name}: other writers were first {attempts} times in a row, so nothing was published. Run the step again.")
+    raise ReviewriskError(
+        f"{table.name}: other writers were first {attempts} times in a row, so nothing was published. Run the step"
+        " again."
+    )
 
 
 def _add_action(file: StagedFile) -> AddAction:

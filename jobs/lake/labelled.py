@@ -11,7 +11,10 @@ from model.errors import ReviewriskError
 
 
 def labelled(root: Root, columns: tuple[str, ...], splits: list[str] | None) -> pa.Table:
-    """The reviews of 1, 2, 4 or 5 stars of these splits (None: of all). Raises ReviewriskError where the root has none."""
+    """The reviews of 1, 2, 4 or 5 stars of these splits (None: of all).
+
+    Raises ReviewriskError where the root has none.
+    """
     where = pc.is_in(pc.field("star_rating"), value_set=pa.array([1, 2, 4, 5], pa.int32()))
     if splits is not None:
         where = where & pc.field("split").isin(splits)

@@ -1,4 +1,6 @@
-"""Reading in SQL: one DuckDB connection over all tables and marts, read-only; queries as text; the checks of sql/checks."""
+"""Reading in SQL: one DuckDB connection over all tables and marts, read-only; queries as text; the checks of
+sql/checks.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ from model.errors import ReviewriskError
 
 SAMPLE_ROWS = 5
 # What may stand before an explained statement: blanks, comments, `explain`, its options.
-_EXPLAIN = re.compile(r"^(?:\s|--[^\n]*(?:\n|$)|/\*.*?\*/)*explain\b\s*(?:analyze\b)?\s*(?:\([^)]*\))?", re.IGNORECASE | re.DOTALL)
+_EXPLAIN = re.compile(
+    r"^(?:\s|--[^\n]*(?:\n|$)|/\*.*?\*/)*explain\b\s*(?:analyze\b)?\s*(?:\([^)]*\))?", re.IGNORECASE | re.DOTALL
+)
 
 
 @dataclass(frozen=True)
@@ -46,10 +50,12 @@ def warehouse_file(root: Root, warehouse: Path | None) -> Path | None:
 
 
 def open_warehouse(root: Root | str, warehouse: Path | None = None) -> duckdb.DuckDBPyConnection:
-    """A connection that sees every Delta table, at its newest version, and every mart and report under their plain names.
+    """A connection that sees every Delta table, at its newest version, and every mart and report under their plain
+    names.
 
-    Nothing can be written through it and no file be read: DuckDB's access to the outside is switched off and its settings locked.
-    Marts are missing where `reviewrisk report` has not run yet. Tables are read by delta-rs, so a local and an s3 root work alike.
+    Nothing can be written through it and no file be read: DuckDB's access to the outside is switched off and its
+    settings locked. Marts are missing where `reviewrisk report` has not run yet. Tables are read by delta-rs, so a
+    local and an s3 root work alike.
     """
     place = parse_root(root, StorageSettings()) if isinstance(root, str) else root
     connection = _connection_over_tables(place)
@@ -68,8 +74,11 @@ def _connection_over_tables(root: Root) -> duckdb.DuckDBPyConnection:
     tables = delta.published_tables(root)
     connection = duckdb.connect(config={"python_enable_replacements": False})
     connection.execute("set TimeZone = 'UTC'")
-    for name, declared in TABLES.items():  # a root that an earlier version of the code made may lack a table: it is empty then
-        connection.register(name, tables[name].to_pyarrow_dataset() if name in tables else declared.schema.empty_table())
+    # a root that an earlier version of the code made may lack a table: it is empty then
+    for name, declared in TABLES.items():
+        connection.register(
+            name, tables[name].to_pyarrow_dataset() if name in tables else declared.schema.empty_table()
+        )
     return connection
 
 
@@ -81,12 +90,16 @@ def _locked(connection: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
 
 
 def _attach_marts(connection: duckdb.DuckDBPyConnection, file: Path) -> None:
-    """Give each table of the warehouse file a view of its plain name. The file's views (staging) need the Delta extension and stay out."""
+    """Give each table of the warehouse file a view of its plain name. The file's views (staging) need the Delta
+    extension and stay out.
+    """
     quoted = str(file).replace("'", "''")
     try:
         connection.execute(f"attach '{quoted}' as warehouse (read_only)")
     except duckdb.Error as error:
-        raise ReviewriskError(f"The warehouse {file} cannot be opened; does another program write to it? DuckDB says: {error}") from None
+        raise ReviewriskError(
+            f"The warehouse {file} cannot be opened; does another program write to it? DuckDB says: {error}"
+        ) from None
     listed = "select table_name from duckdb_tables() where database_name = 'warehouse' and schema_name = 'main'"
     for (name,) in connection.execute(listed).fetchall():
         connection.table(f"warehouse.main.{name}").create_view(name)
@@ -98,7 +111,9 @@ def table_names(connection: duckdb.DuckDBPyConnection) -> list[str]:
 
 
 def run_query(connection: duckdb.DuckDBPyConnection, sql: str, form: str = "table") -> str:
-    """The result of one reading statement as text: a "table", "csv" (RFC 4180, but lines end in LF) or "json" (an array of objects). No cell is cut."""
+    """The result of one reading statement as text: a "table", "csv" (RFC 4180, but lines end in LF) or "json" (an array
+    of objects). No cell is cut.
+    """
     write = _FORMS.get(form)
     if write is None:
         raise ReviewriskError(f"There is no format {form}; there are: {', '.join(_FORMS)}.")
@@ -108,7 +123,9 @@ def run_query(connection: duckdb.DuckDBPyConnection, sql: str, form: str = "tabl
         columns = [column[0] for column in result.description or []]
         rows = result.fetchall()
     except duckdb.PermissionException:
-        raise ReviewriskError("The query is refused: it may read the tables and marts only, no files and no other databases.") from None
+        raise ReviewriskError(
+            "The query is refused: it may read the tables and marts only, no files and no other databases."
+        ) from None
     except duckdb.CatalogException as error:
         raise ReviewriskError(f"{error}\nTables and marts there are: {', '.join(table_names(connection))}.") from None
     except duckdb.Error as error:
@@ -117,17 +134,24 @@ def run_query(connection: duckdb.DuckDBPyConnection, sql: str, form: str = "tabl
 
 
 def _reading_statement(connection: duckdb.DuckDBPyConnection, sql: str) -> duckdb.Statement:
-    """The one statement of `sql`, if it only reads (DuckDB counts with, describe, show, summarize, values and from as select)."""
+    """The one statement of `sql`, if it only reads (DuckDB counts with, describe, show, summarize, values and from as
+    select).
+    """
     statements = connection.extract_statements(sql)
     if len(statements) != 1:
         count = len(statements)
-        raise ReviewriskError(f"One query at a time: this text holds {count} statements (a pivot needs its values written out: `in (...)`).")
+        raise ReviewriskError(
+            f"One query at a time: this text holds {count} statements (a pivot needs its values written out: `in"
+            " (...)`)."
+        )
     explained = _EXPLAIN.sub("", sql, count=1) if statements[0].type == StatementType.EXPLAIN else sql
     kinds = [statement.type for statement in connection.extract_statements(explained)]
     if kinds != [StatementType.SELECT]:
         name = (kinds or [statements[0].type])[0].name.lower()
         allowed = "select, with, describe, show, summarize, explain"
-        raise ReviewriskError(f"The query is refused: it is a statement of kind {name}, and only reading ones are run ({allowed}).")
+        raise ReviewriskError(
+            f"The query is refused: it is a statement of kind {name}, and only reading ones are run ({allowed})."
+        )
     return statements[0]
 
 
@@ -161,7 +185,9 @@ def _text(value: Any, null: str) -> str:
 def _as_json(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     repeated = sorted({name for name in columns if list(columns).count(name) > 1})
     if repeated:
-        raise ReviewriskError(f"Two columns are called {repeated[0]}: a JSON object cannot have both, so rename one with `as`.")
+        raise ReviewriskError(
+            f"Two columns are called {repeated[0]}: a JSON object cannot have both, so rename one with `as`."
+        )
     objects = ({name: _plain(value) for name, value in zip(columns, row, strict=True)} for row in rows)
     return "[" + ",\n ".join(json.dumps(each, ensure_ascii=False, allow_nan=False) for each in objects) + "]"
 
@@ -177,17 +203,24 @@ def _as_csv(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 def format_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     """Aligned text: a header, a rule, a line per row (numbers to the right) and the number of rows."""
     cells = [[_text(value, null="null") for value in row] for row in rows]
-    header, *body = align([columns, *cells], right=[_is_numeric([row[place] for row in rows]) for place in range(len(columns))])
+    header, *body = align(
+        [columns, *cells], right=[_is_numeric([row[place] for row in rows]) for place in range(len(columns))]
+    )
     rule = "-" * max(_width(line) for line in (header, *body))
     return "\n".join([header, rule, *body, f"({len(rows):,} row{'' if len(rows) == 1 else 's'})"])
 
 
 def _is_numeric(values: Iterable[Any]) -> bool:
-    return all(value is None or (isinstance(value, (int, float, decimal.Decimal)) and not isinstance(value, bool)) for value in values)
+    return all(
+        value is None or (isinstance(value, (int, float, decimal.Decimal)) and not isinstance(value, bool))
+        for value in values
+    )
 
 
 def align(rows: Sequence[Sequence[str]], right: Sequence[bool]) -> list[str]:
-    """One line per row, the columns two blanks apart and padded to the widest cell; control characters are shown escaped."""
+    """One line per row, the columns two blanks apart and padded to the widest cell; control characters are shown
+    escaped.
+    """
     cells = [[_printable(text) for text in row] for row in rows]
     widths = [max(_width(row[place]) for row in cells) for place in range(len(right))]
     return ["  ".join(_padded(*cell) for cell in zip(row, widths, right, strict=True)).rstrip() for row in cells]
@@ -198,7 +231,11 @@ def _padded(text: str, width: int, to_the_right: bool) -> str:
     return blanks + text if to_the_right else text + blanks
 
 
-_FORMS: dict[str, Callable[[Sequence[str], Sequence[Sequence[Any]]], str]] = {"table": format_table, "csv": _as_csv, "json": _as_json}
+_FORMS: dict[str, Callable[[Sequence[str], Sequence[Sequence[Any]]], str]] = {
+    "table": format_table,
+    "csv": _as_csv,
+    "json": _as_json,
+}
 
 
 def _printable(text: str) -> str:
@@ -211,9 +248,11 @@ def _width(text: str) -> int:
 
 
 def run_checks(connection: duckdb.DuckDBPyConnection, checks: Path | Iterable[Path]) -> list[CheckFailure]:
-    """Run the check files of a folder and those below it, or the files given; one CheckFailure for each that gives a row back.
+    """Run the check files of a folder and those below it, or the files given; one CheckFailure for each that gives a
+    row back.
 
-    The connection must know the tables that the checks name: `open_warehouse`, or views over rows that are not committed yet.
+    The connection must know the tables that the checks name: `open_warehouse`, or views over rows that are not
+    committed yet.
     """
     files = sorted(checks.rglob("*.sql")) if isinstance(checks, Path) else list(checks)
     found = (_run_check(connection, file) for file in files)

@@ -1,4 +1,6 @@
-"""`job_runs`: one row for every run that ended, whatever its end, of a command that changes the root (see docs/operations.md)."""
+"""`job_runs`: one row for every run that ended, whatever its end, of a command that changes the root (see
+docs/operations.md).
+"""
 
 from __future__ import annotations
 
@@ -47,7 +49,9 @@ class JobRun:
         tables.add_missing_columns(self._root)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
         finished = datetime.datetime.now(datetime.UTC)
         message = None if error is None else f"{type(error).__name__}: {error}"[:2000]
         row = {

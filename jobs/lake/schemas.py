@@ -1,7 +1,7 @@
 """Every table: one pyarrow schema each, its partition columns, its key and what each column means.
 
-Arrow is the source because all machines have it: Spark's StructType, the DDL under sql/tables and the Delta tables are made from
-these. Timestamps are UTC, in microseconds. `review_month` is the first day of the review's month.
+Arrow is the source because all machines have it: Spark's StructType, the DDL under sql/tables and the Delta tables are
+made from these. Timestamps are UTC, in microseconds. `review_month` is the first day of the review's month.
 """
 
 from __future__ import annotations
@@ -36,7 +36,9 @@ RUN_ID = _required("run_id", pa.string(), "The run that wrote the row; see job_r
 MODEL_VERSION = _required("model_version", pa.string(), "The model; see models.")
 REVIEW_ID = _required("review_id", pa.string(), "The review; see reviews.")
 REVIEW_MONTH = _required("review_month", pa.date32(), "First day of the month of review_date; a partition.")
-TEXT_HASH = _required("text_hash", pa.string(), "sha256 of the stored headline and body: tells whether the text changed.")
+TEXT_HASH = _required(
+    "text_hash", pa.string(), "sha256 of the stored headline and body: tells whether the text changed."
+)
 
 # The 15 columns of the Amazon US Customer Reviews TSV, in the file's order.
 RAW_COLUMNS: tuple[str, ...] = (
@@ -71,15 +73,24 @@ REVIEWS = Table(
             _column("product_parent", pa.string(), "Groups variants of one product."),
             _column("product_title", pa.string(), "The product's name."),
             _column("product_category", pa.string(), "As the source wrote it; compare it without regard to case."),
-            _required("star_rating", pa.int32(), "1 to 5. 1-2 is dissatisfied, 4-5 satisfied; 3 is neither and has no label."),
+            _required(
+                "star_rating", pa.int32(), "1 to 5. 1-2 is dissatisfied, 4-5 satisfied; 3 is neither and has no label."
+            ),
             _column("helpful_votes", pa.int32(), "Votes that found the review helpful."),
             _column("total_votes", pa.int32(), "All votes on the review."),
             _column("vine", pa.bool_(), "Written in the Vine programme."),
             _column("verified_purchase", pa.bool_(), "The shop knows of the purchase."),
-            _column("review_headline", pa.string(), "The headline as written, HTML leftovers included; null where empty."),
+            _column(
+                "review_headline", pa.string(), "The headline as written, HTML leftovers included; null where empty."
+            ),
             _column("review_body", pa.string(), "The text as written, HTML leftovers included; null where empty."),
             _required("review_date", pa.date32(), "The day of the review."),
-            _required("split", pa.string(), "train, validation, test or live, by review_date; see splits. `retrain` uses live ones too. A partition."),
+            _required(
+                "split",
+                pa.string(),
+                "train, validation, test or live, by review_date; see splits. `retrain` uses live ones too. A"
+                " partition.",
+            ),
             REVIEW_MONTH,
             TEXT_HASH,
             _required("source_checksum", pa.string(), "sha256 of the source file; see sources."),
@@ -102,7 +113,9 @@ REJECTED_REVIEWS = Table(
             _required("source_checksum", pa.string(), "sha256 of the source file; see sources."),
             _required("source_file", pa.string(), "The file's name, without its folder."),
             _required("source_line", pa.int64(), "Line of the source file, the header being line 1."),
-            _required("reason", pa.string(), "blank_line, not_utf8, too_few_fields, too_many_fields, or bad_ and a column."),
+            _required(
+                "reason", pa.string(), "blank_line, not_utf8, too_few_fields, too_many_fields, or bad_ and a column."
+            ),
             _column("detail", pa.string(), "The value at fault or the number of fields found."),
             _required("raw_line", pa.string(), "The line; bytes that are not UTF-8 are shown as U+FFFD."),
             _column("raw_line_base64", pa.string(), "The line's exact bytes in base64, where they are not UTF-8."),
@@ -120,8 +133,16 @@ SOURCES = Table(
             _required("source_checksum", pa.string(), "sha256 of the file as it lies, compressed or not."),
             _required("source_file", pa.string(), "The file's name, without its folder."),
             _required("source_bytes", pa.int64(), "Size of the file as it lies."),
-            _required("source_order", pa.int64(), "1, 2, 3 … in order of first ingestion; later wins between equal review dates."),
-            _required("rows_read", pa.int64(), "Lines after the header, blank ones included; accepted + rejected + superseded."),
+            _required(
+                "source_order",
+                pa.int64(),
+                "1, 2, 3 … in order of first ingestion; later wins between equal review dates.",
+            ),
+            _required(
+                "rows_read",
+                pa.int64(),
+                "Lines after the header, blank ones included; accepted + rejected + superseded.",
+            ),
             _required("rows_accepted", pa.int64(), "Lines that are the latest version of their review."),
             _required("rows_rejected", pa.int64(), "Lines in rejected_reviews."),
             _required("rows_superseded", pa.int64(), "Valid lines older than another version of the same review."),
@@ -135,7 +156,10 @@ SOURCES = Table(
 
 SPLITS = Table(
     name="splits",
-    description="The temporal splits of this corpus, resolved once when it was built. One row per split. `retrain` cuts live by time again.",
+    description=(
+        "The temporal splits of this corpus, resolved once when it was built. One row per split. `retrain` cuts live by"
+        " time again."
+    ),
     key=("split",),
     schema=pa.schema(
         [
@@ -150,7 +174,10 @@ SPLITS = Table(
 
 MODELS = Table(
     name="models",
-    description="Trained models with the test figures of their training. One row per model_version; one is champion, once one is promoted.",
+    description=(
+        "Trained models with the test figures of their training. One row per model_version; one is champion, once one"
+        " is promoted."
+    ),
     key=("model_version",),
     schema=pa.schema(
         [
@@ -168,28 +195,64 @@ MODELS = Table(
             _required("lora_targets", pa.string(), "Targeted modules."),
             _required("trainable_parameters", pa.int64(), "Parameters that were trained: LoRA and head."),
             _required("total_parameters", pa.int64(), "Distinct parameters."),
-            _required("calibration", pa.string(), "Rung of the ladder: none, prior_shift, temperature, beta or isotonic."),
+            _required(
+                "calibration", pa.string(), "Rung of the ladder: none, prior_shift, temperature, beta or isotonic."
+            ),
             _required("data_version", pa.string(), "Fingerprint of the rows it was trained and tested on."),
             _required("train_rows", pa.int64(), "Labelled training rows used."),
             _required("validation_rows", pa.int64(), "Labelled validation rows."),
-            _required("test_rows", pa.int64(), "Labelled test rows (3 stars excluded); the denominator of all test_ columns."),
+            _required(
+                "test_rows", pa.int64(), "Labelled test rows (3 stars excluded); the denominator of all test_ columns."
+            ),
             _required("test_auc", pa.float64(), "Area under the ROC curve on test."),
             _required("test_average_precision", pa.float64(), "Average precision on test."),
-            _required("test_f1", pa.float64(), "F1 of the dissatisfied class on test, at the default threshold of its training."),
-            _required("test_ece", pa.float64(), "Expected calibration error on test, equal-width bins of the probability."),
+            _required(
+                "test_f1",
+                pa.float64(),
+                "F1 of the dissatisfied class on test, at the default threshold of its training.",
+            ),
+            _required(
+                "test_ece", pa.float64(), "Expected calibration error on test, equal-width bins of the probability."
+            ),
             _required("test_brier", pa.float64(), "Brier score on test."),
             _required("test_log_loss", pa.float64(), "Log-loss on test, in nats."),
             _required("baseline_auc", pa.float64(), "AUC of TF-IDF + logistic regression on the same rows."),
-            _required("baseline_f1", pa.float64(), "F1 of TF-IDF + logistic regression on the same rows, at a threshold of its own, fitted alike."),
-            _column("row_filter", pa.string(), "Column=value that all its training, validation and test reviews have; null: it was made for all reviews."),
-            _column("test_f1_low", pa.float64(), "Lower limit of test_f1's interval (bootstrap of whole products; see model.thresholds.confidence)."),
+            _required(
+                "baseline_f1",
+                pa.float64(),
+                "F1 of TF-IDF + logistic regression on the same rows, at a threshold of its own, fitted alike.",
+            ),
+            _column(
+                "row_filter",
+                pa.string(),
+                "Column=value that all its training, validation and test reviews have; null: it was made for all"
+                " reviews.",
+            ),
+            _column(
+                "test_f1_low",
+                pa.float64(),
+                "Lower limit of test_f1's interval (bootstrap of whole products; see model.thresholds.confidence).",
+            ),
             _column("test_f1_high", pa.float64(), "Its upper limit."),
             _column("f1_gain", pa.float64(), "test_f1 - baseline_f1."),
-            _column("f1_gain_low", pa.float64(), "Lower limit of f1_gain's interval (paired bootstrap of whole products; see model.thresholds.confidence)."),
+            _column(
+                "f1_gain_low",
+                pa.float64(),
+                "Lower limit of f1_gain's interval (paired bootstrap of whole products; see"
+                " model.thresholds.confidence).",
+            ),
             _column("f1_gain_high", pa.float64(), "Its upper limit."),
             _column("beats_baseline", pa.bool_(), "f1_gain_low is above 0: the gain over TF-IDF is more than chance."),
-            _column("test_f1_ratings_masked", pa.float64(), "test_f1 with phrases that state the rating masked in headline and body."),
-            _column("test_ece_debiased", pa.float64(), "Expected calibration error less what chance adds, bins of equal mass."),
+            _column(
+                "test_f1_ratings_masked",
+                pa.float64(),
+                "test_f1 with phrases that state the rating masked in headline and body.",
+            ),
+            _column(
+                "test_ece_debiased",
+                pa.float64(),
+                "Expected calibration error less what chance adds, bins of equal mass.",
+            ),
             _required("bundle_path", pa.string(), "Folder of the bundle, relative to the root."),
             _required("bundle_checksum", pa.string(), "sha256 of the bundle's manifest.json."),
             RUN_ID,
@@ -213,11 +276,19 @@ MODEL_THRESHOLDS = Table(
             _required("threshold", pa.float64(), "A review is flagged where its probability is at least this."),
             _required("is_default", pa.bool_(), "The one threshold of the model that reports use."),
             _required("is_active", pa.bool_(), "Reviews above any active threshold are explained."),
-            _column("precision", pa.float64(), "Share of dissatisfied among flagged, on labelled test rows; null where none is flagged."),
+            _column(
+                "precision",
+                pa.float64(),
+                "Share of dissatisfied among flagged, on labelled test rows; null where none is flagged.",
+            ),
             _required("recall", pa.float64(), "Share of flagged among dissatisfied, on labelled test rows."),
             _required("f1", pa.float64(), "F1 of the dissatisfied class on labelled test rows."),
             _required("flagged_share", pa.float64(), "Share of flagged among labelled test rows."),
-            _column("precision_low", pa.float64(), "Lower limit of precision's interval (bootstrap of whole products; see model.thresholds.confidence)."),
+            _column(
+                "precision_low",
+                pa.float64(),
+                "Lower limit of precision's interval (bootstrap of whole products; see model.thresholds.confidence).",
+            ),
             _column("precision_high", pa.float64(), "Its upper limit."),
             _column("recall_low", pa.float64(), "Lower limit of recall's interval, alike."),
             _column("recall_high", pa.float64(), "Its upper limit."),
@@ -231,12 +302,21 @@ MODEL_THRESHOLDS = Table(
 
 MODEL_ROUTES = Table(
     name="model_routes",
-    description="Which reviews another model than the champion decides for. One row per route_value; all rows have the same route_column.",
+    description=(
+        "Which reviews another model than the champion decides for. One row per route_value; all rows have the same"
+        " route_column."
+    ),
     key=("route_value",),
     schema=pa.schema(
         [
-            _required("route_column", pa.string(), "The column of reviews that is compared: product_category or marketplace."),
-            _required("route_value", pa.string(), "Its value in lower case without outer blanks; unknown: reviews that have none."),
+            _required(
+                "route_column", pa.string(), "The column of reviews that is compared: product_category or marketplace."
+            ),
+            _required(
+                "route_value",
+                pa.string(),
+                "Its value in lower case without outer blanks; unknown: reviews that have none.",
+            ),
             _required("model_version", pa.string(), "The model that decides for these reviews; see models."),
             _required("set_at", UTC, "When the route came into force, which is after its reviews were scored."),
             RUN_ID,
@@ -246,7 +326,9 @@ MODEL_ROUTES = Table(
 
 REVIEW_SCORES = Table(
     name="review_scores",
-    description="What a model says of a review. One row per model_version and review_id; 3-star and empty reviews included.",
+    description=(
+        "What a model says of a review. One row per model_version and review_id; 3-star and empty reviews included."
+    ),
     key=("model_version", "review_id"),
     partition_by=("model_version", "review_month"),
     schema=pa.schema(
@@ -257,10 +339,22 @@ REVIEW_SCORES = Table(
             TEXT_HASH,
             _column("logit", pa.float64(), "Log-odds of dissatisfaction before calibration; null where error is set."),
             _column("raw_probability", pa.float64(), "Sigmoid of logit; null where error is set."),
-            _column("probability", pa.float64(), "Calibrated probability of 1-2 stars, given not 3; null where error is set."),
-            _column("token_count", pa.int32(), "Tokens before truncation, [CLS] and [SEP] included; counting stops at 8,192."),
+            _column(
+                "probability",
+                pa.float64(),
+                "Calibrated probability of 1-2 stars, given not 3; null where error is set.",
+            ),
+            _column(
+                "token_count",
+                pa.int32(),
+                "Tokens before truncation, [CLS] and [SEP] included; counting stops at 8,192.",
+            ),
             _column("is_truncated", pa.bool_(), "The text was longer than the model reads."),
-            _column("has_rating_phrase", pa.bool_(), "Headline or body states the rating itself (One Star, 5 out of 5): the label read back."),
+            _column(
+                "has_rating_phrase",
+                pa.bool_(),
+                "Headline or body states the rating itself (One Star, 5 out of 5): the label read back.",
+            ),
             _required("engine", pa.string(), "What computed it, such as torch."),
             _required("precision", pa.string(), "Arithmetic of the encoder: float32 or bfloat16."),
             _column("error", pa.string(), "Why the row could not be scored; null where it was."),
@@ -272,7 +366,9 @@ REVIEW_SCORES = Table(
 
 TOKEN_ATTRIBUTIONS = Table(
     name="token_attributions",
-    description="The words that moved a flagged review's logit most. One row per model_version, review_id and attribution_rank.",
+    description=(
+        "The words that moved a flagged review's logit most. One row per model_version, review_id and attribution_rank."
+    ),
     key=("model_version", "review_id", "attribution_rank"),
     partition_by=("model_version", "review_month"),
     schema=pa.schema(
@@ -281,17 +377,43 @@ TOKEN_ATTRIBUTIONS = Table(
             REVIEW_ID,
             REVIEW_MONTH,
             TEXT_HASH,
-            _required("attribution_rank", pa.int32(), "1 is the greatest absolute attribution; 0 is the one row of a review without words."),
-            _column("word", pa.string(), "The word as it stands in the text; null at rank 0, as is all that tells of it."),
+            _required(
+                "attribution_rank",
+                pa.int32(),
+                "1 is the greatest absolute attribution; 0 is the one row of a review without words.",
+            ),
+            _column(
+                "word", pa.string(), "The word as it stands in the text; null at rank 0, as is all that tells of it."
+            ),
             _column("field", pa.string(), "headline or body."),
             _column("char_start", pa.int32(), "First character of the word in the stored field, from 0."),
             _column("char_end", pa.int32(), "One past the word's last character."),
-            _column("attribution", pa.float64(), "Share of the logit: above 0 towards dissatisfied, below 0 towards satisfied."),
+            _column(
+                "attribution",
+                pa.float64(),
+                "Share of the logit: above 0 towards dissatisfied, below 0 towards satisfied.",
+            ),
             _required("method", pa.string(), "integrated_gradients."),
-            _column("nodes", pa.int32(), "Places of the path whose gradients the last quadrature used; null where the computing failed."),
-            _column("convergence_delta", pa.float64(), "Sum of all attributions minus the change in logit; null where the computing failed."),
-            _required("is_converged", pa.bool_(), "|convergence_delta| is below the limit; else the cap of nodes was reached or computing failed."),
-            _column("error", pa.string(), "Why the review has no words (rank 0); it is not tried again until its text changes."),
+            _column(
+                "nodes",
+                pa.int32(),
+                "Places of the path whose gradients the last quadrature used; null where the computing failed.",
+            ),
+            _column(
+                "convergence_delta",
+                pa.float64(),
+                "Sum of all attributions minus the change in logit; null where the computing failed.",
+            ),
+            _required(
+                "is_converged",
+                pa.bool_(),
+                "|convergence_delta| is below the limit; else the cap of nodes was reached or computing failed.",
+            ),
+            _column(
+                "error",
+                pa.string(),
+                "Why the review has no words (rank 0); it is not tried again until its text changes.",
+            ),
             _required("explained_at", UTC, "Start of the run that computed the row."),
             RUN_ID,
         ]
@@ -300,12 +422,19 @@ TOKEN_ATTRIBUTIONS = Table(
 
 JOB_RUNS = Table(
     name="job_runs",
-    description="What ran. One row per finished run of a command that changes the root, failed ones included; a killed run leaves none.",
+    description=(
+        "What ran. One row per finished run of a command that changes the root, failed ones included; a killed run"
+        " leaves none."
+    ),
     key=("run_id",),
     schema=pa.schema(
         [
             RUN_ID,
-            _required("command", pa.string(), "ingest, train, retrain, promote, retire, thresholds, merge, push, score, explain or report."),
+            _required(
+                "command",
+                pa.string(),
+                "ingest, train, retrain, promote, retire, thresholds, merge, push, score, explain or report.",
+            ),
             _required("status", pa.string(), "succeeded or failed."),
             _required("started_at", UTC, "Start of the run."),
             _required("finished_at", UTC, "End of the run."),

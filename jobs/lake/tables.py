@@ -31,14 +31,18 @@ def create_tables(root: Root) -> None:
 
 
 def add_missing_columns(root: Root) -> None:
-    """Give a root that an earlier version of the code made the tables and columns that have come since; a folder without tables is left alone."""
+    """Give a root that an earlier version of the code made the tables and columns that have come since; a folder
+    without tables is left alone.
+    """
     missing = [table for table in TABLES.values() if not delta.add_missing_columns(root, table)]
     for table in missing if len(missing) < len(TABLES) else []:
         delta.create(root, table)
 
 
 def is_there(root: Root, name: str) -> bool:
-    """Whether the root has the table: a root of an earlier version of the code, which no run has written to since, may lack one."""
+    """Whether the root has the table: a root of an earlier version of the code, which no run has written to since, may
+    lack one.
+    """
     return delta.find_table(root, TABLES[name]) is not None
 
 
@@ -46,16 +50,26 @@ def current_version(root: Root, name: str) -> int:
     return delta.open_table(root, name).version()
 
 
-def read_arrow(root: Root, name: str, columns: Sequence[str] | None = None, where: ds.Expression | None = None, version: int | None = None) -> pa.Table:
+def read_arrow(
+    root: Root,
+    name: str,
+    columns: Sequence[str] | None = None,
+    where: ds.Expression | None = None,
+    version: int | None = None,
+) -> pa.Table:
     """A table's rows on the driver, in the declared schema (or the chosen columns of it).
 
-    A nullable column that a table of an earlier version of the code lacks is null. Raises ReviewriskError where it lacks a needed one.
+    A nullable column that a table of an earlier version of the code lacks is null. Raises ReviewriskError where it
+    lacks a needed one.
     """
     dataset = delta.open_table(root, name, version).to_pyarrow_dataset()
     schema = pa.schema([TABLES[name].schema.field(column) for column in columns or TABLES[name].schema.names])
     missing = [field for field in schema if field.name not in dataset.schema.names]
     if needed := [field.name for field in missing if not field.nullable]:
-        raise ReviewriskError(f"The table {name} of {root.uri}, made by an earlier version of the code, has no {', '.join(needed)}: build a new root.")
+        raise ReviewriskError(
+            f"The table {name} of {root.uri}, made by an earlier version of the code, has no {', '.join(needed)}: build"
+            " a new root."
+        )
     rows = dataset.to_table(columns=[field.name for field in schema if field not in missing], filter=where)
     for field in missing:
         rows = rows.append_column(field, pa.nulls(rows.num_rows, field.type))
@@ -63,9 +77,16 @@ def read_arrow(root: Root, name: str, columns: Sequence[str] | None = None, wher
 
 
 def read_frame(
-    spark: SparkSession, root: Root, name: str, scope: Scope | None = None, version: int | None = None, columns: Sequence[str] | None = None
+    spark: SparkSession,
+    root: Root,
+    name: str,
+    scope: Scope | None = None,
+    version: int | None = None,
+    columns: Sequence[str] | None = None,
 ) -> DataFrame:
-    """A table's rows in Spark: all, or those of some partitions, at one version (the newest where none is given); all or some columns."""
+    """A table's rows in Spark: all, or those of some partitions, at one version (the newest where none is given); all
+    or some columns.
+    """
     table = TABLES[name]
     names = list(columns or table.schema.names)
     schema = spark_schema(table)
@@ -80,12 +101,16 @@ def read_frame(
 
     def read_files(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         filesystem = root.filesystem()
-        partitioning = ds.partitioning(pa.schema([table.schema.field(column) for column in table.partition_by]), flavor="hive")
+        partitioning = ds.partitioning(
+            pa.schema([table.schema.field(column) for column in table.partition_by]), flavor="hive"
+        )
         base = root.path_on_filesystem(uri)
         wanted = pa.schema([table.schema.field(column) for column in names])
         for batch in batches:
             for path in batch.column("path").to_pylist():
-                dataset = ds.dataset([f"{base}/{path}"], table.schema, "parquet", filesystem, partitioning, partition_base_dir=base)
+                dataset = ds.dataset(
+                    [f"{base}/{path}"], table.schema, "parquet", filesystem, partitioning, partition_base_dir=base
+                )
                 for rows in dataset.to_batches(columns=names):
                     yield from pa.Table.from_batches([rows]).cast(wanted).to_batches()
 
@@ -135,8 +160,11 @@ def stage_arrow(rows: pa.Table, root: Root, name: str, run_id: str, scope: Scope
     return Staged(list(delta.write_files(batches, root, table, run_id)), scope or {})
 
 
-def publish(root: Root, name: str, run_id: str, build: Callable[[int], Staged | None], guard_whole_table: bool = False) -> Staged | None:
-    """Replace a scope of a table, in one commit, with what `build(version)` stages from that version; None where it stages nothing.
+def publish(
+    root: Root, name: str, run_id: str, build: Callable[[int], Staged | None], guard_whole_table: bool = False
+) -> Staged | None:
+    """Replace a scope of a table, in one commit, with what `build(version)` stages from that version; None where it
+    stages nothing.
 
     The staged rows must pass sql/checks/staged first. Where another writer changed the scope meanwhile (or, with
     `guard_whole_table`, any part of the table), `build` is called again on the newer version.
@@ -151,11 +179,16 @@ def publish(root: Root, name: str, run_id: str, build: Callable[[int], Staged | 
         check_staged(root, table, staged)
         if delta.commit(root, table, staged, version, run_id, guard={} if guard_whole_table else staged.scope):
             return staged
-    raise ReviewriskError(f"{name}: other writers kept changing the same rows, so nothing was published. Run the step again when they are done.")
+    raise ReviewriskError(
+        f"{name}: other writers kept changing the same rows, so nothing was published. Run the step again when they are"
+        " done."
+    )
 
 
 def replace_rows(root: Root, name: str, run_id: str, build: Callable[[pa.Table], pa.Table | None]) -> None:
-    """Replace a small table whole by what `build` makes of its rows; nothing is committed where it gives None or the same rows."""
+    """Replace a small table whole by what `build` makes of its rows; nothing is committed where it gives None or the
+    same rows.
+    """
     table = TABLES[name]
 
     def stage(version: int) -> Staged | None:
@@ -195,14 +228,20 @@ def export_parquet(root: Root, target: str, names: Sequence[str] | None = None) 
         if folder.exists() and any(folder.iterdir()):
             raise ReviewriskError(f"{folder} is not empty: give a folder that holds no earlier export.")
         handle = published[name]
-        partitioning = ds.partitioning(pa.schema([TABLES[name].schema.field(column) for column in TABLES[name].partition_by]), flavor="hive")
-        ds.write_dataset(handle.to_pyarrow_dataset(), folder, format="parquet", partitioning=partitioning, max_partitions=10_000)
+        partitioning = ds.partitioning(
+            pa.schema([TABLES[name].schema.field(column) for column in TABLES[name].partition_by]), flavor="hive"
+        )
+        ds.write_dataset(
+            handle.to_pyarrow_dataset(), folder, format="parquet", partitioning=partitioning, max_partitions=10_000
+        )
         counts[name] = handle.count()
     return counts
 
 
 def vacuum(root: Root, retention_hours: int, names: Sequence[str] | None = None) -> dict[str, int]:
-    """Delete files that no version of the last hours names, orphans of killed runs included; files deleted per table."""
+    """Delete files that no version of the last hours names, orphans of killed runs included; files
+    deleted per table.
+    """
     return {
         name: len(handle.vacuum(retention_hours, dry_run=False, enforce_retention_duration=False, full=True))
         for name, handle in delta.published_tables(root).items()

@@ -11,12 +11,18 @@ from model.errors import ReviewriskError, install_extra
 
 
 def serving_folder(config: Config, row: dict[str, Any]) -> Path:
-    """A local folder with a model merged in fp32, made from the verified bundle of a row of `models`; made once, then kept."""
+    """A local folder with a model merged in fp32, made from the verified bundle of a row of `models`; made once, then
+    kept.
+    """
     try:
         from model.bundle.bundle import build_serving_folder
     except ImportError as error:
-        raise ReviewriskError(f"Scoring needs its packages ({error.name} is missing): {install_extra('train')}.") from None
-    return build_serving_folder(local_bundle(config, row), config.scratch / "serving" / row["model_version"], config.score.parity_tolerance)
+        raise ReviewriskError(
+            f"Scoring needs its packages ({error.name} is missing): {install_extra('train')}."
+        ) from None
+    return build_serving_folder(
+        local_bundle(config, row), config.scratch / "serving" / row["model_version"], config.score.parity_tolerance
+    )
 
 
 def local_bundle(config: Config, row: dict[str, Any]) -> Path:
@@ -25,5 +31,8 @@ def local_bundle(config: Config, row: dict[str, Any]) -> Path:
     bundle = config.root.local_copy(copy, *row["bundle_path"].split("/"))
     manifest = bundle / "manifest.json"
     if not manifest.exists() or hashlib.sha256(manifest.read_bytes()).hexdigest() != row["bundle_checksum"]:
-        raise ReviewriskError(f"The bundle {bundle} is not the one that was registered (manifest.json is missing or changed): train and promote again.")
+        raise ReviewriskError(
+            f"The bundle {bundle} is not the one that was registered (manifest.json is missing or changed): train and"
+            " promote again."
+        )
     return bundle

@@ -1,4 +1,6 @@
-"""The model registry: the tables `models` and `model_thresholds`, which model is the champion, and what a model must be to decide."""
+"""The model registry: the tables `models` and `model_thresholds`, which model is the champion, and what a model must be
+to decide.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ def champion(root: Root) -> dict[str, Any]:
     """The champion's row of `models`; an error that says what to do where there is none."""
     rows = [row for row in all_models(root) if row["status"] == "champion"]
     if not rows:
-        raise ReviewriskError(f"{root.uri} has no champion yet: run `reviewrisk train` and then `reviewrisk models promote`.")
+        raise ReviewriskError(
+            f"{root.uri} has no champion yet: run `reviewrisk train` and then `reviewrisk models promote`."
+        )
     return rows[0]
 
 
@@ -35,7 +39,9 @@ def registered(root: Root, version: str) -> dict[str, Any]:
     rows = all_models(root)
     found = [row for row in rows if row["model_version"] == version]
     if not found:
-        raise ReviewriskError(f"There is no model {version}; there are: {', '.join(row['model_version'] for row in rows) or 'none'}.")
+        raise ReviewriskError(
+            f"There is no model {version}; there are: {', '.join(row['model_version'] for row in rows) or 'none'}."
+        )
     return found[0]
 
 
@@ -57,43 +63,58 @@ def lowest_active_threshold(root: Root, model_version: str) -> dict[str, Any]:
 
 
 def missed_limits(row: dict[str, Any], settings: PromotionSettings) -> list[str]:
-    """The limits of the section `promotion` that a model's figures on its test split miss, in words; none where it may decide."""
+    """The limits of the section `promotion` that a model's figures on its test split miss, in words; none where it may
+    decide.
+    """
     compared = (
         ("AUC", row["test_auc"], "below", settings.minimum_auc, row["test_auc"] < settings.minimum_auc),
         ("F1", row["test_f1"], "below", settings.minimum_f1, row["test_f1"] < settings.minimum_f1),
         ("ECE", row["test_ece"], "above", settings.maximum_ece, row["test_ece"] > settings.maximum_ece),
     )
-    return [f"{name} {value:.4f} is {relation} the config's {limit}" for name, value, relation, limit, is_missed in compared if is_missed]
+    return [
+        f"{name} {value:.4f} is {relation} the config's {limit}"
+        for name, value, relation, limit, is_missed in compared
+        if is_missed
+    ]
 
 
 def routable(config: Config, version: str) -> dict[str, Any]:
     """The row of `models` of a model that the config's routes name.
 
-    Raises ReviewriskError where the model is not registered, has no default or active threshold, misses a limit of `promotion` (what
-    decides for some reviews must be as good as what decides for all), or was trained and tested on other reviews than those it is to get.
+    Raises ReviewriskError where the model is not registered, has no default or active threshold, misses a limit of
+    `promotion` (what decides for some reviews must be as good as what decides for all), or was trained and tested on
+    other reviews than those it is to get.
     """
     row = registered(config.root, version)
     for threshold in (default_threshold, lowest_active_threshold):
         threshold(config.root, version)
     if misses := missed_limits(row, config.promotion):
-        raise ReviewriskError(f"routing.models names {version}, which may not decide: on its test split {'; '.join(misses)} (section promotion).")
+        raise ReviewriskError(
+            f"routing.models names {version}, which may not decide: on its test split {'; '.join(misses)} (section"
+            " promotion)."
+        )
     _check_row_filter(config.routing, row)
     return row
 
 
 def _check_row_filter(routing: RoutingSettings, row: dict[str, Any]) -> None:
-    asked = [f"{routing.column}={value}" for value, version in routing.by_key.items() if version == row["model_version"]]
+    asked = [
+        f"{routing.column}={value}" for value, version in routing.by_key.items() if version == row["model_version"]
+    ]
     foreign = [one for one in asked if row["row_filter"] not in (None, one)]
     if foreign:
         raise ReviewriskError(
-            f"routing.models gives {', '.join(foreign)} to {row['model_version']}, which was trained and tested on reviews with {row['row_filter']} alone: "
-            f"route those to it, or train a model for these (`reviewrisk train --only {foreign[0]}`)."
+            f"routing.models gives {', '.join(foreign)} to {row['model_version']}, which was trained and tested on"
+            f" reviews with {row['row_filter']} alone: route those to it, or train a model for these (`reviewrisk train"
+            f" --only {foreign[0]}`)."
         )
 
 
 def _one_of(rows: list[dict[str, Any]], model_version: str, kind: str) -> dict[str, Any]:
     if not rows:
-        raise ReviewriskError(f"{model_version} has no {kind} threshold in model_thresholds: train again, or promote another model.")
+        raise ReviewriskError(
+            f"{model_version} has no {kind} threshold in model_thresholds: train again, or promote another model."
+        )
     return rows[0]
 
 
@@ -118,14 +139,15 @@ def list_models(root: Root) -> list[str]:
 def run_retire(root: Root, version: str, report: Report) -> None:
     """Give a model the status retired: it is no candidate any more, and its scores and bundle stay.
 
-    Raises ReviewriskError for the champion, and for a model that a published route names: a root that has scores must not be left
-    without the models that they are of.
+    Raises ReviewriskError for the champion, and for a model that a published route names: a root that has scores must
+    not be left without the models that they are of.
     """
     with JobRun(root, "retire") as run:
         before = registered(root, version)["status"]
         if routed := published_routes(root).values_of(version):
             raise ReviewriskError(
-                f"{version} decides for {', '.join(routed)}: take it out of the config's routing.models, let `reviewrisk score` publish that, then retire it."
+                f"{version} decides for {', '.join(routed)}: take it out of the config's routing.models, let"
+                " `reviewrisk score` publish that, then retire it."
             )
 
         def retired(models: pa.Table) -> pa.Table:
@@ -133,20 +155,35 @@ def run_retire(root: Root, version: str, report: Report) -> None:
             for row in rows:
                 if row["model_version"] == version:
                     if row["status"] == "champion":
-                        raise ReviewriskError(f"{version} is the champion: promote another model first (`reviewrisk models promote`), which retires this one.")
+                        raise ReviewriskError(
+                            f"{version} is the champion: promote another model first (`reviewrisk models promote`),"
+                            " which retires this one."
+                        )
                     row["status"] = "retired"
             return pa.Table.from_pylist(rows, schema=MODELS.schema)
 
         tables.replace_rows(root, "models", run.run_id, retired)
         run.finish(model_version=version)
-    report(f"  {version} was retired before; nothing changed" if before == "retired" else f"  {version} is retired; its bundle and its scores stay")
+    report(
+        f"  {version} was retired before; nothing changed"
+        if before == "retired"
+        else f"  {version} is retired; its bundle and its scores stay"
+    )
 
 
 def run_show(config: Config, version: str, report: Report) -> None:
-    """Report all that is known of a model: counts, figures on test, thresholds, its bundle and whether that is whole, promotions, settings."""
+    """Report all that is known of a model: counts, figures on test, thresholds, its bundle and whether that is whole,
+    promotions, settings.
+    """
     row = registered(config.root, version)
     published = beside_published(config.reference, row)
-    for line in [*_described(row), *published, *_shown_thresholds(config.root, version), *_routed(config.root, version), *_promotions(config.root, version)]:
+    for line in [
+        *_described(row),
+        *published,
+        *_shown_thresholds(config.root, version),
+        *_routed(config.root, version),
+        *_promotions(config.root, version),
+    ]:
         report(line)
     for line in _shown_bundle(config, row):
         report(line)
@@ -154,15 +191,35 @@ def run_show(config: Config, version: str, report: Report) -> None:
 
 def _described(row: dict[str, Any]) -> list[str]:
     """The model's own row."""
-    figures = {"AUC": "auc", "average precision": "average_precision", "F1": "f1", "ECE": "ece", "Brier": "brier", "log-loss": "log_loss"}
+    figures = {
+        "AUC": "auc",
+        "average precision": "average_precision",
+        "F1": "f1",
+        "ECE": "ece",
+        "Brier": "brier",
+        "log-loss": "log_loss",
+    }
     return [
         f"{row['model_version']}: {row['status']}, trained {row['trained_at']:%Y-%m-%d %H:%M} UTC",
-        f"  backbone     {row['backbone']}, revision {row['backbone_revision']}; {row['pooling']} pooling, at most {row['max_length']} tokens",
+        (
+            f"  backbone     {row['backbone']}, revision {row['backbone_revision']}; {row['pooling']} pooling, at most"
+            f" {row['max_length']} tokens"
+        ),
         f"  adapter      rank {row['lora_rank']}, alpha {row['lora_alpha']:g}, on {row['lora_targets']}",
         f"  parameters   {row['trainable_parameters']:,} trained of {row['total_parameters']:,}",
-        f"  rows         {row['train_rows']:,} training, {row['validation_rows']:,} validation, {row['test_rows']:,} test; data version {row['data_version']}",
-        "  reviews      " + (f"only those with {row['row_filter']}, in training, validation and test alike" if row["row_filter"] else "all"),
-        "  on test      " + ", ".join(f"{title} {row[f'test_{name}']:.4f}" for title, name in figures.items()) + f"; calibration {row['calibration']}",
+        (
+            f"  rows         {row['train_rows']:,} training, {row['validation_rows']:,} validation,"
+            f" {row['test_rows']:,} test; data version {row['data_version']}"
+        ),
+        "  reviews      "
+        + (
+            f"only those with {row['row_filter']}, in training, validation and test alike"
+            if row["row_filter"]
+            else "all"
+        ),
+        "  on test      "
+        + ", ".join(f"{title} {row[f'test_{name}']:.4f}" for title, name in figures.items())
+        + f"; calibration {row['calibration']}",
         f"  TF-IDF there AUC {row['baseline_auc']:.4f}, F1 {row['baseline_f1']:.4f}{_gain(row)}",
     ]
 
@@ -177,9 +234,16 @@ def _gain(row: dict[str, Any]) -> str:
 def _shown_thresholds(root: Root, version: str) -> list[str]:
     lines = []
     for row in sorted(thresholds(root, version), key=lambda row: (not row["is_default"], row["threshold_name"])):
-        marks = ", ".join(name for name, is_set in (("default", row["is_default"]), ("active", row["is_active"])) if is_set)
-        figures = ", ".join(f"{name.replace('_', ' ')} {_percent(row[name])}" for name in ("precision", "recall", "f1", "flagged_share"))
-        lines.append(f"  threshold    {row['threshold_name']}{f' ({marks})' if marks else ''}: {row['threshold']:.4f}; on test {figures}")
+        marks = ", ".join(
+            name for name, is_set in (("default", row["is_default"]), ("active", row["is_active"])) if is_set
+        )
+        figures = ", ".join(
+            f"{name.replace('_', ' ')} {_percent(row[name])}" for name in ("precision", "recall", "f1", "flagged_share")
+        )
+        lines.append(
+            f"  threshold    {row['threshold_name']}{f' ({marks})' if marks else ''}: {row['threshold']:.4f}; on test"
+            f" {figures}"
+        )
     return lines or ["  threshold    none"]
 
 
@@ -193,12 +257,19 @@ def _routed(root: Root, version: str) -> list[str]:
 
 
 def _promotions(root: Root, version: str) -> list[str]:
-    chosen = (pc.field("command") == "promote") & (pc.field("model_version") == version) & (pc.field("status") == "succeeded")
+    chosen = (
+        (pc.field("command") == "promote")
+        & (pc.field("model_version") == version)
+        & (pc.field("status") == "succeeded")
+    )
     runs = tables.read_arrow(root, "job_runs", ("started_at", "details"), chosen).to_pylist()
     lines = []
     for run in sorted(runs, key=lambda run: run["started_at"]):
         details = {name: value for name, value in json.loads(run["details"]).items() if value is not None}
-        lines.append(f"  promoted     {run['started_at']:%Y-%m-%d %H:%M} UTC" + "".join(f", {name} {value}" for name, value in details.items()))
+        lines.append(
+            f"  promoted     {run['started_at']:%Y-%m-%d %H:%M} UTC"
+            + "".join(f", {name} {value}" for name, value in details.items())
+        )
     return lines or ["  promoted     never"]
 
 
@@ -212,14 +283,20 @@ def _shown_bundle(config: Config, row: dict[str, Any]) -> list[str]:
     except ReviewriskError as error:
         return [f"  bundle       {place}", f"  NOT WHOLE    {error}"]
     lines = [f"  bundle       {place}: whole, {files} files as its manifest says"]
-    return lines + [f"  setting      model.{section}.{name}: {value}" for section, values in settings.items() for name, value in values.items()]
+    return lines + [
+        f"  setting      model.{section}.{name}: {value}"
+        for section, values in settings.items()
+        for name, value in values.items()
+    ]
 
 
 def _verified_files(bundle: Path) -> int:
     try:
         from model.bundle.bundle import verify_bundle
     except ImportError as error:
-        raise ReviewriskError(f"It was not looked into, as that needs packages ({error.name} is missing): {install_extra('train')}.") from None
+        raise ReviewriskError(
+            f"It was not looked into, as that needs packages ({error.name} is missing): {install_extra('train')}."
+        ) from None
     return len(verify_bundle(bundle)["files"])
 
 

@@ -21,27 +21,39 @@ from model.progress import Report, progress
 _TO_SCORE = """
     select count(*)
     from reviews
-    anti join (select * from review_scores where model_version = $version) as scores using (review_id, review_month, text_hash)
+    anti join (select * from review_scores where model_version = $version) as scores
+        using (review_id, review_month, text_hash)
     anti join (select * from model_routes where model_version <> $version) as routes on
         routes.route_value
-        = coalesce(nullif(lower(trim(case routes.route_column when 'marketplace' then marketplace else product_category end)), ''), 'unknown')
+        = coalesce(
+            nullif(
+                lower(trim(case routes.route_column when 'marketplace' then marketplace else product_category end)), ''
+            ),
+            'unknown'
+        )
     where review_date >= $since
 """
 
 
-def run_promote(config: Config, version: str | None, since: datetime.date | None, override: str | None, report: Report) -> str:
-    """Make a model (the newest candidate for all reviews where none is named) the champion; says how many rows it will score.
+def run_promote(
+    config: Config, version: str | None, since: datetime.date | None, override: str | None, report: Report
+) -> str:
+    """Make a model (the newest candidate for all reviews where none is named) the champion; says how many rows it will
+    score.
 
-    Raises ReviewriskError where the model's test figures miss the config's limits; where it was made for some reviews alone (its
-    `row_filter`); where it is significantly worse than the champion on the old or the new period (see `challenge`); and where it cannot be
-    compared with the champion on the old one. The last three an `override`, the reason in words, allows. It is kept in `job_runs`. With
-    `since`, only reviews of that day and later will be scored by it.
+    Raises ReviewriskError where the model's test figures miss the config's limits; where it was made for some reviews
+    alone (its `row_filter`); where it is significantly worse than the champion on the old or the new period (see
+    `challenge`); and where it cannot be compared with the champion on the old one. The last three an `override`, the
+    reason in words, allows. It is kept in `job_runs`. With `since`, only reviews of that day and later will be scored
+    by it.
     """
     root = config.root
     with JobRun(root, "promote") as run:
         row = _candidate(root, version, report)
         if misses := missed_limits(row, config.promotion):
-            raise ReviewriskError(f"{row['model_version']} is not promoted: on its test split {'; '.join(misses)} (section promotion).")
+            raise ReviewriskError(
+                f"{row['model_version']} is not promoted: on its test split {'; '.join(misses)} (section promotion)."
+            )
         override = (override or "").strip() or None
         if not override:
             _check_row_filter(row)
@@ -54,7 +66,10 @@ def run_promote(config: Config, version: str | None, since: datetime.date | None
         details = {"since": since, **_recorded(held), "override": override}
         run.finish(model_version=row["model_version"], rows_read=rows_to_score, details=details)
     scope = f"of {since} and later" if since else "in all"
-    report(f"  {row['model_version']} is the champion; {rows_to_score:,} reviews {scope} are still to be scored by it (`reviewrisk score`)")
+    report(
+        f"  {row['model_version']} is the champion; {rows_to_score:,} reviews {scope} are still to be scored by it"
+        " (`reviewrisk score`)"
+    )
     return str(row["model_version"])
 
 
@@ -66,7 +81,9 @@ def _publish(root: Root, version: str, since: datetime.date | None, run_id: str)
         for other in rows:
             if other["model_version"] == version:
                 was_champion = other["status"] == "champion"
-                other.update(status="champion", score_since=since, promoted_at=other["promoted_at"] if was_champion else now)
+                other.update(
+                    status="champion", score_since=since, promoted_at=other["promoted_at"] if was_champion else now
+                )
             elif other["status"] == "champion":
                 other["status"] = "retired"
         return pa.Table.from_pylist(rows, schema=MODELS.schema)
@@ -84,8 +101,9 @@ def _refuse(version: str, held: Challenge) -> None:
         )
     if reason := held.not_compared.get("old"):
         raise ReviewriskError(
-            f"{version} is not promoted: it could not be compared with the champion on the old period ({PERIODS['old']}): {reason}. "
-            f"Mend that and promote again, or give the reason why it shall decide without a comparison: {ways}"
+            f"{version} is not promoted: it could not be compared with the champion on the old period"
+            f" ({PERIODS['old']}): {reason}. Mend that and promote again, or give the reason why it shall decide"
+            f" without a comparison: {ways}"
         )
 
 
@@ -99,28 +117,38 @@ def _recorded(held: Challenge | None) -> dict[str, Any]:
 def _check_row_filter(row: dict[str, Any]) -> None:
     if only := row["row_filter"]:
         raise ReviewriskError(
-            f"{row['model_version']} is not promoted: it was trained and tested on reviews with {only} alone, and the champion decides for all. "
-            'Let it decide for those by a route (section routing), or give the reason why it shall decide for all: --override "…" (it is recorded).'
+            f"{row['model_version']} is not promoted: it was trained and tested on reviews with {only} alone, and the"
+            " champion decides for all. Let it decide for those by a route (section routing), or give the reason why"
+            ' it shall decide for all: --override "…" (it is recorded).'
         )
 
 
 def _candidate(root: Root, version: str | None, report: Report) -> dict[str, Any]:
-    """The named model's row of `models`; where none is named, that of the newest candidate that was not made for some reviews alone."""
+    """The named model's row of `models`; where none is named, that of the newest candidate that was not made for some
+    reviews alone.
+    """
     if version is not None:
         return registered(root, version)
     rows = sorted((row for row in all_models(root) if row["status"] == "candidate"), key=lambda row: row["trained_at"])
     if not rows:
-        raise ReviewriskError("There is no candidate to promote: run `reviewrisk train`, or name a version (`reviewrisk models list`).")
+        raise ReviewriskError(
+            "There is no candidate to promote: run `reviewrisk train`, or name a version (`reviewrisk models list`)."
+        )
     general = [row for row in rows if not row["row_filter"]]
     if not general:
         newest = rows[-1]
         raise ReviewriskError(
-            f"There is no candidate to promote that was made for all reviews: {newest['model_version']} was trained and tested on reviews with "
-            f"{newest['row_filter']} alone. Let it decide for those by a route (section routing), or name it and give the reason why it shall "
+            f"There is no candidate to promote that was made for all reviews: {newest['model_version']} was trained and"
+            " tested on reviews with "
+            f"{newest['row_filter']} alone. Let it decide for those by a route (section routing), or name it and give"
+            " the reason why it shall "
             f'decide for all: `reviewrisk models promote {newest["model_version"]} --override "…"` (it is recorded).'
         )
     for row in rows[rows.index(general[-1]) + 1 :]:
-        report(f"  {row['model_version']} is newer but passed over, as it was made for reviews with {row['row_filter']} alone")
+        report(
+            f"  {row['model_version']} is newer but passed over, as it was made for reviews with {row['row_filter']}"
+            " alone"
+        )
     return general[-1]
 
 

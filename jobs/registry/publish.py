@@ -43,17 +43,21 @@ def run_merge(
     rank: int | None = None,
     seed: int = 17,
 ) -> str:
-    """Fold one model's adapter into its base and report what that changes, or combine several into a new candidate; the version.
+    """Fold one model's adapter into its base and report what that changes, or combine several into a new candidate; the
+    version.
 
     One version: the merged model goes to `output` as a serving folder, where that is given. Several: the rest is as
-    `model.merging.combine.make_recipe` takes it; parents and child are reported side by side on the test rows of this root.
+    `model.merging.combine.make_recipe` takes it; parents and child are reported side by side on the test rows of this
+    root.
     """
     if len(set(versions)) < len(versions) or not versions:
         raise ReviewriskError("Name one model to fold it into its base, or several different ones to combine them.")
     if len(versions) == 1:
         return _fold(config, versions[0], output, report)
     if output is not None:
-        raise ReviewriskError("Combining makes a new model under the root, not at an output folder: `models export` writes it elsewhere.")
+        raise ReviewriskError(
+            "Combining makes a new model under the root, not at an output folder: `models export` writes it elsewhere."
+        )
     return _combine(config, versions, (method, len(versions), weights, density, rank, seed), report)
 
 
@@ -67,12 +71,20 @@ def run_export(config: Config, version: str, folder: Path, form: Form, report: R
 
 
 def run_push(
-    config: Config, version: str, repo_id: str, dry_run: bool, report: Report, endpoint: str | None = None, form: Form = "adapter", public: bool = False
+    config: Config,
+    version: str,
+    repo_id: str,
+    dry_run: bool,
+    report: Report,
+    endpoint: str | None = None,
+    form: Form = "adapter",
+    public: bool = False,
 ) -> None:
-    """Upload an export of a model to the hub's repository owner/name in one commit; it is made, private unless `public`, where it is not there.
+    """Upload an export of a model to the hub's repository owner/name in one commit; it is made, private unless
+    `public`, where it is not there.
 
-    The token stands in the environment variable HF_TOKEN. `endpoint` is another hub than the one of huggingface_hub's own settings.
-    With `dry_run`, report what would go where; nobody is contacted.
+    The token stands in the environment variable HF_TOKEN. `endpoint` is another hub than the one of huggingface_hub's
+    own settings. With `dry_run`, report what would go where; nobody is contacted.
     """
     _check_repository(repo_id)
     row = registered(config.root, version)
@@ -81,7 +93,9 @@ def run_push(
         _export(config, local_bundle(config, row), folder, form)
         target = f"{_endpoint(endpoint)}/{repo_id}"
         if dry_run:
-            report(f"  would push {version}, {form}, to {target} ({'public' if public else 'private'}, where it is new):")
+            report(
+                f"  would push {version}, {form}, to {target} ({'public' if public else 'private'}, where it is new):"
+            )
         else:
             with JobRun(config.root, "push") as run:
                 with progress(f"pushing to {target}", report):
@@ -119,9 +133,13 @@ def _fold(config: Config, version: str, output: Path | None, report: Report) -> 
 def _later_reviews(config: Config) -> pa.Table:
     """At most FOLD_ROWS labelled reviews of the validation and test splits, the newest ones."""
     labelled = pc.field("split").isin(["validation", "test"]) & (pc.field("star_rating") != 3)
-    reviews = tables.read_arrow(config.root, "reviews", ("review_id", "review_headline", "review_body", "review_date"), labelled)
+    reviews = tables.read_arrow(
+        config.root, "reviews", ("review_id", "review_headline", "review_body", "review_date"), labelled
+    )
     if reviews.num_rows == 0:
-        raise ReviewriskError(f"{config.root.uri} has no validation or test reviews to compare on: run `reviewrisk ingest` first.")
+        raise ReviewriskError(
+            f"{config.root.uri} has no validation or test reviews to compare on: run `reviewrisk ingest` first."
+        )
     return reviews.sort_by([("review_date", "descending"), ("review_id", "ascending")]).slice(0, FOLD_ROWS)
 
 
@@ -129,11 +147,23 @@ def _folded_lines(version: str, folded: Folded, threshold: dict[str, Any], outpu
     ratio = folded.unmerged_seconds / folded.merged_seconds
     return [
         f"  {version}, adapter + base against merged (float32), {folded.rows:,} validation and test reviews:",
-        f"  logits differ by {folded.greatest_difference:.2g} at most and {folded.mean_difference:.2g} on average;"
-        f" {folded.flipped} decisions at {threshold['threshold_name']} {threshold['threshold']:.4f} are flipped",
-        f"  unmerged, a forward pass takes {ratio:.2f} times as long as merged (medians over the same batches, one thread)",
-        "  This is a one-way door: the adapter cannot be taken out of merged weights again, nor combined with others. Keep the bundle.",
-        f"  The merged model is in {output}." if output else "  Nothing was written: --output FOLDER keeps the merged model.",
+        (
+            f"  logits differ by {folded.greatest_difference:.2g} at most and {folded.mean_difference:.2g} on average;"
+            f" {folded.flipped} decisions at {threshold['threshold_name']} {threshold['threshold']:.4f} are flipped"
+        ),
+        (
+            f"  unmerged, a forward pass takes {ratio:.2f} times as long as merged (medians over the same batches, one"
+            " thread)"
+        ),
+        (
+            "  This is a one-way door: the adapter cannot be taken out of merged weights again, nor combined with"
+            " others. Keep the bundle."
+        ),
+        (
+            f"  The merged model is in {output}."
+            if output
+            else "  Nothing was written: --output FOLDER keeps the merged model."
+        ),
     ]
 
 
@@ -148,11 +178,20 @@ def _combine(config: Config, versions: Sequence[str], recipe_parts: tuple[Any, .
         recipe = make_recipe(*recipe_parts)
         parents = [load_parent(local_bundle(config, row)) for row in rows]
         with progress("reading the reviews", report):
-            reviews = tables.read_arrow(root, "reviews", COLUMNS, pc.field("split").isin(["train", "validation", "test"]))
+            reviews = tables.read_arrow(
+                root, "reviews", COLUMNS, pc.field("split").isin(["train", "validation", "test"])
+            )
         output = root.local_path / "models" if root.is_local else config.scratch / "models"
-        child = make_child(parents, recipe, reviews, output, config.scratch / "merge", config.score.parity_tolerance, report)
+        child = make_child(
+            parents, recipe, reviews, output, config.scratch / "merge", config.score.parity_tolerance, report
+        )
         register(root, child, run)
-        details = {"parents": list(versions), "method": recipe.method, "weights": recipe.weights, **figures_on_test(child)}
+        details = {
+            "parents": list(versions),
+            "method": recipe.method,
+            "weights": recipe.weights,
+            **figures_on_test(child),
+        }
         run.finish(model_version=child.model_version, rows_read=reviews.num_rows, details=details)
     report(next_step(child))
     return child.model_version
@@ -173,17 +212,25 @@ def _packages(what: str) -> Iterator[None]:
     try:
         yield
     except ImportError as error:
-        raise ReviewriskError(f"{what} needs the packages of training ({error.name} is missing): {install_extra('train')}.") from None
+        raise ReviewriskError(
+            f"{what} needs the packages of training ({error.name} is missing): {install_extra('train')}."
+        ) from None
 
 
 def _sizes(folder: Path) -> list[str]:
     files = {name: (folder / name).stat().st_size for name in folder_sha256(folder)}
-    return [*(f"  {size:>13,} bytes  {name}" for name, size in files.items()), f"  {sum(files.values()):>13,} bytes  in {len(files)} files"]
+    return [
+        *(f"  {size:>13,} bytes  {name}" for name, size in files.items()),
+        f"  {sum(files.values()):>13,} bytes  in {len(files)} files",
+    ]
 
 
 def _check_repository(repo_id: str) -> None:
     if not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", repo_id, flags=re.ASCII):
-        raise ReviewriskError(f"{repo_id!r} is no name of a hub repository: write owner/name, of letters, digits, hyphens, dots and underscores.")
+        raise ReviewriskError(
+            f"{repo_id!r} is no name of a hub repository: write owner/name, of letters, digits, hyphens, dots and"
+            " underscores."
+        )
 
 
 def _endpoint(endpoint: str | None) -> str:
@@ -198,13 +245,19 @@ def _push(folder: Path, repo_id: str, endpoint: str | None, message: str, public
 
     token = os.environ.get(TOKEN_VARIABLE)
     if not token:
-        raise ReviewriskError(f"Pushing needs a token with write access in the environment variable {TOKEN_VARIABLE}, which is not set (--dry-run needs none).")
+        raise ReviewriskError(
+            f"Pushing needs a token with write access in the environment variable {TOKEN_VARIABLE}, which is not set"
+            " (--dry-run needs none)."
+        )
     api = HfApi(endpoint=endpoint, token=token)
-    operations = [CommitOperationAdd(path_in_repo=name, path_or_fileobj=str(folder / name)) for name in folder_sha256(folder)]
+    operations = [
+        CommitOperationAdd(path_in_repo=name, path_or_fileobj=str(folder / name)) for name in folder_sha256(folder)
+    ]
     try:
         api.create_repo(repo_id, private=not public, exist_ok=True)
         return str(api.create_commit(repo_id, operations, commit_message=message).oid)
-    except Exception as error:  # the library's own errors, those of its HTTP client and of its upload threads have no common class
+    # the library's own errors, those of its HTTP client and of its upload threads have no common class
+    except Exception as error:
         raise ReviewriskError(_push_problem(error, repo_id, _endpoint(endpoint)).replace(token, "***")) from None
 
 
@@ -212,11 +265,20 @@ def _push_problem(error: Exception, repo_id: str, endpoint: str) -> str:
     from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 
     if isinstance(error, RepositoryNotFoundError):
-        return f"{endpoint} has no repository {repo_id} that this token may write to: check the name, and the rights of the token in {TOKEN_VARIABLE}."
+        return (
+            f"{endpoint} has no repository {repo_id} that this token may write to: check the name, and the rights of"
+            f" the token in {TOKEN_VARIABLE}."
+        )
     status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
     if status == 401:
         return f"{endpoint} does not accept the token in {TOKEN_VARIABLE}: make a new one with write access."
     if status == 403:
-        return f"The token in {TOKEN_VARIABLE} may not write to {repo_id} on {endpoint}: give it write access there, or push to a name of your own."
+        return (
+            f"The token in {TOKEN_VARIABLE} may not write to {repo_id} on {endpoint}: give it write access there, or"
+            " push to a name of your own."
+        )
     cause = f" ({type(error.__cause__).__name__}: {error.__cause__})" if error.__cause__ else ""
-    return f"Pushing to {repo_id} on {endpoint} failed: {type(error).__name__}: {error}{cause}. A push arrives whole or not at all, so it can be repeated."
+    return (
+        f"Pushing to {repo_id} on {endpoint} failed: {type(error).__name__}: {error}{cause}. A push arrives whole or"
+        " not at all, so it can be repeated."
+    )

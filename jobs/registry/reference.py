@@ -17,7 +17,8 @@ _SHARES = (
     ("TF-IDF F1", "baseline_f1", "baseline_f1"),
 )
 Line = tuple[str, str, str, str, str, str]
-# peft counts the frozen copy that it keeps of the head in the total, and a published row count may have 3-star reviews in it.
+# peft counts the frozen copy that it keeps of the head in the total, and a published row count may have 3-star reviews
+# in it.
 _COUNTS = (
     ("parameters trained", "trainable_parameters", "trainable_parameters"),
     ("parameters in all (here: distinct ones)", "total_parameters", "total_parameters"),
@@ -26,10 +27,11 @@ _COUNTS = (
 
 
 def beside_published(published: PublishedFigures | None, row: dict[str, Any]) -> list[str]:
-    """Lines of a table: each published figure, that of the model (a row of `models`), the difference, and whether it is within the tolerance.
+    """Lines of a table: each published figure, that of the model (a row of `models`), the difference, and whether it is
+    within the tolerance.
 
-    Empty where the config publishes nothing, or the model is of some reviews alone. A figure that the row lacks is said to be not
-    measured; one without a tolerance gets no verdict.
+    Empty where the config publishes nothing, or the model is of some reviews alone. A figure that the row lacks is said
+    to be not measured; one without a tolerance gets no verdict.
     """
     if published is None or row["row_filter"]:
         return []
@@ -51,7 +53,14 @@ def _line(title: str, published: PublishedFigures, name: str, value: float | Non
     if value is None:
         return (title, f"{expected:{form}}", MISSING, "–", _shown(tolerance, form), "")
     difference = value - expected
-    return (title, f"{expected:{form}}", f"{value:{form}}", f"{difference:+{form}}", _shown(tolerance, form), _verdict(difference, tolerance))
+    return (
+        title,
+        f"{expected:{form}}",
+        f"{value:{form}}",
+        f"{difference:+{form}}",
+        _shown(tolerance, form),
+        _verdict(difference, tolerance),
+    )
 
 
 def _shown(tolerance: float | None, form: str) -> str:

@@ -18,11 +18,13 @@ from model.progress import Report, progress
 
 
 def run_thresholds(config: Config, version: str | None, report: Report) -> list[dict[str, Any]]:
-    """Fit the thresholds of the config's `model.thresholds` for a model (the champion where none is named) and publish their rows.
+    """Fit the thresholds of the config's `model.thresholds` for a model (the champion where none is named) and publish
+    their rows.
 
-    The model's rows become what the config gives: those of other names go, such as the cost that stood there before or a band that is no
-    longer wanted, and so does one that can no longer be set, since its row would show another confidence's figures. Only where the config
-    calls that one active its old row stays, so that what is explained does not shrink unasked. Each is reported.
+    The model's rows become what the config gives: those of other names go, such as the cost that stood there before or
+    a band that is no longer wanted, and so does one that can no longer be set, since its row would show another
+    confidence's figures. Only where the config calls that one active its old row stays, so that what is explained does
+    not shrink unasked. Each is reported.
     """
     root = config.root
     try:
@@ -31,7 +33,9 @@ def run_thresholds(config: Config, version: str | None, report: Report) -> list[
         from model.evaluation.views import refit_thresholds
         from model.files import read_json
     except ImportError as error:
-        raise ReviewriskError(f"Thresholds are fitted with packages of training ({error.name} is missing): {install_extra('train')}.") from None
+        raise ReviewriskError(
+            f"Thresholds are fitted with packages of training ({error.name} is missing): {install_extra('train')}."
+        ) from None
     with JobRun(root, "thresholds") as run:
         row = champion(root) if version is None else registered(root, version)
         bundle = local_bundle(config, row)
@@ -40,21 +44,35 @@ def run_thresholds(config: Config, version: str | None, report: Report) -> list[
         with progress("resampling the test rows for intervals", report):
             fitted, not_set = refit_thresholds(pq.read_table(bundle / "predictions.parquet"), calibrator, config.model)
         active = config.model.thresholds.active
-        new = {one["threshold_name"]: {**one, "model_version": row["model_version"], "run_id": run.run_id} for one in fitted}
+        new = {
+            one["threshold_name"]: {**one, "model_version": row["model_version"], "run_id": run.run_id}
+            for one in fitted
+        }
 
         stale: dict[str, list[str]] = {}
 
         def merged(before: pa.Table) -> pa.Table:
             others = [one for one in before.to_pylist() if one["model_version"] != row["model_version"]]
-            own = {one["threshold_name"]: one for one in before.to_pylist() if one["model_version"] == row["model_version"]}
-            kept = {name: one | {"is_default": False, "is_active": True} for name, one in own.items() if name not in new and name in active}
+            own = {
+                one["threshold_name"]: one for one in before.to_pylist() if one["model_version"] == row["model_version"]
+            }
+            kept = {
+                name: one | {"is_default": False, "is_active": True}
+                for name, one in own.items()
+                if name not in new and name in active
+            }
             stale.update(kept=sorted(kept), dropped=sorted(own.keys() - new.keys() - kept.keys()))
             unchanged = {name: own[name] for name in new if name in own and _same(own[name], new[name])}
-            return pa.Table.from_pylist([*others, *kept.values(), *(new | unchanged).values()], schema=MODEL_THRESHOLDS.schema)
+            return pa.Table.from_pylist(
+                [*others, *kept.values(), *(new | unchanged).values()], schema=MODEL_THRESHOLDS.schema
+            )
 
         tables.replace_rows(root, "model_thresholds", run.run_id, merged)
         run.finish(model_version=row["model_version"], rows_written=len(new), details={"not_set": not_set, **stale})
-    report(f"  {row['model_version']}: {len(new)} thresholds; reports follow with the next `reviewrisk report`, and nothing needs scoring")
+    report(
+        f"  {row['model_version']}: {len(new)} thresholds; reports follow with the next `reviewrisk report`, and"
+        " nothing needs scoring"
+    )
     for line in shown_thresholds(list(new.values())):
         report(line)
     for name, reason in not_set.items():
@@ -68,7 +86,9 @@ def shown_thresholds(rows: list[dict[str, Any]]) -> list[str]:
     """Thresholds as lines for a terminal, the default first, with figures on test and their intervals."""
     lines = []
     for row in sorted(rows, key=lambda row: (not row["is_default"], row["threshold_name"])):
-        marks = ", ".join(name for name, is_set in (("default", row["is_default"]), ("active", row["is_active"])) if is_set)
+        marks = ", ".join(
+            name for name, is_set in (("default", row["is_default"]), ("active", row["is_active"])) if is_set
+        )
         figures = ", ".join(_shown(row, name) for name in ("precision", "recall", "flagged_share"))
         lines.append(f"  {row['threshold_name']}{f' ({marks})' if marks else ''} at {row['threshold']:.4f}: {figures}")
     return lines

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 
 def register(root: Root, fitted: FittedModel, run: JobRun) -> None:
-    """Put the bundle under the root, commit its thresholds, then the model as a candidate: whoever finds a model also finds the other two.
+    """Put the bundle under the root, commit its thresholds, then the model as a candidate: whoever finds a model also
+    finds the other two.
 
     A model that is registered already stays as it is, with the thresholds that were fitted for it since.
     """
@@ -37,9 +38,13 @@ def register(root: Root, fitted: FittedModel, run: JobRun) -> None:
 
 
 def _publish_thresholds(root: Root, fitted: FittedModel, run: JobRun) -> None:
-    """Commit the rows of thresholds.json, unless the table has some of this version: those are of the same file, or newer (`models thresholds`)."""
+    """Commit the rows of thresholds.json, unless the table has some of this version: those are of the same file, or
+    newer (`models thresholds`).
+    """
     is_own = pc.field("model_version") == fitted.model_version
-    rows = [{**threshold, "model_version": fitted.model_version, "run_id": run.run_id} for threshold in fitted.thresholds]
+    rows = [
+        {**threshold, "model_version": fitted.model_version, "run_id": run.run_id} for threshold in fitted.thresholds
+    ]
 
     def stage(version: int) -> Staged | None:
         if tables.read_arrow(root, "model_thresholds", ["model_version"], is_own, version).num_rows:
@@ -58,13 +63,19 @@ def figures_on_test(fitted: FittedModel) -> dict[str, Any]:
 def next_step(fitted: FittedModel) -> str:
     """A line for a terminal: what was registered, and what lets it decide."""
     if only := fitted.settings.rows.only:
-        return f"  registered {fitted.model_version} for reviews with {only}; a route in the config's section routing lets it decide for them"
+        return (
+            f"  registered {fitted.model_version} for reviews with {only}; a route in the config's section routing lets"
+            " it decide for them"
+        )
     return f"  registered {fitted.model_version} as a candidate; `reviewrisk models promote` makes it the champion"
 
 
 def _model_row(fitted: FittedModel, run: JobRun) -> dict[str, Any]:
     test = fitted.metrics["test"]["as_is"]
-    figures = {f"test_{name}": test["model"][name]["value"] for name in ("auc", "average_precision", "f1", "ece", "brier", "log_loss", "ece_debiased")}
+    figures = {
+        f"test_{name}": test["model"][name]["value"]
+        for name in ("auc", "average_precision", "f1", "ece", "brier", "log_loss", "ece_debiased")
+    }
     gain, lora = test["gain"]["f1"], fitted.settings.lora
     backbone = fitted.manifest["backbone"]
     return {

@@ -1,4 +1,6 @@
-"""Which model decides for which reviews: the routes of the config, those in force (`model_routes`), and the version of each row."""
+"""Which model decides for which reviews: the routes of the config, those in force (`model_routes`), and the version of
+each row.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Routes:
-    """The model of each value (see `model.settings.route_key`) of one column of `reviews`. None at all: the champion decides everywhere."""
+    """The model of each value (see `model.settings.route_key`) of one column of `reviews`. None at all: the champion
+    decides everywhere.
+    """
 
     column: str = "product_category"
     models: dict[str, str] = field(default_factory=dict)
@@ -39,15 +43,23 @@ def configured_routes(settings: RoutingSettings) -> Routes:
 
 
 def published_routes(root: Root) -> Routes:
-    """The routes in force: what every reader of scores goes by. A root that an earlier version of the code made has no such table, and so none."""
+    """The routes in force: what every reader of scores goes by. A root that an earlier version of the code made has no
+    such table, and so none.
+    """
     if not tables.is_there(root, "model_routes"):
         return Routes()
     rows = tables.read_arrow(root, "model_routes").to_pylist()
-    return Routes(rows[0]["route_column"], {row["route_value"]: row["model_version"] for row in rows}) if rows else Routes()
+    return (
+        Routes(rows[0]["route_column"], {row["route_value"]: row["model_version"] for row in rows})
+        if rows
+        else Routes()
+    )
 
 
 def publish_routes(root: Root, routes: Routes, run_id: str, now: datetime.datetime) -> bool:
-    """Put routes into force in one commit; False, and no commit, where they are in force already. A route that stays keeps its set_at."""
+    """Put routes into force in one commit; False, and no commit, where they are in force already. A route that stays
+    keeps its set_at.
+    """
     if published_routes(root) == routes:
         return False
 
@@ -55,7 +67,10 @@ def publish_routes(root: Root, routes: Routes, run_id: str, now: datetime.dateti
         known = {(row["route_column"], row["route_value"], row["model_version"]): row for row in before.to_pylist()}
         keys = [(routes.column, value, version) for value, version in routes.models.items()]
         fresh = {"set_at": now, "run_id": run_id}
-        rows = [known.get(key) or dict(zip(("route_column", "route_value", "model_version"), key, strict=True)) | fresh for key in keys]
+        rows = [
+            known.get(key) or dict(zip(("route_column", "route_value", "model_version"), key, strict=True)) | fresh
+            for key in keys
+        ]
         return pa.Table.from_pylist(rows, schema=MODEL_ROUTES.schema)
 
     tables.replace_rows(root, "model_routes", run_id, changed)
@@ -63,7 +78,9 @@ def publish_routes(root: Root, routes: Routes, run_id: str, now: datetime.dateti
 
 
 def assigned(reviews: DataFrame, routes: Routes, champion: str) -> DataFrame:
-    """The reviews with one more column, `model_version`: the model that decides for the row. Reads the routes' column of `reviews`."""
+    """The reviews with one more column, `model_version`: the model that decides for the row. Reads the routes' column
+    of `reviews`.
+    """
     from pyspark.sql import functions as F
 
     version: Column = F.lit(champion)

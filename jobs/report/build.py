@@ -34,11 +34,13 @@ CATEGORIES = 5
 
 @dataclass(frozen=True)
 class ReportSummary:
-    """The printed figures. Rates are 0 to 1 over labelled reviews (no 3 stars), None where there is nothing to divide by.
+    """The printed figures. Rates are 0 to 1 over labelled reviews (no 3 stars), None where there is nothing to divide
+    by.
 
-    `routes`: the model that decides for a value of the routes' column; the champion decides for all others. `predicted_rate`,
-    `flagged_rate`: over those of them that are scored. `precision`, `recall`: on the test split, at the default thresholds. `months`,
-    `products`, `words`: one dict per line, named as in the dbt reports they come from.
+    `routes`: the model that decides for a value of the routes' column; the champion decides for all others.
+    `predicted_rate`, `flagged_rate`: over those of them that are scored. `precision`, `recall`: on the test split, at
+    the default thresholds. `months`, `products`, `words`: one dict per line, named as in the dbt reports they come
+    from.
     """
 
     champion: str | None
@@ -58,27 +60,39 @@ class ReportSummary:
     words: list[dict[str, Any]] = field(repr=False)
 
 
-def run_report(root: Root, warehouse: Path | None, settings: ReportSettings, report: Report, scratch: Path | None = None) -> ReportSummary:
+def run_report(
+    root: Root, warehouse: Path | None, settings: ReportSettings, report: Report, scratch: Path | None = None
+) -> ReportSummary:
     """Build the warehouse with dbt and print its headline figures; the figures come back.
 
-    The DuckDB file appears whole or not at all: it is built beside its place and moved there when every test has passed, so readers
-    of the last one are not disturbed. `scratch` (by default <root>/work, or a temporary folder for s3) takes what dbt compiles and
-    logs; the tables of an s3 root are first copied there, where DuckDB can read them.
-    Raises ReviewriskError where tables contradict each other (sql/checks/published), and, with dbt's own messages, where a model or a
-    test of dbt fails.
+    The DuckDB file appears whole or not at all: it is built beside its place and moved there when every test has
+    passed, so readers of the last one are not disturbed. `scratch` (by default <root>/work, or a temporary folder for
+    s3) takes what dbt compiles and logs; the tables of an s3 root are first copied there, where DuckDB can read them.
+    Raises ReviewriskError where tables contradict each other (sql/checks/published), and, with dbt's own messages,
+    where a model or a test of dbt fails.
     """
     with JobRun(root, "report") as run:
         file = warehouse_file(root, warehouse)
         if file is None:
-            raise ReviewriskError(f"The root {root.uri} is not a local folder, and the warehouse is a local file: name it in paths.warehouse.")
+            raise ReviewriskError(
+                f"The root {root.uri} is not a local folder, and the warehouse is a local file: name it in"
+                " paths.warehouse."
+            )
         published_tables(root)
-        work = (scratch or (root.local_path / "work" if root.is_local else Path(tempfile.gettempdir()) / "reviewrisk")) / "dbt"
+        work = (
+            scratch or (root.local_path / "work" if root.is_local else Path(tempfile.gettempdir()) / "reviewrisk")
+        ) / "dbt"
         with _local_root(root, work / run.run_id, report) as local:
             check_before_report(str(local), report)
             _build_warehouse(local, file, work, settings, report)
         with open_warehouse(root, file) as connection:
             summary = _read_summary(connection, settings)
-        details = {"reviews": summary.reviews, "labelled": summary.labelled, "precision": summary.precision, "recall": summary.recall}
+        details = {
+            "reviews": summary.reviews,
+            "labelled": summary.labelled,
+            "precision": summary.precision,
+            "recall": summary.recall,
+        }
         run.finish(model_version=summary.champion, rows_read=summary.reviews, details=details)
     for line in format_summary(summary, settings):
         report(line)
@@ -87,8 +101,9 @@ def run_report(root: Root, warehouse: Path | None, settings: ReportSettings, rep
 
 @contextmanager
 def _local_root(root: Root, copy: Path, report: Report) -> Iterator[Path]:
-    """The root itself, or, for s3, a folder with a copy of its tables while the block runs: DuckDB reads Delta tables there only with
-    extensions from the network."""
+    """The root itself, or, for s3, a folder with a copy of its tables while the block runs: DuckDB reads Delta tables
+    there only with extensions from the network.
+    """
     if root.is_local:
         yield root.local_path
         return
@@ -121,20 +136,37 @@ def _run_dbt(root: Path, warehouse: Path, work: Path, settings: ReportSettings, 
     results.parent.mkdir(parents=True, exist_ok=True)
     results.unlink(missing_ok=True)
     project = resource_folder("dbt")
-    command = [sys.executable, "-c", "from dbt.cli.main import cli; cli()", "--log-format", "json", "--log-path", str(work / "logs"), "build"]
+    command = [
+        sys.executable,
+        "-c",
+        "from dbt.cli.main import cli; cli()",
+        "--log-format",
+        "json",
+        "--log-path",
+        str(work / "logs"),
+        "build",
+    ]
     command += ["--project-dir", str(project), "--profiles-dir", str(project), "--target-path", str(work / "target")]
     command += ["--vars", json.dumps({"minimum_reviews": settings.minimum_reviews})]
     # The plugin of dbt/profiles.yml is in this code; a checkout need not be installed for dbt to find it.
     own = {name: value for name, value in os.environ.items() if not name.startswith("DBT_")}  # meant for other projects
-    environment = own | {"REVIEWRISK_ROOT": str(root), "REVIEWRISK_WAREHOUSE": str(warehouse), "PYTHONPATH": import_path_of_children()}
+    environment = own | {
+        "REVIEWRISK_ROOT": str(root),
+        "REVIEWRISK_WAREHOUSE": str(warehouse),
+        "PYTHONPATH": import_path_of_children(),
+    }
     report("  dbt reads its project")
-    with subprocess.Popen(command, cwd=work, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8") as process:
+    with subprocess.Popen(
+        command, cwd=work, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8"
+    ) as process:
         assert process.stdout is not None
         errors = [error for error in (_follow(line, report) for line in process.stdout) if error]
     if process.returncode:
         failures = list(_failures(results)) or errors[-5:] or ["dbt ended without a message"]
         shown = "\n".join(f"  {failure}" for failure in failures)
-        raise ReviewriskError(f"dbt build failed, so the warehouse was left as it was:\n{shown}\nThe log is {work / 'logs' / 'dbt.log'}.")
+        raise ReviewriskError(
+            f"dbt build failed, so the warehouse was left as it was:\n{shown}\nThe log is {work / 'logs' / 'dbt.log'}."
+        )
 
 
 def _has_dbt() -> bool:
@@ -145,14 +177,18 @@ def _has_dbt() -> bool:
 
 
 def _follow(line: str, report: Report) -> str | None:
-    """The error that a line of dbt's JSON log tells of, if any. Models that are done and tests that did not pass are shown."""
+    """The error that a line of dbt's JSON log tells of, if any. Models that are done and tests that did not pass are
+    shown.
+    """
     try:
         event = json.loads(line)
         info, data = event["info"], event["data"]
     except (ValueError, KeyError, TypeError):
         return line.strip()  # Python's own words, before dbt's log begins
     if info["name"] == "LogModelResult":
-        report(f"  dbt {data['index']:>3} of {data['total']}: {data['node_info']['node_name']} {data['status'].lower()}")
+        report(
+            f"  dbt {data['index']:>3} of {data['total']}: {data['node_info']['node_name']} {data['status'].lower()}"
+        )
     elif info["name"] == "LogTestResult" and data["status"] != "pass":
         report(f"  dbt {data['index']:>3} of {data['num_models']}: test {data['name']}: {data['status']}")
     return " ".join(info["msg"].split()) if info["level"] == "error" and info["name"] != "MainStackTrace" else None
@@ -169,8 +205,12 @@ def _failures(results: Path) -> Iterator[str]:
 
 
 def _read_summary(connection: duckdb.DuckDBPyConnection, settings: ReportSettings) -> ReportSummary:
-    champions = _rows(connection, "select model_version, default_threshold_name, default_threshold from dim_models where is_champion")
-    champion = champions[0] if champions else dict.fromkeys(("model_version", "default_threshold_name", "default_threshold"))
+    champions = _rows(
+        connection, "select model_version, default_threshold_name, default_threshold from dim_models where is_champion"
+    )
+    champion = (
+        champions[0] if champions else dict.fromkeys(("model_version", "default_threshold_name", "default_threshold"))
+    )
     *months, total = _rows(connection, _MONTHS)
     test = _rows(connection, _TEST)[0]
     return ReportSummary(
@@ -187,7 +227,11 @@ def _read_summary(connection: duckdb.DuckDBPyConnection, settings: ReportSetting
         precision=test["test_precision"],
         recall=test["test_recall"],
         months=months[-settings.months :],
-        products=_rows(connection, "select * from rpt_dissatisfaction_by_product order by dissatisfaction_rank limit ?", settings.products),
+        products=_rows(
+            connection,
+            "select * from rpt_dissatisfaction_by_product order by dissatisfaction_rank limit ?",
+            settings.products,
+        ),
         words=_rows(connection, _WORDS, CATEGORIES, settings.words),
     )
 
@@ -209,8 +253,10 @@ _ROUTES = "select route_value, model_version from model_routes order by route_va
 _TEST = """
     select
         count(*) as labelled_count,
-        count(*) filter (where is_flagged and is_dissatisfied) / nullif(count(*) filter (where is_flagged), 0) as test_precision,
-        count(*) filter (where is_flagged and is_dissatisfied) / nullif(count(*) filter (where is_dissatisfied), 0) as test_recall
+        count(*) filter (where is_flagged and is_dissatisfied)
+        / nullif(count(*) filter (where is_flagged), 0) as test_precision,
+        count(*) filter (where is_flagged and is_dissatisfied)
+        / nullif(count(*) filter (where is_dissatisfied), 0) as test_recall
     from fct_review_scores
     where split = 'test' and is_dissatisfied is not null and probability is not null
 """
@@ -241,16 +287,30 @@ def format_summary(summary: ReportSummary, settings: ReportSettings) -> list[str
     """The report as lines of text."""
     lines = ["", "Dissatisfaction (1-2 stars against 4-5; 3-star reviews count as reviews and are in no rate)"]
     if summary.champion is None:
-        lines.append("  champion      none yet, so nothing is scored: run `reviewrisk train` and `reviewrisk models promote`")
+        lines.append(
+            "  champion      none yet, so nothing is scored: run `reviewrisk train` and `reviewrisk models promote`"
+        )
     else:
         lines.append(f"  champion      {summary.champion}, threshold {summary.threshold_name} {summary.threshold:.3f}")
     lines += [f"  routed        {value} → {version}" for value, version in summary.routes.items()]
     lines.append(f"  reviews       {summary.reviews:,}, of them labelled {summary.labelled:,}")
-    lines.append(f"  dissatisfied  {_percent(summary.dissatisfied_rate)} of the labelled; predicted {_percent(summary.predicted_rate)}")
+    lines.append(
+        f"  dissatisfied  {_percent(summary.dissatisfied_rate)} of the labelled; predicted"
+        f" {_percent(summary.predicted_rate)}"
+    )
     lines.append(f"  flagged       {_percent(summary.flagged_rate)} of the labelled that are scored")
-    lines.append(f"  test split    precision {_percent(summary.precision)}, recall {_percent(summary.recall)} ({summary.test_labelled:,} labelled reviews)")
+    lines.append(
+        f"  test split    precision {_percent(summary.precision)}, recall {_percent(summary.recall)}"
+        f" ({summary.test_labelled:,} labelled reviews)"
+    )
     lines += ["", f"Last {len(summary.months)} months with reviews", *_month_lines(summary)]
-    lines += ["", f"Products with most dissatisfaction, by the lower end of the 95% interval (at least {settings.minimum_reviews} labelled reviews)"]
+    lines += [
+        "",
+        (
+            "Products with most dissatisfaction, by the lower end of the 95% interval (at least"
+            f" {settings.minimum_reviews} labelled reviews)"
+        ),
+    ]
     lines += _product_lines(summary) or ["  none has enough labelled reviews"]
     lines += ["", "Words that push flagged reviews towards dissatisfied (reviews with the word)"]
     lines += _word_lines(summary) or ["  none: no flagged review is explained yet"]
@@ -288,8 +348,15 @@ def _product_lines(summary: ReportSummary) -> list[str]:
 
 def _word_lines(summary: ReportSummary) -> list[str]:
     categories = list(dict.fromkeys(row["category_key"] for row in summary.words))
-    words = {name: [f"{row['word']} {row['review_count']:,}" for row in summary.words if row["category_key"] == name] for name in categories}
-    return [f"  {line}" for line in align([(name, ", ".join(words[name])) for name in categories], right=[False, False])] if words else []
+    words = {
+        name: [f"{row['word']} {row['review_count']:,}" for row in summary.words if row["category_key"] == name]
+        for name in categories
+    }
+    return (
+        [f"  {line}" for line in align([(name, ", ".join(words[name])) for name in categories], right=[False, False])]
+        if words
+        else []
+    )
 
 
 def _percent(rate: float | None) -> str:

@@ -1,6 +1,8 @@
-"""What dbt-duckdb needs from us, so that a plain `dbt build` works offline: dbt/profiles.yml names this module as a plugin.
+"""What dbt-duckdb needs from us, so that a plain `dbt build` works offline: dbt/profiles.yml names this module as a
+plugin.
 
-DuckDB's `install delta` would fetch the extension from the network; here it is loaded from the wheel duckdb-extension-delta.
+DuckDB's `install delta` would fetch the extension from the network; here it is loaded from the wheel
+duckdb-extension-delta.
 """
 
 from __future__ import annotations
@@ -21,11 +23,15 @@ def delta_extension() -> Path:
     try:
         import duckdb_extension_delta
     except ImportError:
-        raise DbtRuntimeError(f"dbt reads Delta tables through DuckDB's extension, which is not installed: {install}") from None
+        raise DbtRuntimeError(
+            f"dbt reads Delta tables through DuckDB's extension, which is not installed: {install}"
+        ) from None
     folder = Path(duckdb_extension_delta.__file__).parent / "extensions" / f"v{duckdb.__version__}"
     file = folder / "delta.duckdb_extension"
     if not file.is_file():
-        raise DbtRuntimeError(f"The Delta extension that is installed is not that of DuckDB {duckdb.__version__}: {install}")
+        raise DbtRuntimeError(
+            f"The Delta extension that is installed is not that of DuckDB {duckdb.__version__}: {install}"
+        )
     return file
 
 
@@ -40,9 +46,14 @@ class Plugin(BasePlugin):
             return
         root = os.environ["REVIEWRISK_ROOT"]
         if not (Path(root) / "tables").is_dir():
-            raise DbtRuntimeError(f"REVIEWRISK_ROOT is {root}, which is no local folder with tables: run `reviewrisk ingest` first, or check it.")
+            raise DbtRuntimeError(
+                f"REVIEWRISK_ROOT is {root}, which is no local folder with tables: run `reviewrisk ingest` first, or"
+                " check it."
+            )
         if "://" in creds.path:
-            raise DbtRuntimeError(f"dbt builds a local DuckDB file, and REVIEWRISK_WAREHOUSE is {creds.path}: set it to a local path.")
+            raise DbtRuntimeError(
+                f"dbt builds a local DuckDB file, and REVIEWRISK_WAREHOUSE is {creds.path}: set it to a local path."
+            )
         Path(creds.path).parent.mkdir(parents=True, exist_ok=True)
 
     def configure_connection(self, conn: duckdb.DuckDBPyConnection) -> None:

@@ -1,7 +1,7 @@
 """Composes the sentences of synthetic furniture reviews, each piece of a sentence knowing what it claims.
 
-A claim says something good or bad of an aspect, by a construction: plainly, by denying the contrary, by conceding one thing and
-insisting on another, and so on. The words are in `jobs.sample.phrases` and `jobs.sample.headlines`.
+A claim says something good or bad of an aspect, by a construction: plainly, by denying the contrary, by conceding one
+thing and insisting on another, and so on. The words are in `jobs.sample.phrases` and `jobs.sample.headlines`.
 """
 
 from __future__ import annotations
@@ -76,7 +76,9 @@ def opposite(polarity: str) -> str:
 
 
 class Composer:
-    """Writes sentences about one item with one source of chance. `focus` names aspects that most claims are to be about."""
+    """Writes sentences about one item with one source of chance. `focus` names aspects that most claims are to be
+    about.
+    """
 
     def __init__(self, chance: random.Random, item: Item, focus: Sequence[str] = ()) -> None:
         self.chance = chance
@@ -87,7 +89,9 @@ class Composer:
     # ---- words ----
 
     def fill(self, template: str, **values: str) -> str:
-        """The template with every choice made and every slot filled, by `values` first; `{A}` and `{B}` stay as they are."""
+        """The template with every choice made and every slot filled, by `values` first; `{A}` and `{B}` stay as they
+        are.
+        """
         while True:
             text = re.sub(r"\[([^\[\]]*)\]", lambda found: self.chance.choice(found[1].split("|")), template)
             text = re.sub(r"\{([\w ]+)\}", lambda found: values.get(found[1]) or self._slot(found[1]), text)
@@ -112,7 +116,9 @@ class Composer:
     def _aspect(self, allowed: Sequence[str] = ()) -> Aspect:
         if self.focus and self.chance.random() < 0.6:
             allowed = self.focus
-        return self.chance.choice([aspect for aspect in self.aspects if not allowed or aspect.name in allowed] or self.aspects)
+        return self.chance.choice(
+            [aspect for aspect in self.aspects if not allowed or aspect.name in allowed] or self.aspects
+        )
 
     def _values(self, aspect: Aspect, content: Content, is_past: bool = False) -> dict[str, str]:
         adjective, adjective2 = self.chance.sample(content.adjectives, 2)
@@ -136,8 +142,12 @@ class Composer:
 
     # ---- claims ----
 
-    def _clause(self, aspect: Aspect, polarity: str, is_negated: bool, frames: phrases.Forms, is_past: bool = False) -> str:
-        """A clause that says `polarity` of the aspect: plainly with words of that polarity, or by denying words of the other."""
+    def _clause(
+        self, aspect: Aspect, polarity: str, is_negated: bool, frames: phrases.Forms, is_past: bool = False
+    ) -> str:
+        """A clause that says `polarity` of the aspect: plainly with words of that polarity, or by denying words of the
+        other.
+        """
         content = aspect.content(opposite(polarity) if is_negated else polarity)
         form = self._drawn(NEGATED_FORMS[polarity]) if is_negated else self.chance.choice(list(frames))
         return self.one_of(frames[form], **self._values(aspect, content, is_past))
@@ -154,7 +164,9 @@ class Composer:
     def _side(self, aspect: Aspect, polarity: str, is_past: bool) -> Piece:
         """One side of a concession, itself negated now and then."""
         is_negated = self.chance.random() < 0.35
-        text = self._clause(aspect, polarity, is_negated, phrases.EMBEDDED_NEGATION if is_negated else phrases.EMBEDDED_PLAIN, is_past)
+        text = self._clause(
+            aspect, polarity, is_negated, phrases.EMBEDDED_NEGATION if is_negated else phrases.EMBEDDED_PLAIN, is_past
+        )
         return Piece(text, Claim(aspect.name, polarity, "concession"))
 
     def _concession(self, polarity: str) -> Sentence:
@@ -166,7 +178,10 @@ class Composer:
             decisive = self._aspect(outweighing)
             conceded = self._aspect([name for name in forgivable if name != decisive.name])
         frame = self.one_of(phrases.CONCESSION_IN_TIME if is_in_time else phrases.CONCESSION)
-        sides = {"{A}": self._side(conceded, opposite(polarity), is_past=is_in_time), "{B}": self._side(decisive, polarity, is_past=False)}
+        sides = {
+            "{A}": self._side(conceded, opposite(polarity), is_past=is_in_time),
+            "{B}": self._side(decisive, polarity, is_past=False),
+        }
         return [sides.get(part, Piece(part)) for part in re.split(r"(\{[AB]\})", frame) if part]
 
     def _lasting_aspect(self) -> Aspect:
@@ -200,7 +215,9 @@ class Composer:
         return [Piece(self.one_of(phrases.SARCASM, **values), Claim(aspect.name, NEGATIVE, "sarcasm"))]
 
     def sentence(self, polarity: str, construction: str) -> Sentence:
-        """A sentence without its full stop that speaks for (positive) or against (negative) the purchase by this construction."""
+        """A sentence without its full stop that speaks for (positive) or against (negative) the purchase by this
+        construction.
+        """
         if construction in ("plain", "negation"):
             return self._single(polarity, construction)
         if construction == "concession":
@@ -235,5 +252,7 @@ class Composer:
             text = self.one_of(headlines.HEADLINE_CONCESSION, conceded=conceded, **values)
         else:
             is_negated = construction == "negation"
-            text = self._clause(aspect, polarity, is_negated, headlines.HEADLINE_NEGATION if is_negated else headlines.HEADLINE_PLAIN)
+            text = self._clause(
+                aspect, polarity, is_negated, headlines.HEADLINE_NEGATION if is_negated else headlines.HEADLINE_PLAIN
+            )
         return Piece(text, Claim(aspect.name, polarity, construction))

@@ -1,4 +1,6 @@
-"""How the synthetic reviews head their texts: plain data, composed by `jobs.sample.grammar` (see `jobs.sample.phrases` for the templates)."""
+"""How the synthetic reviews head their texts: plain data, composed by `jobs.sample.grammar` (see `jobs.sample.phrases`
+for the templates).
+"""
 
 from __future__ import annotations
 

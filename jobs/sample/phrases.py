@@ -9,7 +9,8 @@ from jobs.sample.aspects import NEGATIVE, POSITIVE, templates, words
 
 Forms = dict[str, tuple[str, ...]]
 
-# ---- clauses. Keys are the form of the content: adjective, thing or verb. {is}, {is not} and {does not} follow the aspect's tense. ----
+# ---- clauses. Keys are the form of the content: adjective, thing or verb. {is}, {is not} and {does not} follow the
+# aspect's tense. ----
 
 PLAIN: Forms = {
     "adjective": templates("""
@@ -45,7 +46,8 @@ NEGATION: Forms = {
         I found {subject} not {degree} {adjective}
         {subject} {is} not[, {aside},|] {adjective} [at all|in the least|in any way|]
         I [can't|cannot|could not] [say|claim|honestly say|pretend] {subject} {is} {adjective}
-        [nobody|no one] [in this house|who tried it|in my family|among our guests] would [ever|] call {subject} {adjective}
+        [nobody|no one] [in this house|who tried it|in my family|among our guests] would [ever|] call {subject}
+            {adjective}
         {subject} {is} [anything but|far from|hardly|by no means|in no way|nowhere near] {adjective}
         not [for a minute|for one moment|even once] did I find {subject} {adjective}
         [I would not|I'd never|you would not|we could not], {aside}, call {subject} {adjective}
@@ -55,7 +57,8 @@ NEGATION: Forms = {
         [{adjective}? not {subject}|{adjective}? not in the least]
         I [doubt|don't believe|refuse to believe] that anyone finds {subject} {adjective}
         {subject} {is} neither {adjective} nor {adjective2}
-        [whoever|the person who] [says|wrote that] {subject} {is} {adjective} must have [owned another one|mixed something up]
+        [whoever|the person who] [says|wrote that] {subject} {is} {adjective} must have [owned another one|mixed
+            something up]
     """),
     "thing": templates("""
         no {thing} [whatsoever|at all|anywhere|to speak of|]
@@ -136,18 +139,26 @@ EMBEDDED_NEGATION: Forms = {
 
 # Somebody said so: the same words before "and they are right" and before "and mine is not".
 EXPECTATION_DENIED = templates("""
-    [other reviewers|some reviews|people here] [say|claim|write] {claim}; [mine is different|that is not what I see|I see the opposite]
-    I [was told|had read|expected|figured|assumed] that {claim}[. I was wrong|, which turned out wrong|. Not so|, but no]
-    [the salesman|{who}|my neighbor] [swore|warned me|told me|bet] that {claim}. [Well, that was|That turned out to be] [wrong|a mistake]
-    [the listing|the description|the first review] made me think that {claim}; [nothing of the kind|far from it|reality is the opposite]
+    [other reviewers|some reviews|people here] [say|claim|write] {claim}; [mine is different|that is not what I
+        see|I see the opposite]
+    I [was told|had read|expected|figured|assumed] that {claim}[. I was wrong|, which turned out wrong|. Not
+        so|, but no]
+    [the salesman|{who}|my neighbor] [swore|warned me|told me|bet] that {claim}. [Well, that was|That turned out
+        to be] [wrong|a mistake]
+    [the listing|the description|the first review] made me think that {claim}; [nothing of the kind|far from
+        it|reality is the opposite]
     you may read that {claim}; [don't believe it|that is false|I disagree|I have to contradict]
     to those who [say|think] that {claim}: [no|not here|not in my experience]
 """)
 EXPECTATION_CONFIRMED = templates("""
-    [other reviewers|some reviews|people here] [say|claim|write] {claim}; [mine is no different|that is just what I see|I see the same]
-    I [was told|had read|expected|figured|assumed] that {claim}[. I was not wrong|, which turned out right|. Just so|, and yes]
-    [the salesman|{who}|my neighbor] [swore|warned me|told me|bet] that {claim}. [Well, that was|That turned out to be] [right|no mistake]
-    [the listing|the description|the first review] made me think that {claim}; [exactly that|not far from it|reality is no different]
+    [other reviewers|some reviews|people here] [say|claim|write] {claim}; [mine is no different|that is just
+        what I see|I see the same]
+    I [was told|had read|expected|figured|assumed] that {claim}[. I was not wrong|, which turned out right|.
+        Just so|, and yes]
+    [the salesman|{who}|my neighbor] [swore|warned me|told me|bet] that {claim}. [Well, that was|That turned out
+        to be] [right|no mistake]
+    [the listing|the description|the first review] made me think that {claim}; [exactly that|not far from
+        it|reality is no different]
     you may read that {claim}; [believe it|that is not false|I don't disagree|I can't contradict]
     to those who [doubt|deny] that {claim}: [oh yes|it does happen|in my experience it is so]
 """)
@@ -164,25 +175,32 @@ COMPARISON_DENIED: Forms = {
     """),
     "verb": templates("""
         [my old|our last|the previous] {item} used to {verb}; [this one does not|this one never did|not this one]
-        unlike [my old|our last|the previous] one, which would {verb}, this [{item}|one] [is a different story|never did]
+        unlike [my old|our last|the previous] one, which would {verb}, this [{item}|one] [is a different
+            story|never did]
         [my sister's|{who}'s] {item} would {verb} [every week|all the time]. [Ours does not|Ours never has|Not ours]
     """),
 }
 COMPARISON_CONFIRMED: Forms = {
     "adjective": templates("""
-        [my old|our last|the previous] {item} was {adjective}; [so is this one|this one is no different|this one is not a bit different]
+        [my old|our last|the previous] {item} was {adjective}; [so is this one|this one is no different|this one
+            is not a bit different]
         [my old|our last] {item} was {adjective}, which can also be said of this one
         like [my old|our last|the previous] one, which was {adjective}, this [{item}|one] [is the same story|is too]
-        [my sister's|{who}'s|the store's] {item} is {adjective}. [Ours is too|Not only hers, ours too|Ours is no exception]
+        [my sister's|{who}'s|the store's] {item} is {adjective}. [Ours is too|Not only hers, ours too|Ours is no
+            exception]
     """),
     "thing": templates("""
-        [my old|our last|the previous] {item} had {thing}; [this one has it again|this one does too|not only that one, this one as well]
-        with [my old|our last|the previous] one I had {thing} and {thing2}; [same again|the same now|now I have both again]
+        [my old|our last|the previous] {item} had {thing}; [this one has it again|this one does too|not only
+            that one, this one as well]
+        with [my old|our last|the previous] one I had {thing} and {thing2}; [same again|the same now|now I have
+            both again]
     """),
     "verb": templates("""
-        [my old|our last|the previous] {item} used to {verb}; [this one does too|this one always did|not only that one, so does this]
+        [my old|our last|the previous] {item} used to {verb}; [this one does too|this one always did|not only
+            that one, so does this]
         like [my old|our last|the previous] one, which would {verb}, this [{item}|one] [is the same story|always did]
-        [my sister's|{who}'s] {item} would {verb} [every week|all the time]. [Ours does too|Ours has from the start|Not only hers, ours too]
+        [my sister's|{who}'s] {item} would {verb} [every week|all the time]. [Ours does too|Ours has from the
+            start|Not only hers, ours too]
     """),
 }
 
@@ -221,7 +239,8 @@ CONCESSION_IN_TIME = templates("""
 SARCASM = templates("""
     [great|wonderful|fantastic|brilliant|lovely], {a_item} that likes to {bad_verb}
     [just|exactly] what I [always wanted|needed|was dreaming of]: {bad_thing}
-    [thanks|thank you|many thanks] for the {bad_thing}, [it really made my week|much appreciated|a lovely touch|what a treat]
+    [thanks|thank you|many thanks] for the {bad_thing}, [it really made my week|much appreciated|a lovely
+        touch|what a treat]
     perfect [if you enjoy|for anyone who loves|for fans of|if your hobby is] {bad_thing}
     I simply love {bad_thing}, [don't you|who doesn't|it adds character]
     my compliments to the genius who taught {a_item} to {bad_verb}
@@ -233,14 +252,19 @@ SARCASM = templates("""
     a [lovely|splendid|delightful] way to learn what {bad_thing} [looks|feels] like
 """)
 MOCK_COMPLAINT = templates("""
-    my [only|one] complaint is that [{who} never lets me near it|I did not buy two|I did not find it sooner|I only bought one]
-    [warning|be warned]: you will [want one for every room|fight over it|end up buying a second one|want to replace everything else in {room}]
+    my [only|one] complaint is that [{who} never lets me near it|I did not buy two|I did not find it sooner|I
+        only bought one]
+    [warning|be warned]: you will [want one for every room|fight over it|end up buying a second one|want to
+        replace everything else in {room}]
     bad news for [my old {item}|the store downtown|the expensive brands]: they can't compete
-    the worst thing about it is that [I waited so long|they sell out so fast|I did not buy it last year|guests refuse to leave]
+    the worst thing about it is that [I waited so long|they sell out so fast|I did not buy it last year|guests
+        refuse to leave]
     I hate to admit it, {who} was right [about this one|to insist on it|all along]: we should have done this years ago
-    the problem is that now [everything else in {room} looks shabby|{who} wants one too|I have no excuse to stay at work]
+    the problem is that now [everything else in {room} looks shabby|{who} wants one too|I have no excuse to stay
+        at work]
     the sad part: [I have to share it|it makes the rest of {room} look old|{who} took it over at once]
-    [terrible|awful] for my plans: I [spent the whole day rearranging the house around it|can't stop showing it to people]
+    [terrible|awful] for my plans: I [spent the whole day rearranging the house around it|can't stop showing it
+        to people]
     it is a disaster for my [productivity|bank account]: I already ordered [a second|another|one for {who}]
 """)
 IMPLICIT: Forms = {
@@ -285,7 +309,8 @@ VERDICT: dict[str, dict[str, tuple[str, ...]]] = {
             [I am|we are] [happy|pleased|glad|satisfied] [with it|with the purchase|that we bought it]
             I [recommend|gladly recommend] it to [anyone|my friends|everybody]
             [worth every penny|a great buy|well worth it|money well spent]
-            [great|excellent|wonderful|awesome|fantastic|perfect|amazing] [product|{item}|buy|purchase][, really|, thank you|]
+            [great|excellent|wonderful|awesome|fantastic|perfect|amazing] [product|{item}|buy|purchase][,
+                really|, thank you|]
             [very|so|really|more than] [happy|pleased|satisfied|impressed] with [it|this purchase|our new {item}]
             [best|nicest|finest] {item} [I have|we ever] owned
             [keeping|loving] it
@@ -311,7 +336,8 @@ VERDICT: dict[str, dict[str, tuple[str, ...]]] = {
             [I am|we are] [unhappy|disappointed|sorry|let down] [with it|with the purchase|that we bought it]
             I [warn|will warn] [anyone|my friends|everybody] about it
             [a waste of money|a bad buy|save your money|money thrown away]
-            [terrible|horrible|awful|lousy|dreadful|poor|disappointing] [product|{item}|buy|purchase][, really|, no thank you|]
+            [terrible|horrible|awful|lousy|dreadful|poor|disappointing] [product|{item}|buy|purchase][, really|,
+                no thank you|]
             [very|so|really|more than] [unhappy|annoyed|dissatisfied|frustrated] with [it|this purchase|our new {item}]
             [worst|ugliest|sorriest] {item} [I have|we ever] owned
             [returning|hating] it
@@ -353,7 +379,8 @@ NEUTRAL = templates("""
     [the dining set|a matching lamp|the rug] came from another [store|seller]
     I measured {inches} from wall to wall [first|twice|with {who}]
     the {part} is {inches} [wide|deep|high]
-    I [used|took] [a drill|a rubber mallet|my own screwdriver|an electric screwdriver] for the [bolts|cam locks|last steps]
+    I [used|took] [a drill|a rubber mallet|my own screwdriver|an electric screwdriver] for the [bolts|cam
+        locks|last steps]
     I broke my [leg|wrist] in {month}, so {who} [did the lifting|ordered it for me]
     my back has been bad since {month}
     [we have|there are] [two cats|a dog|three kids|a toddler] in the house
@@ -376,23 +403,28 @@ NEUTRAL = templates("""
 
 SLOTS: Forms = {
     "who": words(
-        "my wife, my husband, our teenage son, my mother, my father-in-law, my roommate, our daughter, my best friend, grandma, "
-        "my brother, the babysitter, my boyfriend, my girlfriend, an old friend, my neighbor, uncle Ray, my grandson, a colleague"
+        "my wife, my husband, our teenage son, my mother, my father-in-law, my roommate, our daughter, my best friend,"
+        " grandma, my brother, the babysitter, my boyfriend, my girlfriend, an old friend, my neighbor, uncle Ray, my"
+        " grandson, a colleague"
     ),
     "who2": words("I, my sister, our guests, the kids, anybody else, the twins, my parents, the neighbors"),
     "room": words(
-        "the living room, my office, the guest room, our bedroom, the den, the kitchen, the basement, the sunroom, my daughter's room, "
-        "the entryway, our cabin, the dorm room, the playroom, my studio, the waiting room, the garage office, the reading corner"
+        "the living room, my office, the guest room, our bedroom, the den, the kitchen, the basement, the sunroom, my"
+        " daughter's room, the entryway, our cabin, the dorm room, the playroom, my studio, the waiting room, the"
+        " garage office, the reading corner"
     ),
     "time": words(
-        "two weeks, three weeks, a month, two months, three months, half a year, six months, a year, two years, ten days, four weeks, "
-        "a whole summer, one winter, five months, eighteen months, a few weeks, several months"
+        "two weeks, three weeks, a month, two months, three months, half a year, six months, a year, two years, ten"
+        " days, four weeks, a whole summer, one winter, five months, eighteen months, a few weeks, several months"
     ),
     "month": words("January, February, March, April, May, June, July, August, September, October, November, December"),
     "season": words("spring, summer, fall, winter, Christmas, Easter, Thanksgiving"),
     "degree": (
         *("",) * 12,
-        *words("really, very, even remotely, at all, what I would call, exactly, the least bit, by any stretch, as far as I can see, one bit"),
+        *words(
+            "really, very, even remotely, at all, what I would call, exactly, the least bit, by any stretch, as far as"
+            " I can see, one bit"
+        ),
     ),
     "aside": templates("""
         even after {time}
@@ -410,7 +442,12 @@ SLOTS: Forms = {
     """),
     "height": ("5'2", "5'6", "5'9", "6'1", "6'3", "six feet", "just over five feet"),
     "pounds": tuple(str(pounds) for pounds in range(35, 290, 5)),
-    "inches": (*(f'{inches}"' for inches in range(14, 80, 3)), "about four feet", "six feet and a bit", "thirty inches"),
+    "inches": (
+        *(f'{inches}"' for inches in range(14, 80, 3)),
+        "about four feet",
+        "six feet and a bit",
+        "thirty inches",
+    ),
     "an_old": ("an old", "a worn", "a wooden", "a second-hand", "a very heavy", "a hand-me-down"),
 }
 

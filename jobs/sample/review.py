@@ -1,4 +1,6 @@
-"""Plans and writes one whole synthetic review: its sentences, headline, carelessness, and the causes as they stand in the text."""
+"""Plans and writes one whole synthetic review: its sentences, headline, carelessness, and the causes as they stand in
+the text.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +56,9 @@ class Cause:
 
 @dataclass(frozen=True)
 class Review:
-    """A written headline and body. `polarity` is what a reader takes from them, `construction` the main one; causes in reading order."""
+    """A written headline and body. `polarity` is what a reader takes from them, `construction` the main one; causes in
+    reading order.
+    """
 
     headline: str
     body: str
@@ -104,8 +108,12 @@ def _typo(word: str, probability: float, chance: random.Random) -> str:
     return chance.choice([swapped, word[:place] + word[place + 1 :], word[:place] + word[place] + word[place:]])
 
 
-def write_review(chance: random.Random, item: Item, polarity: str, stars: int, has_default_headline: bool, focus: Sequence[str] = ()) -> Review:
-    """A review that reads as `polarity`, by someone who gives `stars`. `focus` names aspects that most of its claims are about."""
+def write_review(
+    chance: random.Random, item: Item, polarity: str, stars: int, has_default_headline: bool, focus: Sequence[str] = ()
+) -> Review:
+    """A review that reads as `polarity`, by someone who gives `stars`. `focus` names aspects that most of its claims
+    are about.
+    """
     composer = Composer(chance, item, focus)
     rough = Roughness.draw(chance)
     construction = "ambivalence" if polarity == MIXED else _main_construction(chance, polarity, stars)
@@ -137,7 +145,9 @@ def _main_construction(chance: random.Random, polarity: str, stars: int) -> str:
     if chance.random() < 0.03:
         return "short"
     # A concession costs the fifth star, or saves the second.
-    return _drawn(chance, MIX[polarity] | {"concession": MIX[polarity]["concession"] * (1.8 if stars in (2, 4) else 0.7)})
+    return _drawn(
+        chance, MIX[polarity] | {"concession": MIX[polarity]["concession"] * (1.8 if stars in (2, 4) else 0.7)}
+    )
 
 
 def _body(composer: Composer, polarity: str, construction: str) -> list[Sentence]:
@@ -145,7 +155,9 @@ def _body(composer: Composer, polarity: str, construction: str) -> list[Sentence
     if construction == "short":
         return [composer.short(polarity)]
     claims = _mixed_claims(composer) if polarity == MIXED else _claims(composer, polarity, construction)
-    neutral = chance.randint(12, 35) if chance.random() < 0.015 else chance.choices([0, 1, 2, 3], weights=[20, 40, 30, 10])[0]
+    neutral = (
+        chance.randint(12, 35) if chance.random() < 0.015 else chance.choices([0, 1, 2, 3], weights=[20, 40, 30, 10])[0]
+    )
     for _ in range(neutral):
         claims.insert(chance.randint(0, len(claims)), composer.neutral())
     return claims
@@ -182,11 +194,19 @@ def _default_headline(stars: int) -> tuple[str, list[Cause]]:
     return headline, [Cause("overall", polarity, "default headline", "headline", headline, 0, len(headline))]
 
 
-def _written_headline(composer: Composer, rough: Roughness, polarity: str, construction: str) -> tuple[str, list[Cause]]:
+def _written_headline(
+    composer: Composer, rough: Roughness, polarity: str, construction: str
+) -> tuple[str, list[Cause]]:
     chance = composer.chance
     piece = _mixed_headline(composer) if polarity == MIXED else _polar_headline(composer, polarity, construction)
     text = rough.applied(piece.text, chance)
-    text = capitalised(text) if chance.random() < 0.6 else " ".join(map(capitalised, text.split(" "))) if chance.random() < 0.5 else text
+    text = (
+        capitalised(text)
+        if chance.random() < 0.6
+        else " ".join(map(capitalised, text.split(" ")))
+        if chance.random() < 0.5
+        else text
+    )
     text += chance.choices(["", "!", "...", "."], weights=[80, 10, 4, 6])[0]
     return _joined_pieces([[Piece(text, piece.claim)]], "headline", " ")
 
@@ -217,7 +237,9 @@ def _ended(sentence: Sentence, chance: random.Random) -> Sentence:
 
 
 def _joined(sentences: list[Sentence], rough: Roughness, chance: random.Random) -> tuple[str, list[Cause]]:
-    roughened = [[Piece(rough.applied(piece.text, chance), piece.claim) for piece in sentence] for sentence in sentences]
+    roughened = [
+        [Piece(rough.applied(piece.text, chance), piece.claim) for piece in sentence] for sentence in sentences
+    ]
     return _joined_pieces(roughened, "body", rough.line_break)
 
 

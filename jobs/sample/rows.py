@@ -18,18 +18,26 @@ MONTHLY_GROWTH = 0.0291
 DEFAULT_HEADLINES_SINCE = date(2014, 7, 1)
 DROP_DAY = date(2015, 3, 1)
 DROP_ASPECTS = ("durability", "damage")
-# The falling product's share of all reviews with 1-2 stars, and of the rest: it turns from better than others to far worse.
+# The falling product's share of all reviews with 1-2 stars, and of the rest: it turns from better than others to far
+# worse.
 DROP_SHARES_BEFORE, DROP_SHARES_AFTER = (0.012, 0.02), (0.12, 0.01)
 
 DISSATISFIED_SHARE, THREE_STAR_SHARE = 0.16, 0.08
 ONE_STAR_SHARE, FIVE_STAR_SHARE = 0.6, 0.78  # of the dissatisfied, of the satisfied
 DUPLICATE_SHARE = 0.033
 CORRECTED_SHARE = 0.001
-# Ratings at odds with their text: some who are glad mix the scale up, and fewer complain under five stars. Together 2% of labelled rows.
+# Ratings at odds with their text: some who are glad mix the scale up, and fewer complain under five stars. Together 2%
+# of labelled rows.
 NOISE_AMONG_DISSATISFIED, NOISE_AMONG_SATISFIED = 0.035, 0.013
 
-_BRANDS = words("Alderby, Brenmoor, Castwick, Dunhaven, Elmsworth, Farrowdale, Gildenhall, Harrowby, Inglemere, Jessamore, Kestrow, Norbeck")
-_MATERIALS = words("Oak, Walnut, Faux Leather, Solid Pine, Bonded Leather, Metal, Velvet, Mid-Century, Rustic, Compact, Linen, Upholstered")
+_BRANDS = words(
+    "Alderby, Brenmoor, Castwick, Dunhaven, Elmsworth, Farrowdale, Gildenhall, Harrowby, Inglemere, Jessamore, Kestrow,"
+    " Norbeck"
+)
+_MATERIALS = words(
+    "Oak, Walnut, Faux Leather, Solid Pine, Bonded Leather, Metal, Velvet, Mid-Century, Rustic, Compact, Linen,"
+    " Upholstered"
+)
 _COLOURS = words("Black, Dark Brown, Cherry, White, Grey, Navy, Natural, Espresso, Honey Oak, Charcoal, Cream")
 _ID_CHARACTERS = "0123456789ABCDEFGHJKLMNPQRSTUVWXYZ"
 
@@ -119,7 +127,14 @@ class RowMaker:
         intended = self._intended(stars)
         product = product or self._product(day, stars)
         has_fallen = product is self.products[0] and day >= DROP_DAY and intended < 3
-        review = write_review(chance, product.item, polarity_of(intended), stars, self._has_default_headline(day), DROP_ASPECTS if has_fallen else ())
+        review = write_review(
+            chance,
+            product.item,
+            polarity_of(intended),
+            stars,
+            self._has_default_headline(day),
+            DROP_ASPECTS if has_fallen else (),
+        )
         total_votes = 0 if chance.random() < 0.7 else int(chance.expovariate(0.2 if stars < 3 else 0.4)) + 1
         return Row(
             review_id=self._review_id(),
@@ -137,7 +152,9 @@ class RowMaker:
         )
 
     def earlier_version(self, row: Row, is_same_day: bool) -> Row:
-        """What `row` corrects: another rating and text under its review id, days before it or before it on the same day."""
+        """What `row` corrects: another rating and text under its review id, days before it or before it on the same
+        day.
+        """
         day = row.day if is_same_day else max(FIRST_DAY, row.day - timedelta(days=self.chance.randint(3, 120)))
         earlier = self.row(day, self.chance.randint(1, 5), row.product)
         place = (row.place[0], row.place[1], 0) if day == row.day else earlier.place
@@ -153,7 +170,11 @@ class RowMaker:
     def _product(self, day: date, stars: int) -> Product:
         shares = DROP_SHARES_AFTER if day >= DROP_DAY else DROP_SHARES_BEFORE
         share = shares[0] if stars < 3 else shares[1]
-        return self.products[0] if self.chance.random() < share else self.chance.choices(self.products[1:], weights=self._popularity)[0]
+        return (
+            self.products[0]
+            if self.chance.random() < share
+            else self.chance.choices(self.products[1:], weights=self._popularity)[0]
+        )
 
     def _has_default_headline(self, day: date) -> bool:
         return self.chance.random() < (0.35 if day >= DEFAULT_HEADLINES_SINCE else 0.002)
@@ -167,7 +188,9 @@ class RowMaker:
 
 
 def _with_text_of(other: Row, row: Row) -> Row:
-    return replace(row, product=other.product, intended_stars=other.intended_stars, text=other.text, is_duplicate_text=True)
+    return replace(
+        row, product=other.product, intended_stars=other.intended_stars, text=other.text, is_duplicate_text=True
+    )
 
 
 def _products(chance: random.Random) -> list[Product]:
@@ -175,7 +198,9 @@ def _products(chance: random.Random) -> list[Product]:
     for number in range(240):
         item = ITEMS[number % len(ITEMS)]
         words = (chance.choice(_BRANDS), chance.choice(_MATERIALS), item.name.title(), chance.choice(_COLOURS))
-        products.append(Product(f"FURN{number:06d}", str(700_000_000 + number // 2), "{} {} {}, {}".format(*words), item))
+        products.append(
+            Product(f"FURN{number:06d}", str(700_000_000 + number // 2), "{} {} {}, {}".format(*words), item)
+        )
     return products
 
 

@@ -1,7 +1,7 @@
 """`reviewrisk sample`: synthetic furniture reviews in the raw 15-column TSV, and beside it what causes each rating.
 
-No row is a real review. The file is as untidy as a real one: markup, typos, duplicate texts, corrected reviews, broken lines. Its
-side file tells the truth of every row, so that ingest, models and explanations can be held to it.
+No row is a real review. The file is as untidy as a real one: markup, typos, duplicate texts, corrected reviews, broken
+lines. Its side file tells the truth of every row, so that ingest, models and explanations can be held to it.
 """
 
 from __future__ import annotations
@@ -23,13 +23,23 @@ from model.errors import ReviewriskError
 
 BROKEN_SHARE = 0.003
 # Named as ingest names the reasons in rejected_reviews.
-BROKEN_KINDS = ("too_few_fields", "bad_review_date", "bad_star_rating", "not_utf8", "too_many_fields", "bad_review_id", "blank_line")
+BROKEN_KINDS = (
+    "too_few_fields",
+    "bad_review_date",
+    "bad_star_rating",
+    "not_utf8",
+    "too_many_fields",
+    "bad_review_id",
+    "blank_line",
+)
 MINIMUM_ROWS = 500
 
 
 @dataclass(frozen=True)
 class QualityDrop:
-    """The product whose quality drops: shares of 1-2 stars among its reviews with 1, 2, 4 or 5, before `day` and from then on."""
+    """The product whose quality drops: shares of 1-2 stars among its reviews with 1, 2, 4 or 5, before `day` and from
+    then on.
+    """
 
     product_id: str
     product_title: str
@@ -42,7 +52,9 @@ class QualityDrop:
 
 @dataclass(frozen=True)
 class SampleSummary:
-    """What was written. `lines` = `rows` (reviews, in their latest version) + `superseded_lines` + all of `broken_lines`."""
+    """What was written. `lines` = `rows` (reviews, in their latest version) + `superseded_lines` + all of
+    `broken_lines`.
+    """
 
     target: Path
     causes: Path
@@ -65,13 +77,24 @@ class SampleSummary:
         dissatisfied = (self.stars[1] + self.stars[2]) / self.rows
         drop = self.quality_drop
         parts = [
-            f"{self.target}: {self.rows:,} synthetic reviews, {self.first_date} to {self.last_date}, {dissatisfied:.1%} with 1 or 2 stars",
-            f"  lines after the header: {self.lines:,} = {self.rows:,} reviews + {self.superseded_lines} corrected later"
-            f" + {sum(self.broken_lines.values())} broken ({', '.join(f'{kind} {count}' for kind, count in self.broken_lines.items())})",
-            f"  rating at odds with the text: {self.label_noise_rows:,}; copies of another text: {self.duplicate_text_rows:,};"
-            f" default headlines: {self.default_headline_rows:,}",
-            f"  quality of {drop.product_id} ({drop.product_title}) drops on {drop.day}: {drop.dissatisfied_share_before:.0%} dissatisfied"
-            f" of {drop.reviews_before} before, {drop.dissatisfied_share_after:.0%} of {drop.reviews_after} from then on",
+            (
+                f"{self.target}: {self.rows:,} synthetic reviews, {self.first_date} to {self.last_date},"
+                f" {dissatisfied:.1%} with 1 or 2 stars"
+            ),
+            (
+                f"  lines after the header: {self.lines:,} = {self.rows:,} reviews + {self.superseded_lines} corrected"
+                f" later + {sum(self.broken_lines.values())} broken"
+                f" ({', '.join(f'{kind} {count}' for kind, count in self.broken_lines.items())})"
+            ),
+            (
+                f"  rating at odds with the text: {self.label_noise_rows:,}; copies of another text:"
+                f" {self.duplicate_text_rows:,}; default headlines: {self.default_headline_rows:,}"
+            ),
+            (
+                f"  quality of {drop.product_id} ({drop.product_title}) drops on {drop.day}:"
+                f" {drop.dissatisfied_share_before:.0%} dissatisfied of {drop.reviews_before} before,"
+                f" {drop.dissatisfied_share_after:.0%} of {drop.reviews_after} from then on"
+            ),
             f"  what causes each rating: {self.causes}",
         ]
         return "\n".join(parts)
@@ -92,18 +115,23 @@ class _Line:
 
 
 def run_sample(target: Path, rows: int = 20_000, seed: int = 17) -> SampleSummary:
-    """What was written: `rows` reviews into `target` (.tsv or .tsv.gz) and one JSON object a line into `<name>.causes.jsonl` beside it.
+    """What was written: `rows` reviews into `target` (.tsv or .tsv.gz) and one JSON object a line into
+    `<name>.causes.jsonl` beside it.
 
-    Each object but the last stands for one readable line of the file (`line`, the header being line 1): the rating written and the
-    one intended, the main construction, whether a later version of the review supersedes it, and its causes, each the literal phrase
-    with its characters [char_start, char_end) in the stored headline or body. The last object, `{"summary": ...}`, is the
-    SampleSummary, in which broken lines are counted by kind. The same arguments give the same bytes.
+    Each object but the last stands for one readable line of the file (`line`, the header being line 1): the rating
+    written and the one intended, the main construction, whether a later version of the review supersedes it, and its
+    causes, each the literal phrase with its characters [char_start, char_end) in the stored headline or body. The last
+    object, `{"summary": ...}`, is the SampleSummary, in which broken lines are counted by kind. The same arguments give
+    the same bytes.
 
-    Raises ReviewriskError where `target` is not a .tsv or .tsv.gz file, or `rows` is too small for every split to hold both classes.
+    Raises ReviewriskError where `target` is not a .tsv or .tsv.gz file, or `rows` is too small for every split to hold
+    both classes.
     """
     causes = _causes_path(target)
     if rows < MINIMUM_ROWS:
-        raise ReviewriskError(f"{rows} rows are too few for splits that each hold both classes; ask for {MINIMUM_ROWS} or more.")
+        raise ReviewriskError(
+            f"{rows} rows are too few for splits that each hold both classes; ask for {MINIMUM_ROWS} or more."
+        )
     chance = random.Random(seed)  # noqa: S311 - invented reviews need no secrecy
     maker = RowMaker(chance)
     latest = maker.corpus(rows)
@@ -132,8 +160,13 @@ def _causes_path(target: Path) -> Path:
 def _broken_lines(maker: RowMaker, count: int) -> list[_Line]:
     """`count` lines that no reader may accept, of each kind as many as of the others, give or take one."""
     kinds = [BROKEN_KINDS[number % len(BROKEN_KINDS)] for number in range(count)]
-    rows = [maker.row(date.fromordinal(LAST_DAY.toordinal() - maker.chance.randrange(2000)), maker.chance.randint(1, 5)) for _ in kinds]
-    return [_Line(row.place, _broken(row, kind, maker.chance), broken=kind) for row, kind in zip(rows, kinds, strict=True)]
+    rows = [
+        maker.row(date.fromordinal(LAST_DAY.toordinal() - maker.chance.randrange(2000)), maker.chance.randint(1, 5))
+        for _ in kinds
+    ]
+    return [
+        _Line(row.place, _broken(row, kind, maker.chance), broken=kind) for row, kind in zip(rows, kinds, strict=True)
+    ]
 
 
 def _broken(row: Row, kind: str, chance: random.Random) -> bytes:
@@ -176,7 +209,9 @@ def _summary(target: Path, causes: Path, seed: int, lines: list[_Line], maker: R
         stars={star: stars[star] for star in range(1, 6)},
         label_noise_rows=sum(row.is_label_noise for row in rows),
         duplicate_text_rows=sum(row.is_duplicate_text for row in rows),
-        default_headline_rows=sum(any(cause.construction == "default headline" for cause in row.text.causes) for row in rows),
+        default_headline_rows=sum(
+            any(cause.construction == "default headline" for cause in row.text.causes) for row in rows
+        ),
         constructions=dict(sorted(constructions.items())),
         first_date=min(row.day for row in rows).isoformat(),
         last_date=max(row.day for row in rows).isoformat(),

@@ -1,4 +1,6 @@
-"""Explain flagged reviews by Integrated Gradients of the model that decides for them; publish the top words to `token_attributions`."""
+"""Explain flagged reviews by Integrated Gradients of the model that decides for them; publish the top words to
+`token_attributions`.
+"""
 
 from __future__ import annotations
 
@@ -29,17 +31,27 @@ if TYPE_CHECKING:
 
 SPECIAL_TOKENS = 2  # [CLS] and [SEP]: a text with no more has no word to explain
 RESULT = (
-    "review_id string, review_month date, text_hash string, model_version string, nodes int, convergence_delta double, is_converged boolean, "
-    "error string, words array<struct<attribution_rank int, word string, field string, char_start int, char_end int, attribution double>>"
+    "review_id string, review_month date, text_hash string, model_version string, nodes int, convergence_delta double,"
+    " is_converged boolean, error string, words array<struct<attribution_rank int, word string, field string,"
+    " char_start int, char_end int, attribution double>>"
 )
 
 # What stands in for the words of a review that has none, so that it is known and not tried in every run.
-NO_WORDS = {"attribution_rank": 0, "word": None, "field": None, "char_start": None, "char_end": None, "attribution": None}
+NO_WORDS = {
+    "attribution_rank": 0,
+    "word": None,
+    "field": None,
+    "char_start": None,
+    "char_end": None,
+    "attribution": None,
+}
 
 
 @dataclass(frozen=True)
 class ExplainSummary:
-    """Reviews of one run. `model_version`: the champion; `left`: flagged and not yet explained, beyond this run's bounds."""
+    """Reviews of one run. `model_version`: the champion; `left`: flagged and not yet explained, beyond this run's
+    bounds.
+    """
 
     model_version: str
     explained: int
@@ -50,7 +62,8 @@ class ExplainSummary:
 
 
 def run_explain(spark: SparkSession, config: Config, report: Report) -> ExplainSummary:
-    """Explain flagged reviews that have no current explanation: newest first, up to `explain.months` and `explain.max_rows`.
+    """Explain flagged reviews that have no current explanation: newest first, up to `explain.months` and
+    `explain.max_rows`.
 
     Which model decides for a review, the champion or one that a route names, is read from the published routes.
     """
@@ -65,7 +78,10 @@ def run_explain(spark: SparkSession, config: Config, report: Report) -> ExplainS
             todo = {row["review_month"]: row["count"] for row in chosen.groupBy("review_month").count().collect()}
             stale = work.months_with_stale_rows()
         total = sum(todo.values())
-        report(f"  {version}: {total:,} flagged reviews to explain" + (f" of {flagged:,}; the rest waits for a later run" if flagged > total else ""))
+        report(
+            f"  {version}: {total:,} flagged reviews to explain"
+            + (f" of {flagged:,}; the rest waits for a later run" if flagged > total else "")
+        )
         started = time.monotonic()
         if total:
             ship_all(spark, config, (registered(root, one) for one in work.versions))
@@ -73,20 +89,38 @@ def run_explain(spark: SparkSession, config: Config, report: Report) -> ExplainS
             rows = sum(todo.get(month, 0) for month in months)
             with spark_progress(spark, f"explain {months[-1]:%Y-%m} to {months[0]:%Y-%m} ({rows:,} reviews)", report):
                 tables.publish(root, "token_attributions", run.run_id, work.stager(chosen, months, rows))
-        summary = ExplainSummary(version, total - work.failed.value, work.capped.value, work.failed.value, flagged - total, time.monotonic() - started)
-        run.finish(model_version=version, rows_read=flagged, rows_written=summary.explained, rows_failed=summary.failed, details=asdict(summary))
+        summary = ExplainSummary(
+            version,
+            total - work.failed.value,
+            work.capped.value,
+            work.failed.value,
+            flagged - total,
+            time.monotonic() - started,
+        )
+        run.finish(
+            model_version=version,
+            rows_read=flagged,
+            rows_written=summary.explained,
+            rows_failed=summary.failed,
+            details=asdict(summary),
+        )
     if total:
         report(
-            f"  explained {summary.explained:,} reviews in {summary.seconds:,.0f} s ({summary.seconds / total:.2f} s each); {summary.not_converged:,} stopped "
-            f"at {settings.nodes[-1]} nodes with |delta| >= {settings.max_delta}, {summary.failed:,} failed, {summary.left:,} left for later"
+            f"  explained {summary.explained:,} reviews in {summary.seconds:,.0f} s ({summary.seconds / total:.2f} s"
+            f" each); {summary.not_converged:,} stopped at {settings.nodes[-1]} nodes with |delta| >="
+            f" {settings.max_delta}, {summary.failed:,} failed, {summary.left:,} left for later"
         )
     return summary
 
 
 def with_test_months(config: Config) -> Config:
-    """The config with `explain.months` such that explaining reaches back to the test split's first month; newer (live) months are within it too."""
+    """The config with `explain.months` such that explaining reaches back to the test split's first month; newer (live)
+    months are within it too.
+    """
     [test] = [row for row in tables.read_arrow(config.root, "splits").to_pylist() if row["split"] == "test"]
-    months = tables.read_arrow(config.root, "reviews", ["review_month"], pc.field("review_month") >= test["first_date"].replace(day=1))
+    months = tables.read_arrow(
+        config.root, "reviews", ["review_month"], pc.field("review_month") >= test["first_date"].replace(day=1)
+    )
     count = len(months["review_month"].unique())
     return config.model_copy(update={"explain": config.explain.model_copy(update={"months": count})})
 
@@ -104,17 +138,23 @@ class _Work:
         return tables.read_frame(self._spark, self._config.root, name, scope, columns=columns)
 
     def pending(self) -> DataFrame:
-        """KEY of the reviews that an active threshold of the model that decides for them flags, and that it has no current explanation of."""
+        """KEY of the reviews that an active threshold of the model that decides for them flags, and that it has no
+        current explanation of.
+        """
         from pyspark.sql import functions as F
 
-        reviews = assigned(self._read("reviews", columns=(*IDENTITY, self._routes.column)), self._routes, self._champion)
+        reviews = assigned(
+            self._read("reviews", columns=(*IDENTITY, self._routes.column)), self._routes, self._champion
+        )
         scores = self._read("review_scores", {"model_version": self.versions}, (*KEY, "probability", "token_count"))
         explained = self._read("token_attributions", {"model_version": self.versions}, KEY).distinct()
         is_flagged = F.lit(False)
         for version in self.versions:
             lowest = lowest_active_threshold(self._config.root, version)["threshold"]
             is_flagged = is_flagged | ((F.col("model_version") == version) & (F.col("probability") >= lowest))
-        flagged = scores.where(is_flagged & (F.col("token_count") > SPECIAL_TOKENS)).join(reviews, on=list(KEY), how="left_semi")
+        flagged = scores.where(is_flagged & (F.col("token_count") > SPECIAL_TOKENS)).join(
+            reviews, on=list(KEY), how="left_semi"
+        )
         return flagged.select(*KEY).join(explained, on=list(KEY), how="left_anti")
 
     def choose(self, pending: DataFrame) -> DataFrame:
@@ -124,7 +164,9 @@ class _Work:
         settings = self._config.explain
         if settings.months is not None:
             scored = self._read("review_scores", {"model_version": self.versions}, ("review_month",)).distinct()
-            months = [row["review_month"] for row in scored.orderBy(F.desc("review_month")).limit(settings.months).collect()]
+            months = [
+                row["review_month"] for row in scored.orderBy(F.desc("review_month")).limit(settings.months).collect()
+            ]
             pending = pending.where(F.col("review_month").isin(months))
         if settings.max_rows is not None:
             dates = self._read("reviews", columns=("review_id", "review_date"))
@@ -140,7 +182,9 @@ class _Work:
         return [row["review_month"] for row in stale.select("review_month").distinct().collect()]
 
     def stager(self, chosen: DataFrame, months: list[datetime.date], rows: int) -> Callable[[int], Staged]:
-        """What stages the attributions of some months: current ones are kept, the chosen reviews' added, stale ones left out."""
+        """What stages the attributions of some months: current ones are kept, the chosen reviews' added, stale ones
+        left out.
+        """
         from pyspark.sql import functions as F
 
         scope: Scope = {"model_version": self.versions, "review_month": months}
@@ -153,12 +197,18 @@ class _Work:
             if not rows:
                 return tables.stage_frame(kept, root, "token_attributions", self._run.run_id, scope)
             texts = self._read("reviews", {"review_month": months}).select(*IDENTITY, "review_headline", "review_body")
-            wanted = chosen.where(F.col("review_month").isin(months)).join(kept.select(*KEY).distinct(), on=list(KEY), how="left_anti")
+            wanted = chosen.where(F.col("review_month").isin(months)).join(
+                kept.select(*KEY).distinct(), on=list(KEY), how="left_anti"
+            )
             missing = texts.join(wanted, on=list(IDENTITY), how="inner")
             tasks = max(1, -(-rows // self._config.explain.rows_per_task))
             settings = (self._config.score, self._config.explain)
             udf = explaining_udf(tuple(self.versions), *settings, task_threads(self._spark), self.capped, self.failed)
-            explained = missing.repartition(tasks).select(udf(F.struct(*KEY, "review_headline", "review_body")).alias("explanation")).select("explanation.*")
+            explained = (
+                missing.repartition(tasks)
+                .select(udf(F.struct(*KEY, "review_headline", "review_body")).alias("explanation"))
+                .select("explanation.*")
+            )
             new = explained.select("*", F.explode("words").alias("entry")).select(
                 *KEY,
                 "entry.*",
@@ -176,9 +226,15 @@ class _Work:
 
 
 def explaining_udf(
-    versions: tuple[str, ...], scoring: ScoreSettings, settings: ExplainSettings, threads: int, capped: Accumulator[int], failed: Accumulator[int]
+    versions: tuple[str, ...],
+    scoring: ScoreSettings,
+    settings: ExplainSettings,
+    threads: int,
+    capped: Accumulator[int],
+    failed: Accumulator[int],
 ) -> Callable[[Column], Column]:
-    """An iterator pandas UDF: struct(KEY, review_headline, review_body) to one struct (RESULT). A failing review has the row of rank 0.
+    """An iterator pandas UDF: struct(KEY, review_headline, review_body) to one struct (RESULT). A failing review has
+    the row of rank 0.
 
     Each review is explained by the model of its `model_version`, which is one of the shipped `versions`.
     """
@@ -188,23 +244,34 @@ def explaining_udf(
         for batch in batches:
             for version, rows in batch.groupby("model_version"):
                 scorer = worker_scorer(str(version), scoring, threads, versions)
-                explanations = _explain_rows(scorer, rows["review_headline"].tolist(), rows["review_body"].tolist(), settings)
+                explanations = _explain_rows(
+                    scorer, rows["review_headline"].tolist(), rows["review_body"].tolist(), settings
+                )
                 failed.add(sum(isinstance(explanation, str) for explanation in explanations))
-                capped.add(sum(not isinstance(explanation, str) and not explanation.is_converged for explanation in explanations))
+                capped.add(
+                    sum(
+                        not isinstance(explanation, str) and not explanation.is_converged
+                        for explanation in explanations
+                    )
+                )
                 yield _as_frame(rows, explanations)
 
     udf: Callable[[Column], Column] = pandas_udf(explain_batches, RESULT).asNondeterministic()  # type: ignore[call-overload]
     return udf
 
 
-def _explain_rows(scorer: Any, headlines: list[str | None], bodies: list[str | None], settings: ExplainSettings) -> list[Explanation | str]:
+def _explain_rows(
+    scorer: Any, headlines: list[str | None], bodies: list[str | None], settings: ExplainSettings
+) -> list[Explanation | str]:
     """An explanation for each review, or what its computing failed with."""
     from model.explanation.integrated_gradients import explain
 
     try:
         return list(explain(scorer, headlines, bodies, settings))
     except Exception:  # one bad row must not cost its batch: each is tried alone
-        return [_explain_alone(scorer, headline, body, settings) for headline, body in zip(headlines, bodies, strict=True)]
+        return [
+            _explain_alone(scorer, headline, body, settings) for headline, body in zip(headlines, bodies, strict=True)
+        ]
 
 
 def _explain_alone(scorer: Any, headline: str | None, body: str | None, settings: ExplainSettings) -> Explanation | str:
@@ -219,10 +286,15 @@ def _explain_alone(scorer: Any, headline: str | None, body: str | None, settings
 
 def _as_frame(rows: pd.DataFrame, explanations: list[Explanation | str]) -> pd.DataFrame:
     done = [None if isinstance(explanation, str) else explanation for explanation in explanations]
-    words = [[asdict(word) for word in explanation.words] if explanation and explanation.words else [dict(NO_WORDS)] for explanation in done]
+    words = [
+        [asdict(word) for word in explanation.words] if explanation and explanation.words else [dict(NO_WORDS)]
+        for explanation in done
+    ]
     computed = {
         "nodes": pd.Series([explanation.nodes if explanation else None for explanation in done], dtype="Int32"),
-        "convergence_delta": pd.Series([explanation.convergence_delta if explanation else None for explanation in done], dtype="Float64"),
+        "convergence_delta": pd.Series(
+            [explanation.convergence_delta if explanation else None for explanation in done], dtype="Float64"
+        ),
         "is_converged": pd.Series([bool(explanation and explanation.is_converged) for explanation in done]),
         "error": pd.Series([_error(explanation) for explanation in explanations], dtype=object),
         "words": pd.Series(words, dtype=object),

@@ -1,4 +1,6 @@
-"""Apply the champion, or the model that a route names, to every review without a current score of it; publish `review_scores` by month."""
+"""Apply the champion, or the model that a route names, to every review without a current score of it; publish
+`review_scores` by month.
+"""
 
 from __future__ import annotations
 
@@ -28,14 +30,15 @@ if TYPE_CHECKING:
     from model.scoring.scorer import Scores
 
 RESULT = (
-    "review_id string, review_month date, text_hash string, model_version string, logit double, raw_probability double, probability double, "
-    "token_count int, is_truncated boolean, has_rating_phrase boolean, error string"
+    "review_id string, review_month date, text_hash string, model_version string, logit double, raw_probability double,"
+    " probability double, token_count int, is_truncated boolean, has_rating_phrase boolean, error string"
 )
 
 
 @dataclass(frozen=True)
 class ScoreSummary:
-    """Rows and speed of one scoring run. `model_version`: the champion; `rows_by_version`: scored rows of each model of the pass.
+    """Rows and speed of one scoring run. `model_version`: the champion; `rows_by_version`: scored rows of each model of
+    the pass.
 
     `skipped` rows have a current score of their model; `failed` ones carry an error.
     """
@@ -52,7 +55,9 @@ class ScoreSummary:
 
 @dataclass(frozen=True)
 class _Todo:
-    """Rows to score by month and by version, months with scores of texts that have changed or moved, and rows with a current score."""
+    """Rows to score by month and by version, months with scores of texts that have changed or moved, and rows with a
+    current score.
+    """
 
     by_month: Counter[datetime.date]
     by_version: Counter[str]
@@ -85,7 +90,10 @@ def run_score(spark: SparkSession, config: Config, report: Report) -> ScoreSumma
             with spark_progress(spark, f"score {months[-1]:%Y-%m} to {months[0]:%Y-%m} ({rows:,} reviews)", report):
                 tables.publish(root, "review_scores", run.run_id, work.stager(months, rows))
         if publish_routes(root, routes, run.run_id, datetime.datetime.now(datetime.UTC)):
-            report("  routes in force: " + (", ".join(f"{value} → {version}" for value, version in routes.models.items()) or "none"))
+            report(
+                "  routes in force: "
+                + (", ".join(f"{value} → {version}" for value, version in routes.models.items()) or "none")
+            )
         summary = work.summary(todo, time.monotonic() - started)
         run.finish(
             model_version=summary.model_version,
@@ -96,8 +104,9 @@ def run_score(spark: SparkSession, config: Config, report: Report) -> ScoreSumma
         )
     if total:
         report(
-            f"  scored {total:,} reviews in {summary.seconds:,.0f} s: {total / summary.seconds:,.0f} reviews/s, {summary.tokens / summary.seconds:,.0f} "
-            f"tokens/s, {summary.padding_share:.1%} padding, {summary.failed:,} failed"
+            f"  scored {total:,} reviews in {summary.seconds:,.0f} s: {total / summary.seconds:,.0f} reviews/s,"
+            f" {summary.tokens / summary.seconds:,.0f} tokens/s, {summary.padding_share:.1%} padding,"
+            f" {summary.failed:,} failed"
         )
     return summary
 
@@ -105,7 +114,9 @@ def run_score(spark: SparkSession, config: Config, report: Report) -> ScoreSumma
 def _shown_todo(todo: _Todo, routes: Routes, versions: list[str]) -> list[str]:
     """What is to be scored, as lines: all, and by model where there are several."""
     others = f", and by routes {', '.join(versions[1:])}" if len(versions) > 1 else ""
-    lines = [f"  {versions[0]}{others}: {todo.by_month.total():,} reviews to score, {todo.current:,} have a current score"]
+    lines = [
+        f"  {versions[0]}{others}: {todo.by_month.total():,} reviews to score, {todo.current:,} have a current score"
+    ]
     for version in versions if others else []:
         scope = ", ".join(routes.values_of(version)) or "all others"
         lines.append(f"    {version} ({scope}): {todo.by_version[version]:,}")
@@ -135,9 +146,21 @@ class _Work:
 
     def todo(self) -> _Todo:
         """What lacks a current score of the model that decides for it, as the tables stand now."""
-        reviews = self._assigned(tables.read_frame(self._spark, self._config.root, "reviews", columns=(*IDENTITY, "review_date", self._routes.column)))
-        scores = tables.read_frame(self._spark, self._config.root, "review_scores", {"model_version": self.versions}, columns=KEY)
-        missing = _newer(reviews, self._since).join(scores, on=list(KEY), how="left_anti").groupBy("review_month", "model_version").count().collect()
+        reviews = self._assigned(
+            tables.read_frame(
+                self._spark, self._config.root, "reviews", columns=(*IDENTITY, "review_date", self._routes.column)
+            )
+        )
+        scores = tables.read_frame(
+            self._spark, self._config.root, "review_scores", {"model_version": self.versions}, columns=KEY
+        )
+        missing = (
+            _newer(reviews, self._since)
+            .join(scores, on=list(KEY), how="left_anti")
+            .groupBy("review_month", "model_version")
+            .count()
+            .collect()
+        )
         stale = scores.join(reviews, on=list(IDENTITY), how="left_anti").select("review_month").distinct().collect()
         by_month, by_version = Counter[datetime.date](), Counter[str]()
         for row in missing:
@@ -154,46 +177,76 @@ class _Work:
         ship_all(self._spark, self._config, self._rows)
 
     def stager(self, months: list[datetime.date], rows: int) -> Callable[[int], Staged]:
-        """What stages the scores of some months by all models of the pass: current ones are kept, missing ones computed, stale ones left out."""
+        """What stages the scores of some months by all models of the pass: current ones are kept, missing ones
+        computed, stale ones left out.
+        """
         from pyspark.sql import functions as F
 
         scope: Scope = {"model_version": self.versions, "review_month": months}
         settings = self._config.score
 
         def stage(table_version: int) -> Staged:
-            reviews = self._assigned(tables.read_frame(self._spark, self._config.root, "reviews", {"review_month": months}))
+            reviews = self._assigned(
+                tables.read_frame(self._spark, self._config.root, "reviews", {"review_month": months})
+            )
             stored = tables.read_frame(self._spark, self._config.root, "review_scores", scope, table_version)
             kept = stored.join(reviews.select(*IDENTITY), on=list(IDENTITY), how="left_semi")
             if not rows:
                 return tables.stage_frame(kept, self._config.root, "review_scores", self._run.run_id, scope)
             missing = _newer(reviews, self._since).join(kept.select(*KEY), on=list(KEY), how="left_anti")
             tasks = max(1, -(-rows // settings.rows_per_task))
-            scored = missing.repartition(tasks).select(self._scorer()(F.struct(*KEY, "review_headline", "review_body")).alias("score"))
-            constants = {"engine": "torch", "precision": settings.precision, "scored_at": self._run.started_at, "run_id": self._run.run_id}
+            scored = missing.repartition(tasks).select(
+                self._scorer()(F.struct(*KEY, "review_headline", "review_body")).alias("score")
+            )
+            constants = {
+                "engine": "torch",
+                "precision": settings.precision,
+                "scored_at": self._run.started_at,
+                "run_id": self._run.run_id,
+            }
             new = scored.select("score.*", *(F.lit(value).alias(name) for name, value in constants.items()))
-            return tables.stage_frame(kept.unionByName(new), self._config.root, "review_scores", self._run.run_id, scope)
+            return tables.stage_frame(
+                kept.unionByName(new), self._config.root, "review_scores", self._run.run_id, scope
+            )
 
         return stage
 
     def _scorer(self) -> Callable[[Column], Column]:
         settings = self._config.score
-        return scoring_udf(tuple(self.versions), settings, task_threads(self._spark), self._real, self._padded, self._failed)
+        return scoring_udf(
+            tuple(self.versions), settings, task_threads(self._spark), self._real, self._padded, self._failed
+        )
 
     def summary(self, todo: _Todo, seconds: float) -> ScoreSummary:
         padded = self._padded.value
         share = 1 - self._real.value / padded if padded else 0.0
         by_version = {version: todo.by_version[version] for version in self.versions}
-        return ScoreSummary(self._champion, todo.by_month.total(), todo.current, self._failed.value, self._real.value, share, seconds, by_version)
+        return ScoreSummary(
+            self._champion,
+            todo.by_month.total(),
+            todo.current,
+            self._failed.value,
+            self._real.value,
+            share,
+            seconds,
+            by_version,
+        )
 
 
 def scoring_udf(
-    versions: tuple[str, ...], settings: ScoreSettings, threads: int, real: Accumulator[int], padded: Accumulator[int], failed: Accumulator[int]
+    versions: tuple[str, ...],
+    settings: ScoreSettings,
+    threads: int,
+    real: Accumulator[int],
+    padded: Accumulator[int],
+    failed: Accumulator[int],
 ) -> Callable[[Column], Column]:
-    """An iterator pandas UDF: struct(review_id, review_month, text_hash, model_version, review_headline, review_body) to one struct (RESULT).
+    """An iterator pandas UDF: struct(review_id, review_month, text_hash, model_version, review_headline, review_body)
+    to one struct (RESULT).
 
-    Each row is scored by the model of its `model_version`, which is one of the shipped `versions`. The keys travel with the rows and come
-    back in the struct, so nothing depends on the order of rows. Marked non-deterministic: Spark then evaluates it once a row, however
-    often the struct's fields are used.
+    Each row is scored by the model of its `model_version`, which is one of the shipped `versions`. The keys travel with
+    the rows and come back in the struct, so nothing depends on the order of rows. Marked non-deterministic: Spark then
+    evaluates it once a row, however often the struct's fields are used.
     """
     from pyspark.sql.pandas.functions import pandas_udf
 
@@ -221,7 +274,9 @@ def _as_frame(rows: pd.DataFrame, scores: Scores) -> pd.DataFrame:
 
 
 def buffered(batches: Iterator[pd.DataFrame], rows: int) -> Iterator[pd.DataFrame]:
-    """The stream's batches joined into frames of at least `rows` rows (the last may be shorter), so that texts of like length meet."""
+    """The stream's batches joined into frames of at least `rows` rows (the last may be shorter), so that texts of like
+    length meet.
+    """
     waiting: list[pd.DataFrame] = []
     count = 0
     for batch in batches:

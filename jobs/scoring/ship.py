@@ -1,4 +1,6 @@
-"""Merged models, each made once from its bundle and shipped once to every node; several of one pass stand beside each other there."""
+"""Merged models, each made once from its bundle and shipped once to every node; several of one pass stand beside each
+other there.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ KEY = (*IDENTITY, "model_version")
 
 
 def ship(spark: SparkSession, folder: Path) -> str:
-    """Send a serving folder to every node as an archive that Spark unpacks there once; returns the name for `worker_scorer`."""
+    """Send a serving folder to every node as an archive that Spark unpacks there once; returns the name for
+    `worker_scorer`.
+    """
     archive = folder.with_name(f"{folder.name}.tar")
     if not archive.exists():
         draft = archive.with_suffix(f".{os.getpid()}")
@@ -39,13 +43,17 @@ def ship(spark: SparkSession, folder: Path) -> str:
 
 
 def ship_all(spark: SparkSession, config: Config, rows: Iterable[dict[str, Any]]) -> None:
-    """Send the models of some rows of `models` to every node, each as its own archive, under the name of its model_version."""
+    """Send the models of some rows of `models` to every node, each as its own archive, under the name of its
+    model_version.
+    """
     for row in rows:
         ship(spark, serving_folder(config, row))
 
 
 def worker_scorer(name: str, settings: ScoringSettings, threads: int, beside: Collection[str] = ()) -> Scorer:
-    """The scorer of a shipped model, loaded once per worker process; `beside` names all models of the pass, which stay loaded with it."""
+    """The scorer of a shipped model, loaded once per worker process; `beside` names all models of the pass, which stay
+    loaded with it.
+    """
     from pyspark import SparkFiles
 
     from model.scoring.scorer import cached

@@ -44,8 +44,15 @@ class SingleResult:
     error: str | None
 
     def to_json(self) -> str:
-        """One JSON object on one line: score, is_flagged, model_version, words, and error where the text could not be scored."""
-        values = {"score": self.score, "is_flagged": self.is_flagged, "model_version": self.model_version, "words": self.words}
+        """One JSON object on one line: score, is_flagged, model_version, words, and error where the text could not be
+        scored.
+        """
+        values = {
+            "score": self.score,
+            "is_flagged": self.is_flagged,
+            "model_version": self.model_version,
+            "words": self.words,
+        }
         return json.dumps(values | ({"error": self.error} if self.error else {}), ensure_ascii=False)
 
 
@@ -68,13 +75,22 @@ def run_single(config: Config, texts: Iterable[SingleText], with_words: bool) ->
     routes = published_routes(config.root)
     deciders: dict[str, _Decider] = {}
     for batch in _batches(texts):
-        versions = [routes.models.get(route_key(text.places[routes.column] or ""), chosen) if routes.column in text.places else chosen for text in batch]
+        versions = [
+            (
+                routes.models.get(route_key(text.places[routes.column] or ""), chosen)
+                if routes.column in text.places
+                else chosen
+            )
+            for text in batch
+        ]
         results: dict[int, SingleResult] = {}
         for version in dict.fromkeys(versions):
             decider = deciders.get(version) or _decider(config, version)
             deciders[version] = decider
             places = [place for place, other in enumerate(versions) if other == version]
-            results.update(zip(places, _decided(config, decider, [batch[place] for place in places], with_words), strict=True))
+            results.update(
+                zip(places, _decided(config, decider, [batch[place] for place in places], with_words), strict=True)
+            )
         yield from (results[place] for place in range(len(batch)))
 
 
@@ -94,13 +110,30 @@ def _decided(config: Config, decider: _Decider, texts: list[SingleText], with_wo
         from model.explanation.integrated_gradients import explain
 
         scored = [place for place, error in enumerate(scores.error) if error is None]
-        explained = explain(decider.scorer, [texts[place].headline for place in scored], [texts[place].body for place in scored], config.explain)
-        words = {place: [asdict(word) for word in explanation.words] for place, explanation in zip(scored, explained, strict=True)}
+        explained = explain(
+            decider.scorer,
+            [texts[place].headline for place in scored],
+            [texts[place].body for place in scored],
+            config.explain,
+        )
+        words = {
+            place: [asdict(word) for word in explanation.words]
+            for place, explanation in zip(scored, explained, strict=True)
+        }
     for place, text in enumerate(texts):
         error = scores.error[place]
         probability = None if error else float(scores.probability[place])
         flagged = None if probability is None else probability >= decider.threshold
-        yield SingleResult(text, decider.version, probability, flagged, decider.threshold_name, decider.threshold, words.get(place, []), error)
+        yield SingleResult(
+            text,
+            decider.version,
+            probability,
+            flagged,
+            decider.threshold_name,
+            decider.threshold,
+            words.get(place, []),
+            error,
+        )
 
 
 def _batches(texts: Iterable[SingleText]) -> Iterator[list[SingleText]]:
@@ -115,7 +148,9 @@ def _batches(texts: Iterable[SingleText]) -> Iterator[list[SingleText]]:
 
 
 def read_jsonl(path: Path) -> Iterator[SingleText]:
-    """The text of each line that is not blank, and the columns that routes may go by; an error names the line that is no such object."""
+    """The text of each line that is not blank, and the columns that routes may go by; an error names the line that is
+    no such object.
+    """
     with path.open(encoding="utf-8") as file:
         for number, line in enumerate(file, start=1):
             if not line.strip():

@@ -1,4 +1,6 @@
-"""Source files of an ingest: found from files, folders and globs, told apart by checksum, their lines numbered by Spark."""
+"""Source files of an ingest: found from files, folders and globs, told apart by checksum, their lines numbered by
+Spark.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,9 @@ class SourceFile:
 
 
 def find_sources(arguments: Sequence[str]) -> list[SourceFile]:
-    """The files that files, folders and globs stand for, in the order given (by name within each), each content once."""
+    """The files that files, folders and globs stand for, in the order given (by name within each),
+    each content once.
+    """
     paths: dict[Path, None] = {}
     for argument in arguments:
         paths.update(dict.fromkeys(_expand(argument)))
@@ -50,10 +54,17 @@ def find_sources(arguments: Sequence[str]) -> list[SourceFile]:
 
 def _expand(argument: str) -> list[Path]:
     if "://" in argument:
-        raise ReviewriskError(f"{argument}: sources are local files, folders or globs; copy the file to a disk that every Spark worker sees.")
+        raise ReviewriskError(
+            f"{argument}: sources are local files, folders or globs; copy the file to a disk that every Spark worker"
+            " sees."
+        )
     path = Path(argument).expanduser()
     if path.is_dir():
-        found = sorted(child for child in path.iterdir() if child.is_file() and child.name.endswith(ENDINGS) and not child.name.startswith(("_", ".")))
+        found = sorted(
+            child
+            for child in path.iterdir()
+            if child.is_file() and child.name.endswith(ENDINGS) and not child.name.startswith(("_", "."))
+        )
         if not found:
             raise ReviewriskError(f"The folder {argument} holds no file ending in {', '.join(ENDINGS[:4])}.")
     elif path.is_file():
@@ -64,7 +75,9 @@ def _expand(argument: str) -> list[Path]:
             raise ReviewriskError(f"There is no file {argument}, and as a glob it matches none.")
     hidden = [child for child in found if child.name.startswith(("_", "."))]
     if hidden:
-        raise ReviewriskError(f"{hidden[0]} is not read: Spark takes files whose names begin with _ or . for unfinished ones. Rename it.")
+        raise ReviewriskError(
+            f"{hidden[0]} is not read: Spark takes files whose names begin with _ or . for unfinished ones. Rename it."
+        )
     wrong = [child for child in found if not child.name.endswith(ENDINGS)]
     if wrong:
         raise ReviewriskError(f"{wrong[0]} is not a source: a name must end in {', '.join(ENDINGS[:4])}.")
@@ -79,7 +92,9 @@ def _describe(path: Path) -> SourceFile:
 
 @dataclass(frozen=True)
 class NumberedLines:
-    """(source_checksum, source_order, source_line, value) for every line; and by checksum each file's first line and its line count."""
+    """(source_checksum, source_order, source_line, value) for every line; and by checksum each file's first line and
+    its line count.
+    """
 
     frame: DataFrame
     headers: dict[str, str]
@@ -89,8 +104,8 @@ class NumberedLines:
 def number_lines(spark: SparkSession, sources: Iterable[SourceFile], first_order: int) -> NumberedLines:
     """Every line of the files with its number, the header being line 1.
 
-    Spark reads a file in blocks. A first, cheap pass counts the lines of each block; the number of a line is then the lines of
-    the blocks before it plus its place in its own. Both passes see the same blocks, as the session fixes
+    Spark reads a file in blocks. A first, cheap pass counts the lines of each block; the number of a line is then the
+    lines of the blocks before it plus its place in its own. Both passes see the same blocks, as the session fixes
     spark.sql.files.minPartitionNum; whoever counts the lines of `frame` must find `counts`.
     """
     from pyspark.sql import functions as F
@@ -108,7 +123,11 @@ def number_lines(spark: SparkSession, sources: Iterable[SourceFile], first_order
     )
     blocks = (
         lines.groupBy("file_path", "block")
-        .agg(F.count("*").alias("lines"), F.min("position").alias("first"), F.min_by("value", "position").alias("first_line"))
+        .agg(
+            F.count("*").alias("lines"),
+            F.min("position").alias("first"),
+            F.min_by("value", "position").alias("first_line"),
+        )
         .orderBy("file_path", "block")
         .collect()
     )
@@ -119,10 +138,21 @@ def number_lines(spark: SparkSession, sources: Iterable[SourceFile], first_order
     for block in blocks:
         place, source = by_path[unquote(urlsplit(block.file_path).path)]
         headers.setdefault(source.checksum, block.first_line)
-        rows.append((block.file_path, block.block, block.first, counts.get(source.checksum, 0) + 1, source.checksum, first_order + place))
+        rows.append(
+            (
+                block.file_path,
+                block.block,
+                block.first,
+                counts.get(source.checksum, 0) + 1,
+                source.checksum,
+                first_order + place,
+            )
+        )
         counts[source.checksum] = counts.get(source.checksum, 0) + block.lines
     schema = "file_path string, block long, first long, base long, source_checksum string, source_order long"
-    numbered = lines.join(F.broadcast(spark.createDataFrame(rows, schema)), on=["file_path", "block"], how="inner").select(
+    numbered = lines.join(
+        F.broadcast(spark.createDataFrame(rows, schema)), on=["file_path", "block"], how="inner"
+    ).select(
         "source_checksum",
         "source_order",
         (F.col("base") + F.col("position") - F.col("first")).alias("source_line"),
@@ -144,4 +174,7 @@ def header_problem(line: str | None) -> str | None:
     unknown = [name for name in columns if name not in RAW_COLUMNS]
     if missing == [] and unknown == []:
         return "its header has the right columns in another order"
-    return f"its header lacks {', '.join(missing) or 'nothing'} and has unknown {', '.join(repr(name[:40]) for name in unknown[:5]) or 'nothing'}"
+    return (
+        f"its header lacks {', '.join(missing) or 'nothing'} and has unknown"
+        f" {', '.join(repr(name[:40]) for name in unknown[:5]) or 'nothing'}"
+    )

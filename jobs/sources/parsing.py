@@ -15,7 +15,9 @@ PROVENANCE = ("source_checksum", "source_order", "source_line")
 
 
 def classify(lines: DataFrame, today: datetime.date) -> DataFrame:
-    """One row per line: provenance, `value` as read, the typed columns, `text_hash`, and `reason` and `detail` where it is no valid review."""
+    """One row per line: provenance, `value` as read, the typed columns, `text_hash`, and `reason` and `detail` where it
+    is no valid review.
+    """
     from pyspark.sql import functions as F
 
     split = (
@@ -25,12 +27,27 @@ def classify(lines: DataFrame, today: datetime.date) -> DataFrame:
         .withColumn("width", F.size("fields"))
     )
     whole = F.when(F.col("width") == len(RAW_COLUMNS), F.col("fields"))
-    named = split.select(*PROVENANCE, "value", "is_text", "line", "width", *(F.get(whole, F.lit(place)).alias(name) for place, name in enumerate(RAW_COLUMNS)))
+    named = split.select(
+        *PROVENANCE,
+        "value",
+        "is_text",
+        "line",
+        "width",
+        *(F.get(whole, F.lit(place)).alias(name) for place, name in enumerate(RAW_COLUMNS)),
+    )
     text = F.concat(F.coalesce("review_headline", F.lit("")), F.lit("\x1f"), F.coalesce("review_body", F.lit("")))
     return (
         named.withColumn("fault", _fault(today))
         .withColumn("text_hash", F.sha2(text, 256))
-        .select(*PROVENANCE, "value", "is_text", "fault.reason", "fault.detail", *(_typed(name) for name in RAW_COLUMNS), "text_hash")
+        .select(
+            *PROVENANCE,
+            "value",
+            "is_text",
+            "fault.reason",
+            "fault.detail",
+            *(_typed(name) for name in RAW_COLUMNS),
+            "text_hash",
+        )
     )
 
 
@@ -66,9 +83,19 @@ def _fault(today: datetime.date) -> Column:
         (trimmed["review_id"] == "", "bad_review_id", F.lit("no id")),
         (~trimmed["star_rating"].rlike("^[1-5]$"), "bad_star_rating", F.col("star_rating")),
         (~trimmed["review_date"].rlike(r"^\d{4}-\d{2}-\d{2}$") | day.isNull(), "bad_review_date", F.col("review_date")),
-        (~day.between(F.lit(FIRST_DATE), F.lit(last)), "bad_review_date", F.concat("review_date", F.lit(f", not within {FIRST_DATE} to {last}"))),
-        *((~F.upper(trimmed[name]).isin("Y", "N", ""), f"bad_{name}", F.col(name)) for name in ("vine", "verified_purchase")),
-        *((~trimmed[name].rlike(r"^\d{0,9}$"), f"bad_{name}", F.col(name)) for name in ("helpful_votes", "total_votes")),
+        (
+            ~day.between(F.lit(FIRST_DATE), F.lit(last)),
+            "bad_review_date",
+            F.concat("review_date", F.lit(f", not within {FIRST_DATE} to {last}")),
+        ),
+        *(
+            (~F.upper(trimmed[name]).isin("Y", "N", ""), f"bad_{name}", F.col(name))
+            for name in ("vine", "verified_purchase")
+        ),
+        *(
+            (~trimmed[name].rlike(r"^\d{0,9}$"), f"bad_{name}", F.col(name))
+            for name in ("helpful_votes", "total_votes")
+        ),
     ]
     chain: Column | None = None
     for condition, reason, detail in faults:

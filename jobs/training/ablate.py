@@ -1,4 +1,6 @@
-"""Find LoRA settings by successive halving on the training and validation splits. Test is not read. Reads through pyarrow: no Spark."""
+"""Find LoRA settings by successive halving on the training and validation splits. Test is not read. Reads through
+pyarrow: no Spark.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +17,11 @@ from model.progress import Report, progress
 
 
 def run_ablate(config: Config, sweep: Sweep, minutes: float | None, output: Path | None, report: Report) -> list[str]:
-    """Lines of Markdown: every rung, the winner with its corrected figure, the frontier and lines for the config; also written to `output`.
+    """Lines of Markdown: every rung, the winner with its corrected figure, the frontier and lines for the config; also
+    written to `output`.
 
-    Cells are kept under <scratch>/ablate: a run that was stopped, or that `minutes` ended, goes on there when the same command is given
-    again.
+    Cells are kept under <scratch>/ablate: a run that was stopped, or that `minutes` ended, goes on there when the same
+    command is given again.
     """
     try:
         from model.data.reviews import COLUMNS
@@ -26,11 +29,16 @@ def run_ablate(config: Config, sweep: Sweep, minutes: float | None, output: Path
         from model.experiments.ablate.page import page
         from model.experiments.compare.comparison import PACKAGES
     except ImportError as error:
-        raise ReviewriskError(f"Sweeping needs the packages of training ({error.name} is missing): {install_extra('train')}.") from None
+        raise ReviewriskError(
+            f"Sweeping needs the packages of training ({error.name} is missing): {install_extra('train')}."
+        ) from None
     with progress("reading the reviews", report):
         reviews = tables.read_arrow(config.root, "reviews", COLUMNS, pc.field("split").isin(["train", "validation"]))
     if reviews.num_rows == 0:
-        raise ReviewriskError(f"{config.root.uri} has no training or validation reviews to sweep on: run `reviewrisk ingest` into it first.")
+        raise ReviewriskError(
+            f"{config.root.uri} has no training or validation reviews to sweep on: run `reviewrisk ingest` into it"
+            " first."
+        )
     ablation = run_ablation(reviews, config.model, sweep, config.scratch / "ablate", minutes, report)
     with progress("resampling for the corrected figure and the gains", report):
         lines = page(ablation, command_line(sweep), machine_lines(config.model.training, PACKAGES))
@@ -43,7 +51,18 @@ def run_ablate(config: Config, sweep: Sweep, minutes: float | None, output: Path
 
 def command_line(sweep: Sweep) -> str:
     """The command that makes the same sweep of the same config, every option spelled out."""
-    several = {"--rank": sweep.ranks, "--targets": sweep.targets, "--layers": sweep.layers, "--learning-rate": sweep.learning_rates}
-    single = {"--rows": sweep.rows, "--validation-rows": sweep.validation_rows, "--rungs": sweep.rungs, "--eta": sweep.eta, "--seed": sweep.seed}
+    several = {
+        "--rank": sweep.ranks,
+        "--targets": sweep.targets,
+        "--layers": sweep.layers,
+        "--learning-rate": sweep.learning_rates,
+    }
+    single = {
+        "--rows": sweep.rows,
+        "--validation-rows": sweep.validation_rows,
+        "--rungs": sweep.rungs,
+        "--eta": sweep.eta,
+        "--seed": sweep.seed,
+    }
     options = [f"{name} {value}" for name, values in several.items() for value in values]
     return " ".join(["reviewrisk ablate", *options, *(f"{name} {value}" for name, value in single.items())])

@@ -17,10 +17,11 @@ from model.progress import Report, progress
 class Wanted:
     """What is to be compared.
 
-    `rows`: training rows of each method. `shifted`: a second root, all of whose labelled reviews are a population that no method was
-    trained or fitted on. `test_rows`: the most test rows, and the most of the shifted population. `curve_rows`: a greatest size of the
-    learning curve beyond `rows`. `methods`: those of `model.experiments.methods.METHODS` to run beside TF-IDF, which all are held against; empty: all.
-    `pairs`: a file of minimal pairs. `parallel` cells run beside each other, and none is begun after `minutes`.
+    `rows`: training rows of each method. `shifted`: a second root, all of whose labelled reviews are a population that
+    no method was trained or fitted on. `test_rows`: the most test rows, and the most of the shifted population.
+    `curve_rows`: a greatest size of the learning curve beyond `rows`. `methods`: those of
+    `model.experiments.methods.METHODS` to run beside TF-IDF, which all are held against; empty: all. `pairs`: a file of
+    minimal pairs. `parallel` cells run beside each other, and none is begun after `minutes`.
     """
 
     rows: int
@@ -35,8 +36,14 @@ class Wanted:
     def command_line(self) -> str:
         """The command that makes the same comparison of the same config; files and folders by their last name alone."""
         options = [f"--shifted-root {Path(self.shifted).name}" if self.shifted else "", f"--rows {self.rows}"]
-        options += [f"--test-rows {self.test_rows}" if self.test_rows else "", f"--curve-rows {self.curve_rows}" if self.curve_rows else ""]
-        options += [*(f"--method {name}" for name in self.methods), f"--parallel {self.parallel}" if self.parallel > 1 else ""]
+        options += [
+            f"--test-rows {self.test_rows}" if self.test_rows else "",
+            f"--curve-rows {self.curve_rows}" if self.curve_rows else "",
+        ]
+        options += [
+            *(f"--method {name}" for name in self.methods),
+            f"--parallel {self.parallel}" if self.parallel > 1 else "",
+        ]
         options.append(f"--pairs {self.pairs.name}" if self.pairs else "")
         return " ".join(["reviewrisk compare", *filter(None, options)])
 
@@ -44,9 +51,9 @@ class Wanted:
 def run_compare(config: Config, wanted: Wanted, output: Path | None, report: Report) -> list[str]:
     """Lines of Markdown that compare the methods, and TF-IDF with LoRA at smaller sizes; also written to `output`.
 
-    Cells are kept under <scratch>/compare: a run that was stopped, or whose minutes ended, goes on there when the same command is given
-    again. Raises ReviewriskError for a method there is not, a curve that cannot be, and, once the page is written (or reported, without `output`), where a cell
-    crashed.
+    Cells are kept under <scratch>/compare: a run that was stopped, or whose minutes ended, goes on there when the same
+    command is given again. Raises ReviewriskError for a method there is not, a curve that cannot be, and, once the page
+    is written (or reported, without `output`), where a cell crashed.
     """
     try:
         from model.data.reviews import COLUMNS
@@ -55,17 +62,26 @@ def run_compare(config: Config, wanted: Wanted, output: Path | None, report: Rep
         from model.experiments.compare.rule import Comparison
         from model.experiments.methods import check_methods
     except ImportError as error:
-        raise ReviewriskError(f"Comparing needs the packages of training ({error.name} is missing): {install_extra('train')}.") from None
+        raise ReviewriskError(
+            f"Comparing needs the packages of training ({error.name} is missing): {install_extra('train')}."
+        ) from None
     check_methods(wanted.methods)
-    if wanted.curve_rows is not None and (wanted.curve_rows <= wanted.rows or (wanted.methods and "lora_all" not in wanted.methods)):
-        raise ReviewriskError(f"--curve-rows {wanted.curve_rows} must be more than --rows {wanted.rows}, and lora_all one of the methods: the curve is of it.")
+    if wanted.curve_rows is not None and (
+        wanted.curve_rows <= wanted.rows or (wanted.methods and "lora_all" not in wanted.methods)
+    ):
+        raise ReviewriskError(
+            f"--curve-rows {wanted.curve_rows} must be more than --rows {wanted.rows}, and lora_all one of the methods:"
+            " the curve is of it."
+        )
     with progress("reading the reviews", report):
         reviews = labelled(config.root, COLUMNS, ["train", "validation", "test"])
         other = labelled(parse_root(wanted.shifted, config.storage), COLUMNS, None) if wanted.shifted else None
     with progress("preparing the rows", report):
         inputs = prepare_inputs(reviews, other, wanted.pairs, config.model, wanted.test_rows)
     cells = planned_cells(wanted.rows, inputs, wanted.curve_rows, wanted.methods)
-    outcomes = run_cells(cells, inputs, config.model, config.scratch / "compare", wanted.minutes, report, wanted.parallel)
+    outcomes = run_cells(
+        cells, inputs, config.model, config.scratch / "compare", wanted.minutes, report, wanted.parallel
+    )
     with progress("resampling for paired gains", report):
         made = Comparison(outcomes, inputs, config.model, min(wanted.rows, len(inputs.data.train)))
         lines = page(made, wanted.command_line(), machine_lines(config.model.training, PACKAGES))
@@ -79,5 +95,7 @@ def run_compare(config: Config, wanted: Wanted, output: Path | None, report: Rep
     if failed := sum(outcome.failed for outcome in missing):
         for line in lines if output is None else []:
             report(line)
-        raise ReviewriskError(f"{failed} of {len(outcomes)} cells failed (above); the same command tries them again and keeps the others.")
+        raise ReviewriskError(
+            f"{failed} of {len(outcomes)} cells failed (above); the same command tries them again and keeps the others."
+        )
     return lines

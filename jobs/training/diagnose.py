@@ -17,13 +17,16 @@ if TYPE_CHECKING:
 def run_diagnose(config: Config, version: str, report: Report) -> list[Finding]:
     """The findings, the found ones first, reported with their evidence after what training did to each adapted weight.
 
-    Raises ReviewriskError where there is no such model, or its bundle or its backbone is not the one it was registered with.
+    Raises ReviewriskError where there is no such model, or its bundle or its backbone is not the one it was registered
+    with.
     """
     try:
         from model.training.diagnosis import diagnose_bundle
         from model.training.spectrum import weight_table
     except ImportError as error:
-        raise ReviewriskError(f"Diagnosing needs the packages of training ({error.name} is missing): {install_extra('train')}.") from None
+        raise ReviewriskError(
+            f"Diagnosing needs the packages of training ({error.name} is missing): {install_extra('train')}."
+        ) from None
     bundle = local_bundle(config, registered(config.root, version))
     with progress("taking the weights apart", report):
         diagnosis = diagnose_bundle(bundle)
@@ -31,7 +34,10 @@ def run_diagnose(config: Config, version: str, report: Report) -> list[Finding]:
         report(f"  {line}")
     report("")
     if not diagnosis.has_training:
-        report("  no training is recorded in this bundle, as it was combined from other models': its weights alone are judged")
+        report(
+            "  no training is recorded in this bundle, as it was combined from other models': its weights alone are"
+            " judged"
+        )
     findings = diagnosis.findings
     for finding in findings:
         report(f"  {'FOUND' if finding.is_found else 'no':<5}  {finding.name.replace('_', ' ')}: {finding.evidence}")

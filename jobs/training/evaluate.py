@@ -1,4 +1,7 @@
-"""Judge a registered model on the reviews of another root. Reads through pyarrow: no Spark, and nothing is published."""
+"""Judge a registered model on the reviews of another root.
+
+Reads through pyarrow: no Spark, and nothing is published.
+"""
 
 from __future__ import annotations
 
@@ -13,18 +16,22 @@ from model.errors import ReviewriskError, install_extra
 from model.progress import Report, progress
 
 
-def run_evaluate(config: Config, version: str, population: str, rows: int | None, output: Path | None, report: Report) -> list[str]:
-    """Lines of Markdown: how the model does on all labelled reviews of the root `population`, or on at most `rows` of them, in every view
-    and with intervals, beside TF-IDF fitted on the config's own corpus; also written to `output`.
+def run_evaluate(
+    config: Config, version: str, population: str, rows: int | None, output: Path | None, report: Report
+) -> list[str]:
+    """Lines of Markdown: how the model does on all labelled reviews of the root `population`, or on at most `rows` of
+    them, in every view and with intervals, beside TF-IDF fitted on the config's own corpus; also written to `output`.
 
-    The model decides by its calibrator and its rows of `model_thresholds`. Raises ReviewriskError where there is no such model, or the
-    other root has no labelled review.
+    The model decides by its calibrator and its rows of `model_thresholds`. Raises ReviewriskError where there is no
+    such model, or the other root has no labelled review.
     """
     try:
         from model.data.reviews import COLUMNS
         from model.experiments.external import judge, population_page
     except ImportError as error:
-        raise ReviewriskError(f"Judging a model needs the packages of training ({error.name} is missing): {install_extra('train')}.") from None
+        raise ReviewriskError(
+            f"Judging a model needs the packages of training ({error.name} is missing): {install_extra('train')}."
+        ) from None
     row = registry.registered(config.root, version)
     thresholds = registry.thresholds(config.root, version)
     registry.default_threshold(config.root, version)

@@ -1,4 +1,6 @@
-"""Say what a training run would do and cost, before any training. Reads through pyarrow: no Spark, so a GPU machine needs none."""
+"""Say what a training run would do and cost, before any training. Reads through pyarrow: no Spark, so a GPU machine
+needs none.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ def run_plan(config: Config, report: Report) -> Plan:
         from model.data.reviews import COLUMNS
         from model.training.plan import plan
     except ImportError as error:
-        raise ReviewriskError(f"Planning needs the packages of training ({error.name} is missing): {install_extra('train')}.") from None
+        raise ReviewriskError(
+            f"Planning needs the packages of training ({error.name} is missing): {install_extra('train')}."
+        ) from None
     root = config.root
     with progress("reading the reviews", report):
         reviews = tables.read_arrow(root, "reviews", COLUMNS, pc.field("split").isin(["train", "validation", "test"]))

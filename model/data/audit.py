@@ -1,4 +1,6 @@
-"""What the labelled rows are like before anything is trained on them: class balance, token lengths, duplicates and contradictory labels."""
+"""What the labelled rows are like before anything is trained on them: class balance, token lengths, duplicates and
+contradictory labels.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ PERCENTILES = (50, 90, 99, 100)
 
 @dataclass(frozen=True)
 class LengthSummary:
-    """Tokens per text ([CLS] and [SEP] included, before truncation) of `rows` texts; `percentiles` are those of PERCENTILES."""
+    """Tokens per text ([CLS] and [SEP] included, before truncation) of `rows` texts; `percentiles` are those of
+    PERCENTILES.
+    """
 
     rows: int
     mean: float
@@ -29,8 +33,9 @@ class LengthSummary:
 class DuplicateAudit:
     """Exact duplicates of the text as the model reads it, in the splits as stored.
 
-    `train_repeats`: training rows whose text stood in an earlier training row. The next three: rows of the first split whose text also
-    stands in the second. `contradictory_texts` have rows of both labels, `contradictory_rows` in all splits together.
+    `train_repeats`: training rows whose text stood in an earlier training row. The next three: rows of the first split
+    whose text also stands in the second. `contradictory_texts` have rows of both labels, `contradictory_rows` in all
+    splits together.
     """
 
     train_repeats: int
@@ -42,7 +47,9 @@ class DuplicateAudit:
 
 
 def class_balance(data: PreparedData) -> dict[str, tuple[int, int]]:
-    """(satisfied, dissatisfied) rows of each part that a training run reads, training without the duplicates that are dropped."""
+    """(satisfied, dissatisfied) rows of each part that a training run reads, training without the duplicates that are
+    dropped.
+    """
     parts = {
         "training": data.train,
         "validation for stopping": data.stopping,

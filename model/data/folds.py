@@ -20,7 +20,8 @@ _DEVELOPMENT = ("train", "validation")
 
 @dataclass(frozen=True)
 class Folds:
-    """Parts without a product or a text in common: rows to train on, rows that stop a training, and one part to judge on per rung.
+    """Parts without a product or a text in common: rows to train on, rows that stop a training, and one part to judge
+    on per rung.
 
     `duplicates_dropped` are rows left out because their text also stands in a later part (in the order of the fields).
     """
@@ -33,20 +34,30 @@ class Folds:
     @property
     def data_version(self) -> str:
         """A fingerprint of every row and of the part that it is in."""
-        return data_version({"train": self.training, "stopping": self.stopping, **{f"fold {place}": fold for place, fold in enumerate(self.validation)}})
+        return data_version(
+            {
+                "train": self.training,
+                "stopping": self.stopping,
+                **{f"fold {place}": fold for place, fold in enumerate(self.validation)},
+            }
+        )
 
 
 def development_reviews(reviews: pa.Table, mode: HeadlineMode) -> LabelledReviews:
-    """The labelled reviews of the training and validation splits together, whatever else the table (of data.COLUMNS) holds."""
+    """The labelled reviews of the training and validation splits together, whatever else the table (of data.COLUMNS)
+    holds.
+    """
     chosen = reviews.filter(pc.is_in(reviews["split"], value_set=pa.array(_DEVELOPMENT)))
     return labelled_reviews(chosen, None, mode)
 
 
 def cut_folds(reviews: LabelledReviews, rungs: int, validation_rows: int, seed: int) -> Folds:
-    """As many validation folds as rungs, of at most so many rows each, and half as many rows to stop on; the other products train.
+    """As many validation folds as rungs, of at most so many rows each, and half as many rows to stop on; the other
+    products train.
 
-    Whole products go to each part in an order that the seed draws; at least half of all rows are left to train on. A text that stands
-    in several parts is kept in the last of them. Raises ReviewriskError where a part has not both classes.
+    Whole products go to each part in an order that the seed draws; at least half of all rows are left to train on. A
+    text that stands in several parts is kept in the last of them. Raises ReviewriskError where a part has not both
+    classes.
     """
     most = min(validation_rows, len(reviews) // (2 * rungs + 1))
     rest, parts = np.arange(len(reviews), dtype=np.intp), []
@@ -56,7 +67,11 @@ def cut_folds(reviews: LabelledReviews, rungs: int, validation_rows: int, seed: 
         rest = np.delete(rest, chosen)
     *validation, stopping = parts
     training, stopping, *validation = _each_text_once([reviews.take(rest), stopping, *validation])
-    for part, what in [(training, "the rows to train on"), (stopping, "the rows to stop on"), *((fold, "a fold of validation rows") for fold in validation)]:
+    for part, what in [
+        (training, "the rows to train on"),
+        (stopping, "the rows to stop on"),
+        *((fold, "a fold of validation rows") for fold in validation),
+    ]:
         check_both_classes(part, what)
     kept = len(training) + len(stopping) + sum(map(len, validation))
     return Folds(training, stopping, tuple(validation), len(reviews) - kept)
@@ -86,7 +101,9 @@ def drawn_by_product(reviews: LabelledReviews, most: int | None, seed: int | Seq
 def check_both_classes(reviews: LabelledReviews, what: str) -> None:
     """Raises ReviewriskError where satisfied or dissatisfied reviews are missing."""
     if not 0 < int(reviews.labels.sum()) < len(reviews):
-        raise ReviewriskError(f"{what} ({len(reviews):,}) do not hold both satisfied and dissatisfied reviews: allow more rows.")
+        raise ReviewriskError(
+            f"{what} ({len(reviews):,}) do not hold both satisfied and dissatisfied reviews: allow more rows."
+        )
 
 
 def _each_text_once(parts: list[LabelledReviews]) -> list[LabelledReviews]:

@@ -1,4 +1,6 @@
-"""Which texts of one set also stand in another, word for word or nearly: a model that has seen a test text in training may remember it."""
+"""Which texts of one set also stand in another, word for word or nearly: a model that has seen a test text in training
+may remember it.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ _PAIRS_AT_ONCE = 10_000_000
 
 @dataclass(frozen=True)
 class Overlap:
-    """Per test text, in the order given: `exact` where the same text stands in train, `near` where only a nearly equal one does."""
+    """Per test text, in the order given: `exact` where the same text stands in train, `near` where only a nearly equal
+    one does.
+    """
 
     exact: BoolArray
     near: BoolArray
@@ -35,23 +39,28 @@ class Overlap:
 
 
 def normalise(text: str) -> str:
-    """The text's words alone: Unicode form NFKC, case folded, punctuation and symbols read as spaces, single spaces between words."""
+    """The text's words alone: Unicode form NFKC, case folded, punctuation and symbols read as spaces, single spaces
+    between words.
+    """
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
-    return " ".join("".join(character if unicodedata.category(character)[0] in "LMN" else " " for character in folded).split())
+    return " ".join(
+        "".join(character if unicodedata.category(character)[0] in "LMN" else " " for character in folded).split()
+    )
 
 
 def text_overlap(test: Sequence[str], train: Sequence[str], similarity: float = 0.8) -> Overlap:
     """Which test texts stand in train, exactly or nearly.
 
-    Near is: not exact, and the same normalised text (see `normalise`; one without any word is near to nothing), or a resemblance of at
-    least `similarity`, above 0 and at most 1. The resemblance of two texts is the Jaccard similarity of their sets of shingles, three
-    consecutive normalised words (Broder 1997, "On the resemblance and containment of documents"): shared shingles by all shingles of
-    both. It is computed in full, not estimated from a sketch. Texts of fewer than five words have too few shingles for it and are
-    near only when their normalised texts are equal.
+    Near is: not exact, and the same normalised text (see `normalise`; one without any word is near to nothing), or a
+    resemblance of at least `similarity`, above 0 and at most 1. The resemblance of two texts is the Jaccard similarity
+    of their sets of shingles, three consecutive normalised words (Broder 1997, "On the resemblance and containment of
+    documents"): shared shingles by all shingles of both. It is computed in full, not estimated from a sketch. Texts of
+    fewer than five words have too few shingles for it and are near only when their normalised texts are equal.
 
-    Memory holds the shingles that stand in both sets, of the texts that could still have such a neighbour, 8 bytes per text and
-    shingle; shingles of one set only count towards the sizes and are dropped at once, 10,000 texts at a time. Pairs of texts are compared
-    in blocks of test texts whose shared shingles number at most 10 million (one text may have more: then it is a block of its own).
+    Memory holds the shingles that stand in both sets, of the texts that could still have such a neighbour, 8 bytes per
+    text and shingle; shingles of one set only count towards the sizes and are dropped at once, 10,000 texts at a time.
+    Pairs of texts are compared in blocks of test texts whose shared shingles number at most 10 million (one text may
+    have more: then it is a block of its own).
     """
     exact = _is_in(test, train)
     test_words, train_words = [normalise(text) for text in test], [normalise(text) for text in train]
@@ -73,7 +82,9 @@ def _is_long(text: str) -> bool:
 
 @dataclass(frozen=True)
 class _Shingled:
-    """Texts as rows of a 0/1 matrix over shingles; `sizes` is each text's number of different shingles, those dropped since included."""
+    """Texts as rows of a 0/1 matrix over shingles; `sizes` is each text's number of different shingles, those dropped
+    since included.
+    """
 
     matrix: csr_matrix
     sizes: NDArray[np.int64]
@@ -125,32 +136,44 @@ def _with_columns(matrix: csr_matrix, columns: NDArray[np.int32]) -> csr_matrix:
     return csr_matrix((matrix.data[is_kept], matrix.indices[is_kept], row_ends), shape=matrix.shape)
 
 
-def _only_possible(first: _Shingled, second: _Shingled, similarity: float) -> tuple[_Shingled, _Shingled, NDArray[np.intp]]:
-    """Both sets without the texts that can resemble none of the other set, and the positions in `first` of those that are left.
+def _only_possible(
+    first: _Shingled, second: _Shingled, similarity: float
+) -> tuple[_Shingled, _Shingled, NDArray[np.intp]]:
+    """Both sets without the texts that can resemble none of the other set, and the positions in `first` of those that
+    are left.
 
-    A text shares at most as many shingles as the other set knows, and the union has at least its own number: where the quotient is below
-    `similarity`, it is out. That takes shingles out of its set, so the sets are cut in turn until both stay. Columns are numbered anew.
+    A text shares at most as many shingles as the other set knows, and the union has at least its own number: where the
+    quotient is below `similarity`, it is out. That takes shingles out of its set, so the sets are cut in turn until
+    both stay. Columns are numbered anew.
     """
     rows = np.arange(len(first.sizes))
     while True:
         columns = np.intersect1d(first.matrix.indices, second.matrix.indices)
         first = _Shingled(_with_columns(first.matrix, columns), first.sizes)
         second = _Shingled(_with_columns(second.matrix, columns), second.sizes)
-        stay = [np.flatnonzero(np.diff(part.matrix.indptr) >= similarity * part.sizes - 1e-6) for part in (first, second)]
+        stay = [
+            np.flatnonzero(np.diff(part.matrix.indptr) >= similarity * part.sizes - 1e-6) for part in (first, second)
+        ]
         if len(stay[0]) == len(first.sizes) and len(stay[1]) == len(second.sizes):
             return _renumbered(first, columns), _renumbered(second, columns), rows
         first, second, rows = first.take(stay[0]), second.take(stay[1]), rows[stay[0]]
 
 
 def _renumbered(texts: _Shingled, columns: NDArray[np.int32]) -> _Shingled:
-    """The same entries with the columns' positions for numbers, so that a transposed matrix needs no room for 2**30 rows."""
+    """The same entries with the columns' positions for numbers, so that a transposed matrix needs no room for 2**30
+    rows.
+    """
     matrix = texts.matrix
     shape = (matrix.shape[0], max(len(columns), 1))
-    return _Shingled(csr_matrix((matrix.data, np.searchsorted(columns, matrix.indices), matrix.indptr), shape=shape), texts.sizes)
+    return _Shingled(
+        csr_matrix((matrix.data, np.searchsorted(columns, matrix.indices), matrix.indptr), shape=shape), texts.sizes
+    )
 
 
 def _blocks(first: csr_matrix, second: csr_matrix) -> Iterator[tuple[int, int]]:
-    """(start, end) of consecutive rows of `first` which have at most _PAIRS_AT_ONCE shingles in common with rows of `second`, or are one row."""
+    """(start, end) of consecutive rows of `first` which have at most _PAIRS_AT_ONCE shingles in common with rows of
+    `second`, or are one row.
+    """
     texts_with = np.bincount(second.indices, minlength=second.shape[1])
     pairs = np.concatenate([[0], np.cumsum(texts_with[first.indices])])[first.indptr]
     start = 0

@@ -35,19 +35,22 @@ COLUMNS = (
     "review_date",
     "split",
 )
-# Shares of the validation rows in order of time: early stopping, fitting calibrators, choosing one. The last two then fit it and the thresholds together.
+# Shares of the validation rows in order of time: early stopping, fitting calibrators, choosing one. The last two then
+# fit it and the thresholds together.
 VALIDATION_SHARES = (0.5, 0.25, 0.25)
-# On CPU in bf16 every new input shape costs a compiled kernel that stays in memory, so lengths are few and batches equally tall.
+# On CPU in bf16 every new input shape costs a compiled kernel that stays in memory, so lengths are few and batches
+# equally tall.
 LENGTH_MULTIPLE = 16
 _BATCHES_SORTED_TOGETHER = 50
 
 
 @dataclass(frozen=True)
 class LabelledReviews:
-    """Reviews with a label, in order of (review_date, review_id). labels: 1 is dissatisfied (1-2 stars), 0 satisfied (4-5).
+    """Reviews with a label, in order of (review_date, review_id). labels: 1 is dissatisfied (1-2 stars), 0 satisfied
+    (4-5).
 
-    `texts` is what the model reads; `categories` are in lower case ("unknown" where the source has none); `is_verified` is False
-    where the source does not say.
+    `texts` is what the model reads; `categories` are in lower case ("unknown" where the source has none); `is_verified`
+    is False where the source does not say.
     """
 
     review_ids: list[str]
@@ -82,9 +85,9 @@ class LabelledReviews:
 class PreparedData:
     """Everything a training run reads.
 
-    `test_overlap` marks the test rows whose text stands in the training split as stored, before duplicates were dropped from it;
-    `test_product_is_new` those whose product has no review there. `rows` has the row counts of the model card; `data_version` is a
-    fingerprint of all labelled rows.
+    `test_overlap` marks the test rows whose text stands in the training split as stored, before duplicates were dropped
+    from it; `test_product_is_new` those whose product has no review there. `rows` has the row counts of the model card;
+    `data_version` is a fingerprint of all labelled rows.
     """
 
     train: LabelledReviews
@@ -99,7 +102,8 @@ class PreparedData:
 
 
 def prepare(reviews: pa.Table, settings: ModelSettings) -> PreparedData:
-    """Labelled splits of a table with the columns of COLUMNS, of the reviews that `settings.rows` names, their texts as `settings.text` says.
+    """Labelled splits of a table with the columns of COLUMNS, of the reviews that `settings.rows` names, their texts as
+    `settings.text` says.
 
     Three stars have no label and are left out. Texts that also stand in validation or test are dropped from training.
     Raises ReviewriskError where a split, or one of the three parts of validation, has no row or a single class.
@@ -112,7 +116,9 @@ def prepare(reviews: pa.Table, settings: ModelSettings) -> PreparedData:
 
 
 def _prepared(reviews: pa.Table, settings: ModelSettings) -> PreparedData:
-    stored = {split: labelled_reviews(reviews, split, settings.text.headline) for split in ("train", "validation", "test")}
+    stored = {
+        split: labelled_reviews(reviews, split, settings.text.headline) for split in ("train", "validation", "test")
+    }
     for split, part in stored.items():
         _check_both_classes(part, f"the {split} split")
     stopping, fitting, choosing = cut_by_time(stored["validation"])
@@ -134,19 +140,27 @@ def _prepared(reviews: pa.Table, settings: ModelSettings) -> PreparedData:
         "test_near_train_split": int(overlap.near.sum()),
         "test_of_new_products": int(new_product.sum()),
     }
-    return PreparedData(train, stopping, fitting, choosing, stored["test"], overlap, new_product, rows, data_version(stored))
+    return PreparedData(
+        train, stopping, fitting, choosing, stored["test"], overlap, new_product, rows, data_version(stored)
+    )
 
 
 def labelled_reviews(reviews: pa.Table, split: str | None, mode: HeadlineMode = "keep") -> LabelledReviews:
-    """The reviews of 1, 2, 4 or 5 stars of a split (None: of all), ordered by review_date and review_id whatever the table's order."""
+    """The reviews of 1, 2, 4 or 5 stars of a split (None: of all), ordered by review_date and review_id whatever the
+    table's order.
+    """
     chosen = reviews if split is None else reviews.filter(pc.equal(reviews["split"], split))
-    chosen = chosen.filter(pc.is_in(chosen["star_rating"], value_set=pa.array([1, 2, 4, 5], type=chosen["star_rating"].type)))
+    chosen = chosen.filter(
+        pc.is_in(chosen["star_rating"], value_set=pa.array([1, 2, 4, 5], type=chosen["star_rating"].type))
+    )
     chosen = chosen.sort_by([("review_date", "ascending"), ("review_id", "ascending")])
     headlines, bodies = chosen["review_headline"].to_pylist(), chosen["review_body"].to_pylist()
     return LabelledReviews(
         review_ids=chosen["review_id"].to_pylist(),
         product_ids=chosen["product_id"].to_pylist(),
-        categories=[(category or "").strip().lower() or "unknown" for category in chosen["product_category"].to_pylist()],
+        categories=[
+            (category or "").strip().lower() or "unknown" for category in chosen["product_category"].to_pylist()
+        ],
         is_verified=chosen["verified_purchase"].fill_null(False).to_numpy(zero_copy_only=False).astype(np.bool_),
         headlines=headlines,
         bodies=bodies,
@@ -159,8 +173,8 @@ def labelled_reviews(reviews: pa.Table, split: str | None, mode: HeadlineMode = 
 def cut_by_time(reviews: LabelledReviews, shares: Sequence[float] = VALIDATION_SHARES) -> list[LabelledReviews]:
     """Consecutive parts in order of time, of about the given shares of rows.
 
-    A cut falls between two days, unless that would move it by more than an eighth of all rows: then it falls inside a day.
-    Raises ReviewriskError where a part lacks a class.
+    A cut falls between two days, unless that would move it by more than an eighth of all rows: then it falls inside a
+    day. Raises ReviewriskError where a part lacks a class.
     """
     rows = len(reviews)
     day_starts = np.flatnonzero(reviews.dates[1:] != reviews.dates[:-1]) + 1
@@ -173,14 +187,20 @@ def cut_by_time(reviews: LabelledReviews, shares: Sequence[float] = VALIDATION_S
     cuts.append(rows)
     parts = [reviews.take(np.arange(start, end)) for start, end in pairwise(cuts)]
     for number, part in enumerate(parts, start=1):
-        _check_both_classes(part, f"part {number} of {len(parts)} of the validation split (cut by time into {_percentages(shares)} of its rows)")
+        _check_both_classes(
+            part,
+            f"part {number} of {len(parts)} of the validation split (cut by time into {_percentages(shares)} of its"
+            " rows)",
+        )
     return parts
 
 
 def drop_texts_of(reviews: LabelledReviews, texts: Sequence[str]) -> LabelledReviews:
     """The reviews whose model text is none of the given ones."""
     unwanted = set(texts)
-    return reviews.take(np.array([row for row, text in enumerate(reviews.texts) if text not in unwanted], dtype=np.intp))
+    return reviews.take(
+        np.array([row for row, text in enumerate(reviews.texts) if text not in unwanted], dtype=np.intp)
+    )
 
 
 def draw(reviews: LabelledReviews, most: int | None, seed: int) -> LabelledReviews:
@@ -195,7 +215,9 @@ def data_version(splits: dict[str, LabelledReviews]) -> str:
     digest = hashlib.sha256()
     for split, part in splits.items():
         for review_id, date, label, text in zip(part.review_ids, part.dates, part.labels, part.texts, strict=True):
-            digest.update("\x1f".join((split, review_id, str(date), str(label), text)).encode("utf-8", "surrogatepass") + b"\x1e")
+            digest.update(
+                "\x1f".join((split, review_id, str(date), str(label), text)).encode("utf-8", "surrogatepass") + b"\x1e"
+            )
     return digest.hexdigest()[:16]
 
 
@@ -224,7 +246,8 @@ class TokenisedReviews:
 
 @dataclass(frozen=True)
 class Batch:
-    """One forward pass: input_ids and attention_mask (rows, length), labels and weights (rows,), and the rows' positions.
+    """One forward pass: input_ids and attention_mask (rows, length), labels and weights (rows,), and the rows'
+    positions.
 
     A last batch is filled up to the common number of rows; the fillers have weight 0 and no position.
     """
@@ -239,7 +262,8 @@ class Batch:
 def tokenise(reviews: LabelledReviews, tokenizer: PreTrainedTokenizerFast, max_length: int) -> TokenisedReviews:
     """The reviews' texts as token ids, at most `max_length` each."""
     token_ids: list[NDArray[np.int32]] = []
-    for start in range(0, len(reviews), 10_000):  # bounds the tokenizer's own memory, which is far above that of the ids
+    # bounds the tokenizer's own memory, which is far above that of the ids
+    for start in range(0, len(reviews), 10_000):
         ids, _ = encode(tokenizer, reviews.texts[start : start + 10_000], max_length)
         token_ids += [np.array(row, dtype=np.int32) for row in ids]
     return TokenisedReviews(token_ids, reviews.labels)
@@ -253,11 +277,12 @@ def class_weights(labels: NDArray[np.int64], weighting: str) -> NDArray[np.float
 
 
 def prior_shift(labels: NDArray[np.int64], weighting: str) -> float:
-    """By how much training moves the log-odds of dissatisfaction: ln(weight of class 1 / weight of class 0), natural logarithm.
+    """By how much training moves the log-odds of dissatisfaction: ln(weight of class 1 / weight of class 0), natural
+    logarithm.
 
-    A model that fits the weighted (or oversampled) rows has the true log-odds plus this constant, which is to be subtracted (Elkan
-    2001, theorem 2; King and Zeng 2001, section 4.1). Balancing by weights and by repetition has the same ratio, rows of class 0 by
-    rows of class 1; without either it is 0.
+    A model that fits the weighted (or oversampled) rows has the true log-odds plus this constant, which is to be
+    subtracted (Elkan 2001, theorem 2; King and Zeng 2001, section 4.1). Balancing by weights and by repetition has the
+    same ratio, rows of class 0 by rows of class 1; without either it is 0.
     """
     if weighting == "none":
         return 0.0
@@ -265,10 +290,13 @@ def prior_shift(labels: NDArray[np.int64], weighting: str) -> float:
     return float(np.log(satisfied / dissatisfied))
 
 
-def training_order(lengths: NDArray[np.int64], batch_size: int, seed: int, epoch: int, oversampled: NDArray[np.int64] | None = None) -> list[NDArray[np.int64]]:
+def training_order(
+    lengths: NDArray[np.int64], batch_size: int, seed: int, epoch: int, oversampled: NDArray[np.int64] | None = None
+) -> list[NDArray[np.int64]]:
     """Positions per batch: shuffled, then grouped by length within each 50 batches' rows, the batches shuffled again.
 
-    Given the labels as `oversampled`, rows of the rarer class are repeated until both are equal (see `repeat_rarer_class`).
+    Given the labels as `oversampled`, rows of the rarer class are repeated until both are equal (see
+    `repeat_rarer_class`).
     """
     generator = np.random.default_rng([seed, epoch])
     rows = np.arange(len(lengths)) if oversampled is None else repeat_rarer_class(oversampled, generator)
@@ -299,7 +327,9 @@ def evaluation_order(lengths: NDArray[np.int64], batch_size: int) -> list[NDArra
     return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
 
 
-def batches(data: TokenisedReviews, order: Sequence[NDArray[np.int64]], rows: int, pad_id: int, weights: NDArray[np.float32]) -> Iterator[Batch]:
+def batches(
+    data: TokenisedReviews, order: Sequence[NDArray[np.int64]], rows: int, pad_id: int, weights: NDArray[np.float32]
+) -> Iterator[Batch]:
     """One Batch of `rows` rows per entry of the order, padded to its longest text rounded up to a multiple of 16.
 
     No batch is longer than the longest text of all, which the model is known to be able to read.
@@ -332,8 +362,8 @@ def _check_both_classes(reviews: LabelledReviews, what: str) -> None:
         return
     dates = f", {reviews.dates[0]} to {reviews.dates[-1]}" if len(reviews) else ""
     raise ReviewriskError(
-        f"Training needs satisfied (4-5 stars) and dissatisfied (1-2 stars) reviews, but {what} has {len(reviews)} labelled rows{dates}, "
-        f"{dissatisfied} of them dissatisfied: move the split boundaries or ingest more reviews."
+        f"Training needs satisfied (4-5 stars) and dissatisfied (1-2 stars) reviews, but {what} has {len(reviews)}"
+        f" labelled rows{dates}, {dissatisfied} of them dissatisfied: move the split boundaries or ingest more reviews."
     )
 
 

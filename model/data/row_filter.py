@@ -14,7 +14,9 @@ _VALUES_SHOWN = 5
 
 
 def chosen_rows(reviews: pa.Table, rows: RowSettings) -> pa.Table:
-    """The rows of the reviews that the settings name, in the table's order. Raises ReviewriskError, with the values there are, where no row is left."""
+    """The rows of the reviews that the settings name, in the table's order. Raises ReviewriskError, with the values
+    there are, where no row is left.
+    """
     if rows.column_and_key is None:
         return reviews
     column, key = rows.column_and_key
@@ -26,7 +28,10 @@ def chosen_rows(reviews: pa.Table, rows: RowSettings) -> pa.Table:
         for value in pc.value_counts(reviews[column]).to_pylist():
             counts[route_key(value["values"] or "")] += value["counts"]
         known = ", ".join(f"{name} ({count:,})" for name, count in counts.most_common(_VALUES_SHOWN))
-        raise ReviewriskError(f"Of {reviews.num_rows:,} reviews none has {rows.only} (model.rows.only, --only); the commonest values are {known or 'none'}.")
+        raise ReviewriskError(
+            f"Of {reviews.num_rows:,} reviews none has {rows.only} (model.rows.only, --only); the commonest values are"
+            f" {known or 'none'}."
+        )
     return chosen
 
 
@@ -35,6 +40,9 @@ def in_words(chosen: pa.Table, rows: RowSettings) -> str:
     if rows.only is None:
         return ""
     has_label = pc.not_equal(chosen["star_rating"], 3)
-    counts = {split: pc.sum(pc.and_(has_label, pc.equal(chosen["split"], split))).as_py() or 0 for split in ("train", "validation", "test")}
+    counts = {
+        split: pc.sum(pc.and_(has_label, pc.equal(chosen["split"], split))).as_py() or 0
+        for split in ("train", "validation", "test")
+    }
     parts = ", ".join(f"{count:,} in {split}" for split, count in counts.items())
     return f" Only reviews with {rows.only} count here (model.rows.only, --only); labelled ones are {parts}."

@@ -1,4 +1,6 @@
-"""How far probabilities are from the shares observed: reliability tables, calibration errors and the parts of the Brier score."""
+"""How far probabilities are from the shares observed: reliability tables, calibration errors and the parts of the Brier
+score.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ IntArray = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class BinCounts:
-    """Per bin, in the last axis: sum of row weights, of weighted probabilities and of weighted labels. Any leading axes are resamples."""
+    """Per bin, in the last axis: sum of row weights, of weighted probabilities and of weighted labels. Any leading axes
+    are resamples.
+    """
 
     weight: FloatArray
     probability: FloatArray
@@ -36,14 +40,18 @@ class BinCounts:
 
 
 def bin_numbers(probability: FloatArray, bins: int, kind: Bins) -> IntArray:
-    """The bin of each row, 0 to bins - 1: of equal width on [0, 1], or of equal numbers of rows (equal probabilities share a bin)."""
+    """The bin of each row, 0 to bins - 1: of equal width on [0, 1], or of equal numbers of rows (equal probabilities
+    share a bin).
+    """
     if kind == "width":
         return np.minimum((probability * bins).astype(np.int64), bins - 1)  # a probability of 1 belongs to the last bin
     edges = np.quantile(probability, np.arange(1, bins) / bins)
     return np.asarray(np.searchsorted(np.unique(edges), probability, side="right"), dtype=np.int64)
 
 
-def count_bins(probability: FloatArray, label: LabelArray, number: IntArray, weights: FloatArray | None = None) -> BinCounts:
+def count_bins(
+    probability: FloatArray, label: LabelArray, number: IntArray, weights: FloatArray | None = None
+) -> BinCounts:
     """The bins' sums for each row of `weights` (resamples, rows); without weights each row counts once."""
     weights = np.ones((1, len(label))) if weights is None else weights
     member = np.zeros((len(label), int(number.max()) + 1 if len(number) else 1))
@@ -52,17 +60,20 @@ def count_bins(probability: FloatArray, label: LabelArray, number: IntArray, wei
 
 
 def calibration_error(counts: BinCounts) -> FloatArray:
-    """ECE (Naeini et al. 2015), one per resample: the bins' mean |gap|, each bin weighing its share of rows. Chance makes it too large."""
+    """ECE (Naeini et al. 2015), one per resample: the bins' mean |gap|, each bin weighing its share of rows. Chance
+    makes it too large.
+    """
     return np.asarray((counts.share * np.abs(counts.gap)).sum(axis=-1))
 
 
 def debiased_calibration_error(counts: BinCounts) -> FloatArray:
     """ECE less an estimate of what chance adds to it, at least 0; one per resample.
 
-    Where a bin's true gap is g, its observed one is about normal around g with variance q (1 - q) / n (q: observed share, n: rows),
-    and the mean of |normal| is greater than |g|. That excess, taken at the observed gap, is subtracted bin by bin (the plug-in
-    correction of Kumar et al. 2019, arXiv 1909.10155, section 5, with the folded normal's mean in place of a simulation). Gaps of the
-    noise's size and more come out right within a tenth; of a perfect model 2 - sqrt(2), that is 59%, of the noise floor is left.
+    Where a bin's true gap is g, its observed one is about normal around g with variance q (1 - q) / n (q: observed
+    share, n: rows), and the mean of |normal| is greater than |g|. That excess, taken at the observed gap, is subtracted
+    bin by bin (the plug-in correction of Kumar et al. 2019, arXiv 1909.10155, section 5, with the folded normal's mean
+    in place of a simulation). Gaps of the noise's size and more come out right within a tenth; of a perfect model 2 -
+    sqrt(2), that is 59%, of the noise floor is left.
     """
     observed = _divide(counts.label, counts.weight)
     error = np.sqrt(_divide(observed * (1 - observed), counts.weight))
@@ -72,22 +83,27 @@ def debiased_calibration_error(counts: BinCounts) -> FloatArray:
 
 
 def noise_floor(counts: BinCounts) -> FloatArray:
-    """The ECE that a perfectly calibrated model of these probabilities would show on so many rows, on average; one per resample.
+    """The ECE that a perfectly calibrated model of these probabilities would show on so many rows, on average; one per
+    resample.
 
-    It takes a bin's labels to vary by p (1 - p) / n with p the bin's mean, a little too much where probabilities differ inside the bin.
+    It takes a bin's labels to vary by p (1 - p) / n with p the bin's mean, a little too much where probabilities differ
+    inside the bin.
     """
     mean = _divide(counts.probability, counts.weight)
     error = np.sqrt(_divide(mean * (1 - mean), counts.weight))
     return np.asarray((counts.share * _folded_normal_mean(np.zeros_like(error), error)).sum(axis=-1))
 
 
-def brier_parts(probability: FloatArray, label: LabelArray, weights: FloatArray | None = None) -> tuple[FloatArray, FloatArray]:
-    """(calibration, refinement) of the Brier score, one of each per row of `weights` (resamples, rows); they are at least 0 and add up to it.
+def brier_parts(
+    probability: FloatArray, label: LabelArray, weights: FloatArray | None = None
+) -> tuple[FloatArray, FloatArray]:
+    """(calibration, refinement) of the Brier score, one of each per row of `weights` (resamples, rows); they are at
+    least 0 and add up to it.
 
-    refinement: the Brier score of the best recalibration that never falls, the isotonic fit to these rows; calibration: what that fit
-    takes off (the CORP decomposition, Dimitriadis, Gneiting and Jordan 2021, doi 10.1073/pnas.2016191118, where they are UNC - DSC and
-    MCB). Rows of one probability stay tied. The fit knows the labels it is judged on, so refinement is a little too low and
-    calibration too high by as much: a perfect model's is above 0.
+    refinement: the Brier score of the best recalibration that never falls, the isotonic fit to these rows; calibration:
+    what that fit takes off (the CORP decomposition, Dimitriadis, Gneiting and Jordan 2021, doi 10.1073/pnas.2016191118,
+    where they are UNC - DSC and MCB). Rows of one probability stay tied. The fit knows the labels it is judged on, so
+    refinement is a little too low and calibration too high by as much: a perfect model's is above 0.
     """
     weights = np.ones((1, len(label))) if weights is None else weights
     order, starts = _pools(probability, label)
@@ -95,12 +111,16 @@ def brier_parts(probability: FloatArray, label: LabelArray, weights: FloatArray 
     brier = weights @ (probability - label) ** 2 / total
     ordered = weights[:, order]
     rows, positives = np.add.reduceat(ordered, starts, axis=1), np.add.reduceat(ordered * label[order], starts, axis=1)
-    refinement = np.minimum(np.array([_isotonic_squares(*pools) for pools in zip(rows, positives, strict=True)]) / total, brier)
+    refinement = np.minimum(
+        np.array([_isotonic_squares(*pools) for pools in zip(rows, positives, strict=True)]) / total, brier
+    )
     return brier - refinement, refinement
 
 
 def reliability_table(probability: FloatArray, label: LabelArray, bins: int) -> list[dict[str, Any]]:
-    """One row per equal-width bin of the probability: lower, upper, rows, mean_probability, observed_share (None where no rows)."""
+    """One row per equal-width bin of the probability: lower, upper, rows, mean_probability, observed_share (None where
+    no rows).
+    """
     number = bin_numbers(probability, bins, "width")
     table = []
     for index in range(bins):
@@ -127,10 +147,11 @@ def _folded_normal_mean(mean: FloatArray, deviation: FloatArray) -> FloatArray:
 
 
 def _pools(probability: FloatArray, label: LabelArray) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """(rows in rising order of probability, where in it each pool starts): what an isotonic fit ties, however often a row is counted.
+    """(rows in rising order of probability, where in it each pool starts): what an isotonic fit ties, however often a
+    row is counted.
 
-    Rows of one probability are tied, and so are neighbours of which the lower is all 1 or the upper all 0, as the fit must not fall.
-    This leaves few pools of many rows, once for all resamples.
+    Rows of one probability are tied, and so are neighbours of which the lower is all 1 or the upper all 0, as the fit
+    must not fall. This leaves few pools of many rows, once for all resamples.
     """
     order = np.argsort(probability, kind="stable")
     starts = np.flatnonzero(np.r_[True, np.diff(probability[order]) != 0])
@@ -139,7 +160,9 @@ def _pools(probability: FloatArray, label: LabelArray) -> tuple[NDArray[np.intp]
 
 
 def _isotonic_squares(rows: FloatArray, positives: FloatArray) -> float:
-    """Sum of squared errors of the rising fit to the shares of positives; `rows` and `positives` of each pool, lowest probability first."""
+    """Sum of squared errors of the rising fit to the shares of positives; `rows` and `positives` of each pool, lowest
+    probability first.
+    """
     there = rows > 0
     fit = isotonic_regression(positives[there] / rows[there], weights=rows[there])
     share = fit.x[fit.blocks[:-1]]
@@ -147,4 +170,9 @@ def _isotonic_squares(rows: FloatArray, positives: FloatArray) -> float:
 
 
 def _divide(numerator: FloatArray, denominator: FloatArray) -> FloatArray:
-    return np.divide(numerator, denominator, out=np.zeros(np.broadcast_shapes(numerator.shape, denominator.shape)), where=denominator > 0)
+    return np.divide(
+        numerator,
+        denominator,
+        out=np.zeros(np.broadcast_shapes(numerator.shape, denominator.shape)),
+        where=denominator > 0,
+    )

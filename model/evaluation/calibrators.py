@@ -2,11 +2,10 @@
 
 The ladder, from what is known to what must be learned. Every rung after the first begins with the prior shift.
 
-none         sigmoid(z)
-prior_shift  sigmoid(z - s); s = ln(w1 / w0) is what class weights w added to the log-odds (Elkan 2001, theorem 2), so nothing is fitted
-temperature  sigmoid((z - s) / T) (Guo et al. 2017, arXiv 1706.04599)
-beta         sigmoid(a ln p - b ln(1 - p) + c) with p = sigmoid(z - s) and a, b >= 0 (Kull et al. 2017)
-isotonic     any rising step map (Zadrozny and Elkan 2002): the fallback where no formula fits
+none         sigmoid(z) prior_shift  sigmoid(z - s); s = ln(w1 / w0) is what class weights w added to the log-odds
+(Elkan 2001, theorem 2), so nothing is fitted temperature  sigmoid((z - s) / T) (Guo et al. 2017, arXiv 1706.04599) beta
+sigmoid(a ln p - b ln(1 - p) + c) with p = sigmoid(z - s) and a, b >= 0 (Kull et al. 2017) isotonic     any rising step
+map (Zadrozny and Elkan 2002): the fallback where no formula fits
 """
 
 from __future__ import annotations
@@ -30,8 +29,9 @@ _SLOPES = (0.0, 20.0)
 
 @dataclass(frozen=True)
 class Calibrator:
-    """A map from logit to probability that never falls: the method, the prior shift, and temperature's (T,) or beta's (a, b, c)
-    in `parameters`, or isotonic's knots (x: logit less shift, rising; y: probability, not falling)."""
+    """A map from logit to probability that never falls: the method, the prior shift, and temperature's (T,) or beta's
+    (a, b, c) in `parameters`, or isotonic's knots (x: logit less shift, rising; y: probability, not falling).
+    """
 
     method: Method = "none"
     shift: float = 0.0
@@ -47,23 +47,37 @@ class Calibrator:
         if self.method == "beta":
             return sigmoid(_beta_logit(shifted, np.asarray(self.parameters)))
         if self.method == "isotonic":
-            return np.where(np.isnan(shifted), np.nan, np.interp(shifted, self.x, self.y))  # a single knot would give NaN its value
+            # a single knot would give NaN its value
+            return np.where(np.isnan(shifted), np.nan, np.interp(shifted, self.x, self.y))
         return sigmoid(shifted)
 
     def to_json(self) -> dict[str, Any]:
         """The calibrator as JSON holds it."""
-        return {"method": self.method, "shift": self.shift, "parameters": list(self.parameters), "x": list(self.x), "y": list(self.y)}
+        return {
+            "method": self.method,
+            "shift": self.shift,
+            "parameters": list(self.parameters),
+            "x": list(self.x),
+            "y": list(self.y),
+        }
 
     @staticmethod
     def from_json(value: dict[str, Any]) -> Calibrator:
-        """The calibrator that `to_json` described. Raises ReviewriskError where it is none, or a map that falls or leaves [0, 1]."""
+        """The calibrator that `to_json` described. Raises ReviewriskError where it is none, or a map that falls or
+        leaves [0, 1].
+        """
         try:
             numbers = {name: tuple(map(float, value[name])) for name in ("parameters", "x", "y")}
             found = Calibrator(value["method"], float(value["shift"]), **numbers)
         except (KeyError, TypeError, ValueError) as error:
-            raise ReviewriskError(f"calibrator.json holds no valid calibrator ({type(error).__name__}: {error}): copy the bundle again.") from None
+            raise ReviewriskError(
+                f"calibrator.json holds no valid calibrator ({type(error).__name__}: {error}): copy the bundle again."
+            ) from None
         if not _is_valid(found):
-            raise ReviewriskError(f"calibrator.json holds no valid calibrator (method {found.method!r}, {len(found.x)} knots): copy the bundle again.")
+            raise ReviewriskError(
+                f"calibrator.json holds no valid calibrator (method {found.method!r}, {len(found.x)} knots): copy the"
+                " bundle again."
+            )
         return found
 
 
@@ -76,13 +90,17 @@ def _is_valid(calibrator: Calibrator) -> bool:
     if calibrator.method == "beta":
         return len(parameters) == 3 and min(parameters[:2]) >= 0
     if calibrator.method == "isotonic":
-        return len(x) == len(y) >= 1 and bool(np.all(np.diff(x) > 0) and np.all(np.diff(y) >= 0) and y[0] >= 0 and y[-1] <= 1)
+        return len(x) == len(y) >= 1 and bool(
+            np.all(np.diff(x) > 0) and np.all(np.diff(y) >= 0) and y[0] >= 0 and y[-1] <= 1
+        )
     return calibrator.method != "none" or calibrator.shift == 0
 
 
 @dataclass(frozen=True)
 class CalibratorChoice:
-    """The chosen calibrator, refitted on both slices, and each rung's log-loss on the choosing slice when fitted on the other, in nats."""
+    """The chosen calibrator, refitted on both slices, and each rung's log-loss on the choosing slice when fitted on the
+    other, in nats.
+    """
 
     calibrator: Calibrator
     log_loss: dict[str, float]
@@ -99,21 +117,31 @@ def fit_calibrator(method: Method, shift: float, logit: FloatArray, label: Label
         [temperature] = _minimise(lambda value: _log_loss(shifted / value[0], label), [1.0], [_TEMPERATURES])
         return Calibrator(method, shift, (temperature,))
     if method == "beta":
-        found = _minimise(lambda value: _log_loss(_beta_logit(shifted, value), label), [1.0, 1.0, 0.0], [_SLOPES, _SLOPES, (None, None)])
+        found = _minimise(
+            lambda value: _log_loss(_beta_logit(shifted, value), label),
+            [1.0, 1.0, 0.0],
+            [_SLOPES, _SLOPES, (None, None)],
+        )
         return Calibrator(method, shift, found)
     return _fit_isotonic(shift, shifted, label)
 
 
 def choose_calibrator(
-    method: Literal["auto"] | Method, shift: float, fitting: tuple[FloatArray, LabelArray], choosing: tuple[FloatArray, LabelArray]
+    method: Literal["auto"] | Method,
+    shift: float,
+    fitting: tuple[FloatArray, LabelArray],
+    choosing: tuple[FloatArray, LabelArray],
 ) -> CalibratorChoice:
     """The given rung, or for `auto` the one with the least log-loss on the choosing slice (of equals the lower rung).
 
-    `fitting` and `choosing` are (logit, label) of disjoint rows, the second being the later ones. The rung is chosen as fitted on
-    the first alone, so that a rung that only fits its own rows loses; the calibrator that comes back is fitted on both.
+    `fitting` and `choosing` are (logit, label) of disjoint rows, the second being the later ones. The rung is chosen as
+    fitted on the first alone, so that a rung that only fits its own rows loses; the calibrator that comes back is
+    fitted on both.
     """
     candidates = {rung: fit_calibrator(rung, shift, *fitting) for rung in LADDER}
-    losses: dict[str, float] = {rung: probability_log_loss(candidate.apply(choosing[0]), choosing[1]) for rung, candidate in candidates.items()}
+    losses: dict[str, float] = {
+        rung: probability_log_loss(candidate.apply(choosing[0]), choosing[1]) for rung, candidate in candidates.items()
+    }
     chosen: Method = min(LADDER, key=losses.__getitem__) if method == "auto" else method
     both = np.concatenate([fitting[0], choosing[0]]), np.concatenate([fitting[1], choosing[1]])
     return CalibratorChoice(fit_calibrator(chosen, shift, *both), losses)
@@ -131,12 +159,17 @@ def probability_log_loss(probability: FloatArray, label: LabelArray) -> float:
 
 
 def _fit_isotonic(shift: float, shifted: FloatArray, label: LabelArray) -> Calibrator:
-    """Values are kept within [1/(n + 2), 1 - 1/(n + 2)], as a finite sample proves no certainty: log-loss stays finite."""
-    from sklearn.isotonic import IsotonicRegression  # here, as scoring processes apply calibrators and need no scikit-learn
+    """Values are kept within [1/(n + 2), 1 - 1/(n + 2)], as a finite sample proves no certainty: log-
+    loss stays finite.
+    """
+    # here, as scoring processes apply calibrators and need no scikit-learn
+    from sklearn.isotonic import IsotonicRegression
 
     least = 1.0 / (len(label) + 2)
     regression = IsotonicRegression(y_min=least, y_max=1 - least, out_of_bounds="clip").fit(shifted, label)
-    return Calibrator("isotonic", shift, (), tuple(map(float, regression.X_thresholds_)), tuple(map(float, regression.y_thresholds_)))
+    return Calibrator(
+        "isotonic", shift, (), tuple(map(float, regression.X_thresholds_)), tuple(map(float, regression.y_thresholds_))
+    )
 
 
 def _beta_logit(shifted: FloatArray, parameters: FloatArray) -> FloatArray:

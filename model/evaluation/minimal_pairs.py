@@ -1,9 +1,10 @@
 """Minimal pairs: two invented reviews that differ in a few words, and whether a model's decisions follow those words.
 
-A suite of such pairs shows what a figure on real reviews hides: which ways of being dissatisfied a model cannot read. In every kind but
-`bias_probe` the few words turn the label, so a pair passes only where the model both flags the dissatisfied text and lets the other one
-be (contrast sets, Gardner et al. 2020, arXiv 2004.02709). In `bias_probe` they must change nothing (the invariance tests of CheckList,
-Ribeiro et al. 2020, arXiv 2005.04118): both texts have one label, and b holds the word or the non-native grammar that is probed.
+A suite of such pairs shows what a figure on real reviews hides: which ways of being dissatisfied a model cannot read.
+In every kind but `bias_probe` the few words turn the label, so a pair passes only where the model both flags the
+dissatisfied text and lets the other one be (contrast sets, Gardner et al. 2020, arXiv 2004.02709). In `bias_probe` they
+must change nothing (the invariance tests of CheckList, Ribeiro et al. 2020, arXiv 2005.04118): both texts have one
+label, and b holds the word or the non-native grammar that is probed.
 """
 
 from __future__ import annotations
@@ -66,7 +67,9 @@ class Pair:
 
 @dataclass(frozen=True)
 class PairFigures:
-    """What a model does on the pairs of one kind, or of all; `low` and `high` are the 95% Wilson interval of the share that passes."""
+    """What a model does on the pairs of one kind, or of all; `low` and `high` are the 95% Wilson interval of the share
+    that passes.
+    """
 
     kind: str
     pairs: int
@@ -79,8 +82,8 @@ class PairFigures:
 def wilson_interval(hits: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
     """(low, high) of the score interval of the share hits / n; (0, 1) where n is 0 and nothing is known.
 
-    Wilson (1927), "Probable inference, the law of succession, and statistical inference", JASA 22, 209-212. Unlike the usual p ± z · s it
-    stays inside 0 to 1 and has a width where all or none are hits.
+    Wilson (1927), "Probable inference, the law of succession, and statistical inference", JASA 22, 209-212. Unlike the
+    usual p ± z · s it stays inside 0 to 1 and has a width where all or none are hits.
     """
     if not 0 <= hits <= n:
         raise ValueError(f"{hits} hits of {n}")
@@ -94,11 +97,16 @@ def wilson_interval(hits: int, n: int, confidence: float = 0.95) -> tuple[float,
 
 
 def load_pairs(path: Path) -> list[Pair]:
-    """The pairs of a file with one JSON object a line, in the file's order. Raises ReviewriskError that names file, line and fault."""
+    """The pairs of a file with one JSON object a line, in the file's order. Raises ReviewriskError that names file,
+    line and fault.
+    """
     try:
         lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise ReviewriskError(f"{path} cannot be read as a file of minimal pairs ({error}): give a UTF-8 file with one JSON object a line.") from error
+        raise ReviewriskError(
+            f"{path} cannot be read as a file of minimal pairs ({error}): give a UTF-8 file with one JSON object a"
+            " line."
+        ) from error
     pairs: list[Pair] = []
     first_lines: dict[str, int] = {}
     for number, line in enumerate(lines, start=1):
@@ -112,17 +120,23 @@ def load_pairs(path: Path) -> list[Pair]:
 
 
 def pair_report(pairs: Sequence[Pair], probabilities: FloatArray, threshold: float) -> list[PairFigures]:
-    """One row per kind in the pairs' order, and a last row `all`. probabilities: (pairs, 2), of a and b, of being dissatisfied.
+    """One row per kind in the pairs' order, and a last row `all`. probabilities: (pairs, 2), of a and b, of being
+    dissatisfied.
 
     A pair passes where both decisions, `probability >= threshold`, are the labels.
     """
     passed = _passed(pairs, probabilities, threshold)
     kinds = np.array([pair.kind for pair in pairs])
-    return [*(_figures(kind, passed[kinds == kind]) for kind in dict.fromkeys(kinds.tolist())), _figures(ALL_KINDS, passed)]
+    return [
+        *(_figures(kind, passed[kinds == kind]) for kind in dict.fromkeys(kinds.tolist())),
+        _figures(ALL_KINDS, passed),
+    ]
 
 
 def pairs_table(reports: Mapping[str, Sequence[PairFigures]]) -> list[str]:
-    """Lines of a Markdown table: a row per kind, and per model its "pass rate [low, high]". All reports are of the same pairs."""
+    """Lines of a Markdown table: a row per kind, and per model its "pass rate [low, high]". All reports are of the same
+    pairs.
+    """
     lines = ["| " + " | ".join(["kind", "pairs", *reports]) + " |", "|---|---:|" + "---:|" * len(reports)]
     for rows in zip(*reports.values(), strict=True):
         if len({(row.kind, row.pairs) for row in rows}) > 1:
@@ -149,7 +163,9 @@ def _pair(line: str) -> Pair:
     pair = Pair(value["id"], value["kind"], _pair_text(value["a"], "a"), _pair_text(value["b"], "b"))
     if (pair.a.label == pair.b.label) != (pair.kind == INVARIANCE_KIND):
         wanted = "the same label" if pair.kind == INVARIANCE_KIND else "different labels"
-        raise _FaultError(f"labels {pair.a.label} and {pair.b.label} do not fit kind {pair.kind}; its two texts need {wanted}")
+        raise _FaultError(
+            f"labels {pair.a.label} and {pair.b.label} do not fit kind {pair.kind}; its two texts need {wanted}"
+        )
     return pair
 
 
@@ -176,7 +192,11 @@ def _check_fields(value: Any, names: tuple[str, ...], what: str) -> None:
 
 
 def _check_new(pair: Pair, number: int, first_lines: dict[str, int]) -> None:
-    for what, key in ((f"id {pair.pair_id!r}", f"id {pair.pair_id}"), ("text of a", f"text {pair.a.text}"), ("text of b", f"text {pair.b.text}")):
+    for what, key in (
+        (f"id {pair.pair_id!r}", f"id {pair.pair_id}"),
+        ("text of a", f"text {pair.a.text}"),
+        ("text of b", f"text {pair.b.text}"),
+    ):
         if key in first_lines:
             where = "in this line" if first_lines[key] == number else f"in line {first_lines[key]}"
             raise _FaultError(f"the {what} already stands {where}; every id and every text may occur once")
@@ -190,7 +210,8 @@ def _labels(pairs: Sequence[Pair]) -> NDArray[np.int64]:
 def _passed(pairs: Sequence[Pair], probabilities: FloatArray, threshold: float) -> NDArray[np.bool_]:
     if probabilities.shape != (len(pairs), 2):
         raise ValueError(f"{len(pairs)} pairs need probabilities of shape ({len(pairs)}, 2), not {probabilities.shape}")
-    if not np.all((probabilities >= 0) & (probabilities <= 1)):  # NaN is below every threshold: it would pass for satisfied
+    # NaN is below every threshold: it would pass for satisfied
+    if not np.all((probabilities >= 0) & (probabilities <= 1)):
         raise ValueError("a probability is NaN or outside 0 to 1")
     return np.asarray(((probabilities >= threshold) == (_labels(pairs) == 1)).all(axis=1), dtype=np.bool_)
 

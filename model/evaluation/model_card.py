@@ -19,8 +19,22 @@ VIEW_NAMES = {
     "without_train_texts": "rows whose text is not in train",
     "unseen_products": "rows of products not in train",
 }
-_COLUMNS = {"auc": "AUC", "average_precision": "average precision", "f1": "F1", "ece": "ECE", "brier": "Brier", "log_loss": "log-loss"}
-_VIEW_COLUMNS = {"auc": "AUC", "average_precision": "average precision", "f1": "F1", "macro_f1": "macro-F1", "ece": "ECE", "brier": "Brier"}
+_COLUMNS = {
+    "auc": "AUC",
+    "average_precision": "average precision",
+    "f1": "F1",
+    "ece": "ECE",
+    "brier": "Brier",
+    "log_loss": "log-loss",
+}
+_VIEW_COLUMNS = {
+    "auc": "AUC",
+    "average_precision": "average precision",
+    "f1": "F1",
+    "macro_f1": "macro-F1",
+    "ece": "ECE",
+    "brier": "Brier",
+}
 _FIGURE_NAMES = {
     "auc": "AUC",
     "average_precision": "average precision",
@@ -37,15 +51,29 @@ _FIGURE_NAMES = {
     "ece_debiased": "… debiased",
     "ece_noise_floor": "… of a perfect model",
 }
-_READ = {"keep": "headline and body", "mask_ratings": "both without phrases that state the rating", "drop": "the body alone"}
+_READ = {
+    "keep": "headline and body",
+    "mask_ratings": "both without phrases that state the rating",
+    "drop": "the body alone",
+}
 
 
 def comparison(test: dict[str, dict[str, Any]]) -> list[str]:
-    """Lines to print after a training run: the three models on test, and what the network gains over TF-IDF in each view of it."""
+    """Lines to print after a training run: the three models on test, and what the network gains over TF-IDF in each
+    view of it.
+    """
     as_is = test["as_is"]
     lines = [f"On test, {as_is['rows']:,} rows, {as_is['positives']:,} of them dissatisfied:"]
-    lines += table(["model", *_COLUMNS.values()], [[name, *(interval(as_is[model][key]) for key in _COLUMNS)] for model, name in MODEL_NAMES.items()])
-    return [*lines, "F1 in each view of the test rows, with intervals:", *view_table(test, "f1"), gain_in_words(as_is["gain"]["f1"])]
+    lines += table(
+        ["model", *_COLUMNS.values()],
+        [[name, *(interval(as_is[model][key]) for key in _COLUMNS)] for model, name in MODEL_NAMES.items()],
+    )
+    return [
+        *lines,
+        "F1 in each view of the test rows, with intervals:",
+        *view_table(test, "f1"),
+        gain_in_words(as_is["gain"]["f1"]),
+    ]
 
 
 def gain_in_words(gain: dict[str, float | None]) -> str:
@@ -69,13 +97,23 @@ def view_table(test: dict[str, dict[str, Any]], figure: str) -> list[str]:
 
 
 def table(head: list[str], rows: list[list[str]], left: int = 1) -> list[str]:
-    """Lines of a Markdown table, padded so that it reads as plain text too; all columns but the first `left` are set to the right."""
+    """Lines of a Markdown table, padded so that it reads as plain text too; all columns but the first `left` are set to
+    the right.
+    """
     widths = [max(len(line[place]) for line in [head, *rows]) for place in range(len(head))]
 
     def joined(cells: list[str]) -> str:
-        return "| " + " | ".join(f"{cell:{'<' if place < left else '>'}{widths[place]}}" for place, cell in enumerate(cells)) + " |"
+        return (
+            "| "
+            + " | ".join(f"{cell:{'<' if place < left else '>'}{widths[place]}}" for place, cell in enumerate(cells))
+            + " |"
+        )
 
-    return [joined(head), "|" + "|".join("-" * (width + 1) + ("-" if place < left else ":") for place, width in enumerate(widths)) + "|", *map(joined, rows)]
+    return [
+        joined(head),
+        "|" + "|".join("-" * (width + 1) + ("-" if place < left else ":") for place, width in enumerate(widths)) + "|",
+        *map(joined, rows),
+    ]
 
 
 def number(value: float | None) -> str:
@@ -97,14 +135,18 @@ def signed(estimate: dict[str, float | None]) -> str:
     return interval(estimate, "+.3f")
 
 
-def model_card(manifest: dict[str, Any], settings: ModelSettings, metrics: dict[str, Any], thresholds: list[dict[str, Any]]) -> str:
+def model_card(
+    manifest: dict[str, Any], settings: ModelSettings, metrics: dict[str, Any], thresholds: list[dict[str, Any]]
+) -> str:
     """The whole README.md of a bundle. It quotes no review."""
     parts = [
         _head(manifest),
         _data(manifest, settings, metrics["rows"]),
         _recipe(manifest, settings, metrics),
         results("Results on test", metrics["test"], settings),
-        "\n".join(["## Slices of the test rows", "", *slice_lines(metrics["slices"]["by"], metrics["slices"]["worst"])]),
+        "\n".join(
+            ["## Slices of the test rows", "", *slice_lines(metrics["slices"]["by"], metrics["slices"]["worst"])]
+        ),
         _errors(metrics),
         _calibration(metrics),
         _thresholds(metrics, thresholds),
@@ -116,17 +158,18 @@ def model_card(manifest: dict[str, Any], settings: ModelSettings, metrics: dict[
 def _head(manifest: dict[str, Any]) -> str:
     return f"""# {manifest["model_version"]}
 
-Tells from a review's headline and body how likely its author is critically dissatisfied: a low-rank adapter and a head on
-`{manifest["backbone"]["name"]}`, with a calibrator and a decision threshold. Made {manifest["created_at"]}.
+Tells from a review's headline and body how likely its author is critically dissatisfied: a low-rank adapter and a head
+on `{manifest["backbone"]["name"]}`, with a calibrator and a decision threshold. Made {manifest["created_at"]}.
 
-The probability means **1–2 stars were given, given that it was not 3**: reviews of 3 stars had no part in training, calibration
-or the figures below, though they get a score like any other text."""
+The probability means **1–2 stars were given, given that it was not 3**: reviews of 3 stars had no part in training,
+calibration or the figures below, though they get a score like any other text."""
 
 
 def _data(manifest: dict[str, Any], settings: ModelSettings, rows: dict[str, int]) -> str:
     return f"""## Data
 
-{only_in_words(settings)}Splits follow the review's date; rows are reviews of 1, 2, 4 or 5 stars. Data version `{manifest["data_version"]}`.
+{only_in_words(settings)}Splits follow the review's date; rows are reviews of 1, 2, 4 or 5 stars.
+Data version `{manifest["data_version"]}`.
 
 | rows | |
 |---|--:|
@@ -149,8 +192,9 @@ def only_in_words(settings: ModelSettings) -> str:
     if settings.rows.only is None:
         return ""
     return (
-        f"**Only reviews with {settings.rows.only}** were read, in training, validation and test alike: thresholds, calibration and every figure are\n"
-        "of these. Of any other review the model knows nothing; let it decide by a route, not as the champion.\n\n"
+        f"**Only reviews with {settings.rows.only}** were read, in training, validation and test alike: thresholds,"
+        " calibration and every figure are\nof these. Of any other review the model knows nothing; let it decide by a"
+        " route, not as the champion.\n\n"
     )
 
 
@@ -163,38 +207,62 @@ def _recipe(manifest: dict[str, Any], settings: ModelSettings, metrics: dict[str
     lora, training, parameters, run = settings.lora, settings.training, metrics["parameters"], metrics["training"]
     backbone = manifest["backbone"]
     share = parameters["trainable"] / parameters["distinct"]
+    encoder_dropout = "as it came" if training.encoder_dropout is None else f"{training.encoder_dropout:g}"
     return f"""## Recipe
 
-- Backbone `{backbone["name"]}`, revision `{backbone["revision"]}`, {backbone["pooling"]} pooling, at most {backbone["max_length"]} tokens.
+- Backbone `{backbone["name"]}`, revision `{backbone["revision"]}`, {backbone["pooling"]} pooling,
+  at most {backbone["max_length"]} tokens.
 - LoRA of rank {lora.rank}, alpha {lora.effective_alpha:g}, dropout {lora.dropout:g}, on {", ".join(lora.targets)}.
-- {parameters["trainable"]:,} of {parameters["distinct"]:,} distinct parameters were trained ({share:.2%}): {parameters["lora"]:,} of the adapter and
-  {parameters["head"]:,} of the head. (peft counts {parameters["total_as_peft_counts"]:,}, with the frozen copy that it keeps of the head.)
-- AdamW, learning rate {training.learning_rate:g}, weight decay {training.weight_decay:g}, batches of {training.batch_size}, gradients clipped at norm 1,
+- {parameters["trainable"]:,} of {parameters["distinct"]:,} distinct parameters were trained ({share:.2%}):
+  {parameters["lora"]:,} of the adapter and {parameters["head"]:,} of the head.
+  (peft counts {parameters["total_as_peft_counts"]:,}, with the frozen copy that it keeps of the head.)
+- AdamW, learning rate {training.learning_rate:g}, weight decay {training.weight_decay:g},
+  batches of {training.batch_size}, gradients clipped at norm 1,
   class weights: {training.class_weighting}, seed {training.seed}; {run["precision"]} on {run["device"]}.
-- Dropout {training.head_dropout:g} in the head and {"as it came" if training.encoder_dropout is None else f"{training.encoder_dropout:g}"} in the encoder.
-- {len(run["history"])} of at most {training.epochs} epochs were run; epoch {run["best_epoch"]} had the best validation average precision and was kept
+- Dropout {training.head_dropout:g} in the head and {encoder_dropout} in the encoder.
+- {len(run["history"])} of at most {training.epochs} epochs were run;
+  epoch {run["best_epoch"]} had the best validation average precision and was kept
   (curves.png)."""
 
 
 def results(title: str, test: dict[str, dict[str, Any]], settings: ModelSettings) -> str:
     """A section with every figure of the three models in `assessment.audit`, and the network's in each view."""
     as_is = test["as_is"]
-    figures = [[name, *(_figure(key, as_is[model][key]) for model in MODEL_NAMES)] for key, name in _FIGURE_NAMES.items()]
-    by_view = [[VIEW_NAMES[view], *(interval(found["model"][key]) for key in _VIEW_COLUMNS)] for view, found in test.items()]
+    figures = [
+        [name, *(_figure(key, as_is[model][key]) for model in MODEL_NAMES)] for key, name in _FIGURE_NAMES.items()
+    ]
+    by_view = [
+        [VIEW_NAMES[view], *(interval(found["model"][key]) for key in _VIEW_COLUMNS)] for view, found in test.items()
+    ]
     return "\n".join(
         [
             f"## {title}: {as_is['rows']:,} rows, {as_is['positives']:,} of them dissatisfied",
             "",
             f"**{gain_in_words(as_is['gain']['f1'])}**",
             "",
-            f"Intervals are of {100 * settings.thresholds.confidence:g}%, by a bootstrap that draws whole products. All models had the same training and",
-            "test rows. AUC and average precision rank by the log-odds; the rest is of the calibrated probability, cut at the default threshold.",
+            (
+                f"Intervals are of {100 * settings.thresholds.confidence:g}%, by a bootstrap that draws whole products."
+                " All models had the same training and"
+            ),
+            (
+                "test rows. AUC and average precision rank by the log-odds; the rest is of the calibrated probability,"
+                " cut at the default threshold."
+            ),
             "",
             *table(["figure", *MODEL_NAMES.values()], figures),
             "",
-            "ECE is the mean distance between probability and observed share. Even a perfect model shows some of it on so few rows (last line);",
-            "debiasing takes a part of that off. The parts add up to the Brier score: refinement is what the best rising recalibration of these rows",
-            "would leave (isotonic regression), calibration what it takes off. As that fit knows the labels, a perfect model has a calibration part, too.",
+            (
+                "ECE is the mean distance between probability and observed share. Even a perfect model shows some of it"
+                " on so few rows (last line);"
+            ),
+            (
+                "debiasing takes a part of that off. The parts add up to the Brier score: refinement is what the best"
+                " rising recalibration of these rows"
+            ),
+            (
+                "would leave (isotonic regression), calibration what it takes off. As that fit knows the labels, a"
+                " perfect model has a calibration part, too."
+            ),
             "",
             "F1 in each view of the test rows; the difference is a paired bootstrap's:",
             "",
@@ -214,30 +282,44 @@ def results(title: str, test: dict[str, dict[str, Any]], settings: ModelSettings
 
 
 def _figure(name: str, estimate: dict[str, float | None]) -> str:
-    return interval({**estimate, "low": None}) if name == "ece_noise_floor" else interval(estimate)  # no estimate, but a yardstick
+    # no estimate, but a yardstick
+    return interval({**estimate, "low": None}) if name == "ece_noise_floor" else interval(estimate)
 
 
 def _headline_worth(test: dict[str, dict[str, Any]], settings: ModelSettings) -> str:
     """What the headline is worth to the network, in words."""
-    kept, dropped, masked = (test[view]["model"]["f1"]["value"] for view in ("as_is", "without_headline", "ratings_masked"))
+    kept, dropped, masked = (
+        test[view]["model"]["f1"]["value"] for view in ("as_is", "without_headline", "ratings_masked")
+    )
     if None in (kept, dropped, masked):
         return "What the headline is worth cannot be said: F1 is not defined on these rows."
     return (
-        f"**What the headline is worth**: F1 is {kept:.3f} as is, {dropped:.3f} from the body alone, and {masked:.3f} where phrases that state the rating\n"
-        f"are masked in headline and body. The network was trained to read {_READ[settings.text.headline]}; what differs from that is new to it."
+        f"**What the headline is worth**: F1 is {kept:.3f} as is, {dropped:.3f} from the body alone, and {masked:.3f}"
+        " where phrases that state the rating\nare masked in headline and body. The network was trained to read"
+        f" {_READ[settings.text.headline]}; what differs from that is new to it."
     )
 
 
 def slice_lines(found: dict[str, list[dict[str, Any]]], worst: dict[str, Any] | None) -> list[str]:
     """The worst slice in words, and the table of those found (see `assessment.slices`)."""
     rows = [
-        [f"{dimension}: {row['slice']}", f"{row['rows']:,}", f"{row['positives']:,}", interval(row["f1"]), interval(row["auc"]), interval(row["ece_debiased"])]
+        [
+            f"{dimension}: {row['slice']}",
+            f"{row['rows']:,}",
+            f"{row['positives']:,}",
+            interval(row["f1"]),
+            interval(row["auc"]),
+            interval(row["ece_debiased"]),
+        ]
         for dimension, part in found.items()
         for row in part
     ]
     named = "No slice has enough rows of both classes to be ranked."
     if worst:
-        named = f"Worst by F1, of the slices with enough rows of both classes: **{worst['dimension']}: {worst['slice']}**, {interval(worst['f1'])}."
+        named = (
+            f"Worst by F1, of the slices with enough rows of both classes: **{worst['dimension']}: {worst['slice']}**,"
+            f" {interval(worst['f1'])}."
+        )
     return [named, "", *table(["slice", "rows", "dissatisfied", "F1", "AUC", "ECE, debiased"], rows)]
 
 
@@ -249,15 +331,24 @@ def _errors(metrics: dict[str, Any]) -> str:
             "## Errors, by review id",
             "",
             f"- The surest wrong decisions: {_by_id(wrong)}.",
-            f"- Stars that the network and TF-IDF both contradict (probability below 0.05 of being right): {_by_id(suspect)}.",
+            (
+                "- Stars that the network and TF-IDF both contradict (probability below 0.05 of being right):"
+                f" {_by_id(suspect)}."
+            ),
             "",
-            "metrics.json has up to 20 of each. Look them up before changing the model: some are labels that do not fit their text.",
+            (
+                "metrics.json has up to 20 of each. Look them up before changing the model: some are labels that do not"
+                " fit their text."
+            ),
         ]
     )
 
 
 def _by_id(rows: list[dict[str, Any]]) -> str:
-    shown = [f"`{row['review_id']}` ({'1-2' if row['label'] else '4-5'} stars, probability {row['probability']:.3f})" for row in rows[:5]]
+    shown = [
+        f"`{row['review_id']}` ({'1-2' if row['label'] else '4-5'} stars, probability {row['probability']:.3f})"
+        for row in rows[:5]
+    ]
     return ", ".join(shown) or "none"
 
 
@@ -265,34 +356,68 @@ def _calibration(metrics: dict[str, Any]) -> str:
     found = metrics["calibration"]["model"]
     columns = ("choosing_log_loss", "test_log_loss", "test_brier", "test_ece", "test_ece_debiased")
     rows = [
-        [f"{rung}{' (chosen)' if rung == found['method'] else ''}", *(number(values[column]) for column in columns)] for rung, values in found["rungs"].items()
+        [f"{rung}{' (chosen)' if rung == found['method'] else ''}", *(number(values[column]) for column in columns)]
+        for rung, values in found["rungs"].items()
     ]
     return "\n".join(
         [
             "## Calibration",
             "",
-            f"Calibrator: `{found['method']}`. Class weighting shifts the log-odds by {found['prior_shift']:+.3f}, which every rung but `none` takes back.",
-            "`auto` takes the rung of least log-loss on the last part of validation when fitted on the middle part (first column), and fits it again",
-            "on both. The figures on test are of each rung fitted on both, and had no say (reliability.png shows test).",
+            (
+                f"Calibrator: `{found['method']}`. Class weighting shifts the log-odds by {found['prior_shift']:+.3f},"
+                " which every rung but `none` takes back."
+            ),
+            (
+                "`auto` takes the rung of least log-loss on the last part of validation when fitted on the middle part"
+                " (first column), and fits it again"
+            ),
+            (
+                "on both. The figures on test are of each rung fitted on both, and had no say (reliability.png shows"
+                " test)."
+            ),
             "",
-            *table(["rung", "log-loss, choosing", "log-loss, test", "Brier, test", "ECE, test", "ECE debiased, test"], rows),
+            *table(
+                ["rung", "log-loss, choosing", "log-loss, test", "Brier, test", "ECE, test", "ECE debiased, test"], rows
+            ),
         ]
     )
 
 
 def _thresholds(metrics: dict[str, Any], thresholds: list[dict[str, Any]]) -> str:
-    missing = [f"- `{name}` could not be set: {reason}." for name, reason in metrics["calibration"]["model"]["thresholds_not_set"].items()]
+    missing = [
+        f"- `{name}` could not be set: {reason}."
+        for name, reason in metrics["calibration"]["model"]["thresholds_not_set"].items()
+    ]
     lines = ["## Thresholds", "", *threshold_table(thresholds), "", *missing, *([""] if missing else [])]
     if any(row["threshold_name"] == "review_low" for row in thresholds):
-        lines += ["Reviews of at least `review_low` and below `review_high` are the uncertain ones, which people are to read.", ""]
-    return "\n".join([*lines, "All are fitted on validation, and a guarantee is for reviews like those; the figures are of test, which is later."])
+        lines += [
+            (
+                "Reviews of at least `review_low` and below `review_high` are the uncertain ones, which people are to"
+                " read."
+            ),
+            "",
+        ]
+    return "\n".join(
+        [
+            *lines,
+            (
+                "All are fitted on validation, and a guarantee is for reviews like those; the figures are of test,"
+                " which is later."
+            ),
+        ]
+    )
 
 
 def threshold_table(thresholds: list[dict[str, Any]]) -> list[str]:
     """The rows of `assessment.threshold_rows` as a table."""
     head = ["threshold", "for", "flagged at or above", "precision", "recall", "flagged share"]
     rows = [
-        [f"{row['threshold_name']}{' (default)' if row['is_default'] else ''}", row["purpose"], number(row["threshold"]), *_row_intervals(row)]
+        [
+            f"{row['threshold_name']}{' (default)' if row['is_default'] else ''}",
+            row["purpose"],
+            number(row["threshold"]),
+            *_row_intervals(row),
+        ]
         for row in thresholds
     ]
     return table(head, rows, left=2)
@@ -307,6 +432,7 @@ def _limits(manifest: dict[str, Any]) -> str:
     return f"""## Limits
 
 - It reads at most {manifest["backbone"]["max_length"]} tokens of a review; `is_truncated` marks longer ones.
-- It learned from the reviews of one corpus and period: another category, shop, language or time needs its own check, calibration first of all.
+- It learned from the reviews of one corpus and period: another category, shop, language or time needs its own check,
+  calibration first of all.
 - Stars stand for dissatisfaction here; a rating that does not fit its text is an error that no model can see.
 - It is no statement about a person or a product, and single scores near the threshold decide little."""

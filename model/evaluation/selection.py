@@ -18,9 +18,10 @@ Limits = dict[str, float | None]
 class Choice:
     """The finalist with the greatest average precision, and what that is worth once the choosing is allowed for.
 
-    `winner` is its position, `observed` its figure on all rows. `corrected` is the expected figure of whichever finalist such rows
-    choose, on rows that had no say in it, and `gain` that finalist's figure less the reference's on the same rows (None without a
-    reference); both as {value, low, high}. `shares` says how often each finalist was chosen in a resample.
+    `winner` is its position, `observed` its figure on all rows. `corrected` is the expected figure of whichever
+    finalist such rows choose, on rows that had no say in it, and `gain` that finalist's figure less the reference's on
+    the same rows (None without a reference); both as {value, low, high}. `shares` says how often each finalist was
+    chosen in a resample.
     """
 
     winner: int
@@ -35,16 +36,26 @@ class Choice:
         return None if self.corrected["value"] is None else self.observed - self.corrected["value"]
 
 
-def choose(logits: Sequence[FloatArray], label: LabelArray, groups: Groups, reference: int | None, confidence: float, seed: int, draws: int = DRAWS) -> Choice:
-    """The best of several models by average precision, corrected for having been chosen on the very rows that measure it.
+def choose(
+    logits: Sequence[FloatArray],
+    label: LabelArray,
+    groups: Groups,
+    reference: int | None,
+    confidence: float,
+    seed: int,
+    draws: int = DRAWS,
+) -> Choice:
+    """The best of several models by average precision, corrected for having been chosen on the very rows that measure
+    it.
 
-    `logits` has each model's log-odds of the same rows. The bootstrap bias correction of Tsamardinos, Greasidou and Borboudakis 2018
-    (Machine Learning 107, BBC-CV), which resamples the rows' predictions and trains nothing: each resample draws whole
-    groups with replacement, chooses the best model on what it drew, and takes that model's figure on the groups that it left out (about
-    37%); the mean of these is the corrected figure, their percentiles its interval. Average precision is by chance greater on fewer rows, so
-    each model's figures on what was left out are first moved until their mean is its figure on all rows: of one model alone nothing is
-    corrected. As a third of the rows measures each, the interval is on the wide side. Of equal models the first is chosen. No value where
-    more than a tenth of the resamples lacks a class on either side.
+    `logits` has each model's log-odds of the same rows. The bootstrap bias correction of Tsamardinos, Greasidou and
+    Borboudakis 2018 (Machine Learning 107, BBC-CV), which resamples the rows' predictions and trains nothing: each
+    resample draws whole groups with replacement, chooses the best model on what it drew, and takes that model's figure
+    on the groups that it left out (about 37%); the mean of these is the corrected figure, their percentiles its
+    interval. Average precision is by chance greater on fewer rows, so each model's figures on what was left out are
+    first moved until their mean is its figure on all rows: of one model alone nothing is corrected. As a third of the
+    rows measures each, the interval is on the wide side. Of equal models the first is chosen. No value where more than
+    a tenth of the resamples lacks a class on either side.
     """
     every = np.ones((1, len(label)))
     points = np.array([ranking(logit, label, every)[1][0] for logit in logits])
@@ -66,8 +77,12 @@ def choose(logits: Sequence[FloatArray], label: LabelArray, groups: Groups, refe
     )
 
 
-def _in_and_out(logits: Sequence[FloatArray], label: LabelArray, groups: Groups, draws: int, seed: int) -> tuple[FloatArray, FloatArray]:
-    """Average precision of each model in each resample and on the rows left out of it, both of shape (models, resamples)."""
+def _in_and_out(
+    logits: Sequence[FloatArray], label: LabelArray, groups: Groups, draws: int, seed: int
+) -> tuple[FloatArray, FloatArray]:
+    """Average precision of each model in each resample and on the rows left out of it, both of shape (models,
+    resamples).
+    """
     inside: list[list[FloatArray]] = [[] for _ in logits]
     outside: list[list[FloatArray]] = [[] for _ in logits]
     for weights in resamples(groups, draws, seed):

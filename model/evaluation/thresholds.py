@@ -1,7 +1,9 @@
-"""Decision thresholds on the calibrated probability: how each is fitted on validation, and what it does on labelled rows.
+"""Decision thresholds on the calibrated probability: how each is fitted on validation, and what it does on labelled
+rows.
 
-A row is flagged where its probability is at least the threshold. A threshold lies midway between the lowest probability that it flags
-and the next lower one, as all values between them flag the same rows: rounding (another batch, another machine) then flips no decision.
+A row is flagged where its probability is at least the threshold. A threshold lies midway between the lowest probability
+that it flags and the next lower one, as all values between them flag the same rows: rounding (another batch, another
+machine) then flips no decision.
 """
 
 from __future__ import annotations
@@ -18,14 +20,17 @@ from model.errors import ReviewriskError
 from model.evaluation.calibrators import FloatArray, LabelArray
 from model.settings import ThresholdSettings
 
-# Shares of rows that may be flagged where a precision is to be guaranteed, greatest first: fixed beforehand, so that the guarantee can
-# count them, and shares because a calibrator that was fitted on the same rows moves their probabilities, but not their ranks.
+# Shares of rows that may be flagged where a precision is to be guaranteed, greatest first: fixed beforehand, so that
+# the guarantee can count them, and shares because a calibrator that was fitted on the same rows moves their
+# probabilities, but not their ranks.
 GRID = tuple(0.9**step for step in range(44))
 
 
 @dataclass(frozen=True)
 class FittedThreshold:
-    """A threshold by name and what it is for; `threshold` is None where validation cannot give it, and `reason` says why."""
+    """A threshold by name and what it is for; `threshold` is None where validation cannot give it, and `reason` says
+    why.
+    """
 
     threshold_name: str
     threshold: float | None
@@ -35,7 +40,9 @@ class FittedThreshold:
 
 @dataclass(frozen=True)
 class Cuts:
-    """Every way to cut labelled rows by probability, strictest first: what is flagged, and how many of it are dissatisfied."""
+    """Every way to cut labelled rows by probability, strictest first: what is flagged, and how many of it are
+    dissatisfied.
+    """
 
     threshold: FloatArray
     flagged: FloatArray
@@ -52,10 +59,18 @@ class Cuts:
         ranked = probability[order]
         last = np.flatnonzero(np.r_[np.diff(ranked) != 0, True])  # rows of one probability are flagged together
         below = np.r_[ranked[last[:-1] + 1], 0.0]
-        return cls((ranked[last] + below) / 2, (last + 1).astype(np.float64), label[order].cumsum()[last].astype(np.float64), len(label), int(label.sum()))
+        return cls(
+            (ranked[last] + below) / 2,
+            (last + 1).astype(np.float64),
+            label[order].cumsum()[last].astype(np.float64),
+            len(label),
+            int(label.sum()),
+        )
 
 
-def fit_thresholds(probability: FloatArray, label: LabelArray, days: int, settings: ThresholdSettings) -> list[FittedThreshold]:
+def fit_thresholds(
+    probability: FloatArray, label: LabelArray, days: int, settings: ThresholdSettings
+) -> list[FittedThreshold]:
     """All thresholds of the settings from labelled validation rows, which cover so many days."""
     cuts = Cuts.of(probability, label)
     f1_max = f1_max_threshold(probability, label)
@@ -93,26 +108,35 @@ def f1_max_threshold(probability: FloatArray, label: LabelArray) -> float:
 def cost_threshold(cuts: Cuts, false_negative: float, false_positive: float) -> FittedThreshold:
     """The threshold with the least cost on the rows: missed dissatisfied and flagged satisfied ones, each at its price.
 
-    With perfect calibration it would be false_positive / (false_positive + false_negative) (Elkan 2001, equation 2). To flag none is
-    one of the choices: it is the threshold 1, which no probability but 1 itself reaches.
+    With perfect calibration it would be false_positive / (false_positive + false_negative) (Elkan 2001, equation 2). To
+    flag none is one of the choices: it is the threshold 1, which no probability but 1 itself reaches.
     """
     cost = false_negative * (cuts.dissatisfied - cuts.hits) + false_positive * (cuts.flagged - cuts.hits)
     best = int(np.argmin(cost))
     nothing = false_negative * cuts.dissatisfied
     threshold = float(cuts.threshold[best]) if cost[best] < nothing else 1.0
-    purpose = f"least cost, a missed dissatisfied customer at {false_negative:g} and a false alarm at {false_positive:g}"
+    purpose = (
+        f"least cost, a missed dissatisfied customer at {false_negative:g} and a false alarm at {false_positive:g}"
+    )
     return FittedThreshold(_cost_name(false_negative, false_positive), threshold, purpose)
 
 
-def precision_threshold(probability: FloatArray, label: LabelArray, precision: float, confidence: float) -> FittedThreshold:
-    """The least threshold whose precision is at least `precision`, with the given confidence that this holds beyond these rows.
+def precision_threshold(
+    probability: FloatArray, label: LabelArray, precision: float, confidence: float
+) -> FittedThreshold:
+    """The least threshold whose precision is at least `precision`, with the given confidence that this holds beyond
+    these rows.
 
-    Looked for among the cuts that flag at most a share of GRID. Of the rows above the k-th highest probability, the number of
-    dissatisfied ones is binomial whatever the distribution; each cut is held to the exact lower limit (Clopper and Pearson 1934,
-    one-sided) at 1 - (1 - confidence) / len(GRID), so whichever is taken, the confidence stands (Bonferroni; risk control by multiple
-    testing, Angelopoulos et al. 2021, arXiv 2110.01052). Like `recall_threshold` it promises nothing about rows of another time or kind.
+    Looked for among the cuts that flag at most a share of GRID. Of the rows above the k-th highest probability, the
+    number of dissatisfied ones is binomial whatever the distribution; each cut is held to the exact lower limit
+    (Clopper and Pearson 1934, one-sided) at 1 - (1 - confidence) / len(GRID), so whichever is taken, the confidence
+    stands (Bonferroni; risk control by multiple testing, Angelopoulos et al. 2021, arXiv 2110.01052). Like
+    `recall_threshold` it promises nothing about rows of another time or kind.
     """
-    name, purpose = _precision_name(precision), f"precision of at least {100 * precision:g}% ({100 * confidence:g}% confidence)"
+    name, purpose = (
+        _precision_name(precision),
+        f"precision of at least {100 * precision:g}% ({100 * confidence:g}% confidence)",
+    )
     cuts, chance = Cuts.of(probability, label), (1 - confidence) / len(GRID)
     for share in GRID:
         cut = int(np.searchsorted(cuts.flagged, int(share * cuts.rows), side="right")) - 1
@@ -120,15 +144,19 @@ def precision_threshold(probability: FloatArray, label: LabelArray, precision: f
         if hits and beta_distribution.ppf(chance, hits, alarms - hits + 1) >= precision:
             return FittedThreshold(name, float(cuts.threshold[cut]), purpose)
     needed = math.ceil(math.log(chance) / math.log(precision))
-    reason = f"no cut of {len(label):,} validation rows proves it; that takes {needed:,} flagged rows if all are right, and more if not"
+    reason = (
+        f"no cut of {len(label):,} validation rows proves it; that takes {needed:,} flagged rows if all are right, and"
+        " more if not"
+    )
     return FittedThreshold(name, None, purpose, reason)
 
 
 def recall_threshold(probability: FloatArray, label: LabelArray, recall: float, confidence: float) -> FittedThreshold:
-    """The greatest threshold whose recall is at least `recall`, with the given confidence that this holds beyond these rows.
+    """The greatest threshold whose recall is at least `recall`, with the given confidence that this holds beyond these
+    rows.
 
-    The k-th lowest probability of n dissatisfied rows, with the greatest k for which P(Binomial(n, 1 - recall) >= k) is at least the
-    confidence: an order statistic as a tolerance limit, whatever the distribution (Wilks 1941).
+    The k-th lowest probability of n dissatisfied rows, with the greatest k for which P(Binomial(n, 1 - recall) >= k) is
+    at least the confidence: an order statistic as a tolerance limit, whatever the distribution (Wilks 1941).
     """
     name, purpose = _recall_name(recall), f"recall of at least {100 * recall:g}% ({100 * confidence:g}% confidence)"
     scores = np.sort(probability[label == 1])
@@ -136,17 +164,23 @@ def recall_threshold(probability: FloatArray, label: LabelArray, recall: float, 
     enough = np.flatnonzero(binom.sf(ranks - 1, len(scores), 1 - recall) >= confidence)
     if not len(enough):
         needed = math.ceil(math.log(1 - confidence) / math.log(recall))
-        return FittedThreshold(name, None, purpose, f"{len(scores):,} dissatisfied validation rows cannot prove it: at least {needed:,} are needed")
+        return FittedThreshold(
+            name,
+            None,
+            purpose,
+            f"{len(scores):,} dissatisfied validation rows cannot prove it: at least {needed:,} are needed",
+        )
     lowest = scores[enough[-1]]
     below = probability[probability < lowest]
     return FittedThreshold(name, float((lowest + (below.max() if len(below) else 0.0)) / 2), purpose)
 
 
 def review_band(probability: FloatArray, threshold: float, days: int, reviews_per_day: int) -> list[FittedThreshold]:
-    """The abstain band, `review_low` to `review_high`: the rows nearest the threshold in log-odds, as many as people can read in the days.
+    """The abstain band, `review_low` to `review_high`: the rows nearest the threshold in log-odds, as many as people
+    can read in the days.
 
-    A review of at least review_low and below review_high is for a person to decide. Rows are those with a label: reviews of 3 stars,
-    which lie in the band more often than others, come on top.
+    A review of at least review_low and below review_high is for a person to decide. Rows are those with a label:
+    reviews of 3 stars, which lie in the band more often than others, come on top.
     """
     logit, centre = _logit(probability), float(_logit(np.array([threshold]))[0])
     distance = np.sort(np.abs(logit - centre))
@@ -154,7 +188,10 @@ def review_band(probability: FloatArray, threshold: float, days: int, reviews_pe
     width = float(distance[rows - 1] + np.append(distance, distance[-1] + 1)[rows]) / 2
     low, high = (float(1 / (1 + np.exp(-(centre + sign * width)))) for sign in (-1, 1))
     band = f"of the uncertain band: {reviews_per_day:,} a day for people to read"
-    return [FittedThreshold("review_low", low, f"lower end {band}"), FittedThreshold("review_high", high, f"upper end {band}")]
+    return [
+        FittedThreshold("review_low", low, f"lower end {band}"),
+        FittedThreshold("review_high", high, f"upper end {band}"),
+    ]
 
 
 def _logit(probability: FloatArray) -> NDArray[np.float64]:

@@ -1,4 +1,5 @@
-"""What scores are worth: calibrated and cut on validation, then held against other models' on the same test rows, in every view of them.
+"""What scores are worth: calibrated and cut on validation, then held against other models' on the same test rows, in
+every view of them.
 
 Views of the test rows, each an answer to one way in which a figure can flatter:
 
@@ -24,7 +25,14 @@ from numpy.typing import NDArray
 
 from model.data.reviews import LabelledReviews, PreparedData, prior_shift
 from model.errors import ReviewriskError
-from model.evaluation.calibrators import LADDER, Calibrator, CalibratorChoice, FloatArray, choose_calibrator, fit_calibrator
+from model.evaluation.calibrators import (
+    LADDER,
+    Calibrator,
+    CalibratorChoice,
+    FloatArray,
+    choose_calibrator,
+    fit_calibrator,
+)
 from model.evaluation.metrics import Groups, Scored, difference_intervals, intervals, metrics
 from model.evaluation.thresholds import FittedThreshold, check_names, fit_thresholds
 from model.settings import ModelSettings
@@ -50,7 +58,9 @@ _RUNG_FIGURES = ("log_loss", "brier", "ece", "ece_debiased")
 
 @dataclass(frozen=True)
 class Logits:
-    """One model's log-odds on the rows that calibration and evaluation need; `test_read_as` has the test rows read as in READ_AS."""
+    """One model's log-odds on the rows that calibration and evaluation need; `test_read_as` has the test rows read as
+    in READ_AS.
+    """
 
     fitting: FloatArray
     choosing: FloatArray
@@ -60,7 +70,9 @@ class Logits:
 
 @dataclass(frozen=True)
 class Decided:
-    """A model's calibrator and thresholds, as validation chose them, its logits, and its prior shift (see `data.prior_shift`)."""
+    """A model's calibrator and thresholds, as validation chose them, its logits, and its prior shift (see
+    `data.prior_shift`).
+    """
 
     choice: CalibratorChoice
     thresholds: list[FittedThreshold]
@@ -79,8 +91,8 @@ class Decided:
 def decide(logits: Logits, data: PreparedData, settings: ModelSettings, weighting: str | None = None) -> Decided:
     """Calibrator and thresholds as the two later parts of validation choose them.
 
-    `weighting` is the class weighting that the model was trained with (None: that of the settings). Raises ReviewriskError where the
-    default threshold cannot be had from these rows.
+    `weighting` is the class weighting that the model was trained with (None: that of the settings). Raises
+    ReviewriskError where the default threshold cannot be had from these rows.
     """
     shift = prior_shift(data.train.labels, weighting or settings.training.class_weighting)
     fitting, choosing = (logits.fitting, data.fitting.labels), (logits.choosing, data.choosing.labels)
@@ -105,13 +117,17 @@ def rows_of(view: str, data: PreparedData) -> BoolArray:
 
 def default_headlines(reviews: LabelledReviews) -> BoolArray:
     """Which reviews have the shop's default headline."""
-    return np.fromiter((is_default_headline(headline) for headline in reviews.headlines), dtype=np.bool_, count=len(reviews))
+    return np.fromiter(
+        (is_default_headline(headline) for headline in reviews.headlines), dtype=np.bool_, count=len(reviews)
+    )
 
 
 def audit(models: dict[str, Decided], data: PreparedData, settings: ModelSettings) -> dict[str, dict[str, Any]]:
-    """Per view: rows, positives, per model the intervals of every figure, and `majority`, the figures of the training share for all.
+    """Per view: rows, positives, per model the intervals of every figure, and `majority`, the figures of the training
+    share for all.
 
-    With models `model` and `tfidf`, also `gain`: their difference by a paired bootstrap. All intervals draw whole products.
+    With models `model` and `tfidf`, also `gain`: their difference by a paired bootstrap. All intervals draw whole
+    products.
     """
     found = {}
     bins, confidence, seed = settings.calibration.bins, settings.thresholds.confidence, settings.training.seed
@@ -129,12 +145,19 @@ def audit(models: dict[str, Decided], data: PreparedData, settings: ModelSetting
 
 
 def threshold_rows(decided: Decided, data: PreparedData, settings: ModelSettings) -> list[dict[str, Any]]:
-    """One row of `model_thresholds` per threshold that could be had: its value, purpose and figures on test with intervals."""
-    return _threshold_rows(decided.thresholds, decided.default, decided.scored(data), np.asarray(data.test.product_ids), settings)
+    """One row of `model_thresholds` per threshold that could be had: its value, purpose and figures on test with
+    intervals.
+    """
+    return _threshold_rows(
+        decided.thresholds, decided.default, decided.scored(data), np.asarray(data.test.product_ids), settings
+    )
 
 
-def refit_thresholds(predictions: pa.Table, calibrator: Calibrator, settings: ModelSettings) -> tuple[list[dict[str, Any]], dict[str, str | None]]:
-    """(rows as `threshold_rows` gives them, {name: reason} of those that cannot be had) from a bundle's `prediction_table` alone.
+def refit_thresholds(
+    predictions: pa.Table, calibrator: Calibrator, settings: ModelSettings
+) -> tuple[list[dict[str, Any]], dict[str, str | None]]:
+    """(rows as `threshold_rows` gives them, {name: reason} of those that cannot be had) from a bundle's
+    `prediction_table` alone.
 
     With other settings (another cost, another guarantee) this is all it takes: nothing is scored anew.
     """
@@ -160,7 +183,11 @@ def _threshold_rows(
             continue
         at = Scored(scored.logit, scored.probability, scored.label, fitted.threshold)
         found = intervals(at, settings.calibration.bins, groups, settings.thresholds.confidence, settings.training.seed)
-        row: dict[str, Any] = {"threshold_name": fitted.threshold_name, "threshold": fitted.threshold, "purpose": fitted.purpose}
+        row: dict[str, Any] = {
+            "threshold_name": fitted.threshold_name,
+            "threshold": fitted.threshold,
+            "purpose": fitted.purpose,
+        }
         row |= {"is_default": fitted is default, "is_active": fitted.threshold_name in settings.thresholds.active}
         row |= {"f1": found["f1"]["value"] or 0.0}
         for name in ("precision", "recall", "flagged_share"):
@@ -170,26 +197,37 @@ def _threshold_rows(
 
 
 def calibration_figures(decided: Decided, data: PreparedData, settings: ModelSettings) -> dict[str, Any]:
-    """The chosen rung, the prior shift, and each rung's log-loss on the choosing slice and figures on test (fitted on both slices)."""
+    """The chosen rung, the prior shift, and each rung's log-loss on the choosing slice and figures on test (fitted on
+    both slices).
+    """
     calibrator, labels = decided.choice.calibrator, np.concatenate([data.fitting.labels, data.choosing.labels])
     later = np.concatenate([decided.logits.fitting, decided.logits.choosing])
     rungs = {}
     for rung in LADDER:
         probability = fit_calibrator(rung, decided.shift, later, labels).apply(decided.logits.test)
         found = metrics(Scored(decided.logits.test, probability, data.test.labels, 0.5), settings.calibration.bins)
-        rungs[rung] = {"choosing_log_loss": decided.choice.log_loss[rung]} | {f"test_{name}": found[name] for name in _RUNG_FIGURES}
+        rungs[rung] = {"choosing_log_loss": decided.choice.log_loss[rung]} | {
+            f"test_{name}": found[name] for name in _RUNG_FIGURES
+        }
     not_set = {fitted.threshold_name: fitted.reason for fitted in decided.thresholds if fitted.threshold is None}
     return {"method": calibrator.method, "prior_shift": decided.shift, "rungs": rungs, "thresholds_not_set": not_set}
 
 
 def slices(decided: Decided, data: PreparedData, settings: ModelSettings) -> dict[str, Any]:
-    """Figures of parts of the test rows: {"by": {dimension: [{slice, rows, positives, f1, auc, ece …}]}, "worst": the one of least F1}."""
+    """Figures of parts of the test rows: {"by": {dimension: [{slice, rows, positives, f1, auc, ece …}]}, "worst": the
+    one of least F1}.
+    """
     scored, groups = decided.scored(data), np.asarray(data.test.product_ids)
     found: dict[str, list[dict[str, Any]]] = {}
     for dimension, of in _DIMENSIONS.items():
         names = np.asarray(of(data.test))
-        ordered = sorted({str(name) for name in names}, key=lambda name: (_LENGTH_NAMES.index(name) if name in _LENGTH_NAMES else 0, name))
-        found[dimension] = [_slice(name, scored.take(names == name), groups[names == name], settings) for name in ordered]
+        ordered = sorted(
+            {str(name) for name in names},
+            key=lambda name: (_LENGTH_NAMES.index(name) if name in _LENGTH_NAMES else 0, name),
+        )
+        found[dimension] = [
+            _slice(name, scored.take(names == name), groups[names == name], settings) for name in ordered
+        ]
     ranked = [
         {"dimension": dimension, **row}
         for dimension, rows in found.items()
@@ -200,20 +238,25 @@ def slices(decided: Decided, data: PreparedData, settings: ModelSettings) -> dic
 
 
 def error_lists(models: dict[str, Decided], data: PreparedData) -> dict[str, list[dict[str, Any]]]:
-    """At most 20 test rows each, by id alone, the surest first: `confident_errors`, the network's wrong decisions that gave the label
-    the least probability; `likely_wrong_labels`, rows whose label every model gives a probability below 0.05."""
+    """At most 20 test rows each, by id alone, the surest first: `confident_errors`, the network's wrong decisions that
+    gave the label the least probability; `likely_wrong_labels`, rows whose label every model gives a probability below
+    0.05.
+    """
     network = models["model"].scored(data)
     is_wrong = (network.probability >= network.threshold) != (network.label == 1)
     of_label = {name: _probability_of_label(decided.scored(data)) for name, decided in models.items()}
     most_of_any = np.max(list(of_label.values()), axis=0)
     return {
         "confident_errors": [_by_id(row, data, network) for row in _least(of_label["model"], is_wrong, network)],
-        "likely_wrong_labels": [_by_id(row, data, network) for row in _least(most_of_any, most_of_any < _IMPROBABLE, network)],
+        "likely_wrong_labels": [
+            _by_id(row, data, network) for row in _least(most_of_any, most_of_any < _IMPROBABLE, network)
+        ],
     }
 
 
 def prediction_table(models: dict[str, Decided], data: PreparedData) -> pa.Table:
-    """Every row that thresholds were fitted on or figures are of: part, review_id, product_id, review_date, label and each model's logit.
+    """Every row that thresholds were fitted on or figures are of: part, review_id, product_id, review_date, label and
+    each model's logit.
 
     It has no text. With it thresholds can be refitted, and models compared row by row, without scoring anything anew.
     """
@@ -227,21 +270,31 @@ def prediction_table(models: dict[str, Decided], data: PreparedData) -> pa.Table
             "review_date": pa.array(reviews.dates, pa.date32()),
             "label": pa.array(reviews.labels, pa.int64()),
         }
-        columns |= {f"{name}_logit": pa.array(getattr(decided.logits, part), pa.float64()) for name, decided in models.items()}
+        columns |= {
+            f"{name}_logit": pa.array(getattr(decided.logits, part), pa.float64()) for name, decided in models.items()
+        }
         tables.append(pa.table(columns))
     return pa.concat_tables(tables)
 
 
 def _default(thresholds: list[FittedThreshold], settings: ModelSettings) -> FittedThreshold:
-    """The default threshold. Raises ReviewriskError where it, or every active one, is none of these or could not be had."""
+    """The default threshold. Raises ReviewriskError where it, or every active one, is none of these or could not be
+    had.
+    """
     check_names(settings.thresholds)
     named = {fitted.threshold_name: fitted for fitted in thresholds}
     chosen = named[settings.thresholds.default]
     if chosen.threshold is None:
-        raise ReviewriskError(f"The default threshold {chosen.threshold_name} cannot be fitted: {chosen.reason}. Set model.thresholds.default to another.")
+        raise ReviewriskError(
+            f"The default threshold {chosen.threshold_name} cannot be fitted: {chosen.reason}. Set"
+            " model.thresholds.default to another."
+        )
     active = [named[name] for name in settings.thresholds.active]
     if active and all(fitted.threshold is None for fitted in active):
-        raise ReviewriskError(f"No active threshold can be fitted ({active[0].threshold_name}: {active[0].reason}): add another to model.thresholds.active.")
+        raise ReviewriskError(
+            f"No active threshold can be fitted ({active[0].threshold_name}: {active[0].reason}): add another to"
+            " model.thresholds.active."
+        )
     return chosen
 
 
@@ -253,7 +306,9 @@ def _majority(data: PreparedData, rows: BoolArray) -> Scored:
 
 
 def _slice(name: str, scored: Scored, groups: Groups, settings: ModelSettings) -> dict[str, Any]:
-    found = intervals(scored, settings.calibration.bins, groups, settings.thresholds.confidence, settings.training.seed, _SLICE_DRAWS)
+    found = intervals(
+        scored, settings.calibration.bins, groups, settings.thresholds.confidence, settings.training.seed, _SLICE_DRAWS
+    )
     kept = {figure: found[figure] for figure in ("auc", "average_precision", "f1", "ece_debiased", "brier")}
     return {"slice": name, "rows": len(scored.label), "positives": int(scored.label.sum()), **kept}
 
@@ -276,10 +331,16 @@ def _probability_of_label(scored: Scored) -> FloatArray:
 
 
 def _least(value: FloatArray, rows: BoolArray, scored: Scored) -> list[int]:
-    """Positions of the least values among these rows, in order; of equal ones those first whose logit is farther from their label."""
+    """Positions of the least values among these rows, in order; of equal ones those first whose logit is farther from
+    their label.
+    """
     towards_label = np.where(scored.label == 1, scored.logit, -scored.logit)
     return [int(row) for row in np.lexsort((towards_label, value)) if rows[row]][:_ERRORS_SHOWN]
 
 
 def _by_id(row: int, data: PreparedData, scored: Scored) -> dict[str, Any]:
-    return {"review_id": data.test.review_ids[row], "label": int(scored.label[row]), "probability": float(scored.probability[row])}
+    return {
+        "review_id": data.test.review_ids[row],
+        "label": int(scored.label[row]),
+        "probability": float(scored.probability[row]),
+    }

@@ -1,4 +1,6 @@
-"""A registered model judged on a population that nothing of it was fitted on, beside TF-IDF fitted on the model's own corpus."""
+"""A registered model judged on a population that nothing of it was fitted on, beside TF-IDF fitted on the model's own
+corpus.
+"""
 
 from __future__ import annotations
 
@@ -33,9 +35,10 @@ _NOTHING = np.empty(0)
 
 @dataclass(frozen=True)
 class Judged:
-    """What the model and TF-IDF did on the population: `test` as `assessment.audit` has it, `thresholds` as `assessment.threshold_rows`,
-    `slices` as `assessment.slices`. `labelled` rows there are, `reviews` of which were judged; `is_same_corpus` where TF-IDF was fitted
-    on the very rows that the model was trained on."""
+    """What the model and TF-IDF did on the population: `test` as `assessment.audit` has it, `thresholds` as
+    `assessment.threshold_rows`, `slices` as `assessment.slices`. `labelled` rows there are, `reviews` of which were
+    judged; `is_same_corpus` where TF-IDF was fitted on the very rows that the model was trained on.
+    """
 
     model_version: str
     labelled: int
@@ -57,11 +60,13 @@ def judge(
     threads: int | None,
     report: Report,
 ) -> Judged:
-    """The bundle's model, with its own calibrator and the given rows of `model_thresholds`, on the labelled rows of the population.
+    """The bundle's model, with its own calibrator and the given rows of `model_thresholds`, on the labelled rows of the
+    population.
 
-    Of more than `most` rows whole products are drawn with the model's seed. `corpus` is what the model was trained on, for TF-IDF, and for
-    which texts and products of the population stand in its training split; both tables have the columns of `data.COLUMNS`, and any
-    split of the population counts. Raises ReviewriskError where a class is missing, or the corpus cannot be prepared.
+    Of more than `most` rows whole products are drawn with the model's seed. `corpus` is what the model was trained on,
+    for TF-IDF, and for which texts and products of the population stand in its training split; both tables have the
+    columns of `data.COLUMNS`, and any split of the population counts. Raises ReviewriskError where a class is missing,
+    or the corpus cannot be prepared.
     """
     manifest = verify_bundle(bundle)
     settings = ModelSettings.model_validate(read_json(bundle / "settings.json"))
@@ -71,7 +76,9 @@ def judge(
         logits = Logits(_NOTHING, _NOTHING, *predict_test(Scorer.load(serving, ScoringSettings()), data.test, report))
     with progress("fitting TF-IDF on the model's corpus", report):
         tfidf = decide(tfidf_logits(data), data, settings, TFIDF_WEIGHTING)
-    network = _as_published(logits, Calibrator.from_json(read_json(bundle / "calibrator.json")), thresholds, data, settings)
+    network = _as_published(
+        logits, Calibrator.from_json(read_json(bundle / "calibrator.json")), thresholds, data, settings
+    )
     with progress("resampling the rows for intervals", report):
         test = audit({"model": network, "tfidf": tfidf}, data, settings)
         rows, parts = threshold_rows(network, data, settings), slices(network, data, settings)
@@ -80,10 +87,17 @@ def judge(
 
 
 def population_page(judged: Judged, name: str, command: str) -> list[str]:
-    """Lines of Markdown with all figures; `name` says which population, `command` how it was made. It quotes no review."""
+    """Lines of Markdown with all figures; `name` says which population, `command` how it was made.
+
+    It quotes no review.
+    """
     reviews, shown = judged.reviews, dict(judged.slices["by"])
     drawn = ", whole products drawn at random" if len(reviews) < judged.labelled else ""
-    corpus = "the rows that the network was." if judged.is_same_corpus else "today's corpus, which is not the one that the network was trained on."
+    corpus = (
+        "the rows that the network was."
+        if judged.is_same_corpus
+        else "today's corpus, which is not the one that the network was trained on."
+    )
     if len(shown["month"]) > _MOST_MONTHS:
         del shown["month"]
     return [
@@ -93,8 +107,14 @@ def population_page(judged: Judged, name: str, command: str) -> list[str]:
         command,
         "```",
         "",
-        f"{len(reviews):,} of {judged.labelled:,} labelled reviews, {reviews.dates.min()} to {reviews.dates.max()}{drawn}.",
-        "Nothing was fitted on them: the network has the calibrator and the thresholds of its own validation, and TF-IDF is fitted, calibrated and cut",
+        (
+            f"{len(reviews):,} of {judged.labelled:,} labelled reviews, {reviews.dates.min()} to"
+            f" {reviews.dates.max()}{drawn}."
+        ),
+        (
+            "Nothing was fitted on them: the network has the calibrator and the thresholds of its own validation, and"
+            " TF-IDF is fitted, calibrated and cut"
+        ),
         f"on {corpus}",
         "",
         results("Results", judged.test, judged.settings),
@@ -111,7 +131,9 @@ def population_page(judged: Judged, name: str, command: str) -> list[str]:
     ]
 
 
-def _with_population(corpus: pa.Table, population: pa.Table, most: int | None, settings: ModelSettings) -> tuple[int, PreparedData]:
+def _with_population(
+    corpus: pa.Table, population: pa.Table, most: int | None, settings: ModelSettings
+) -> tuple[int, PreparedData]:
     """How many labelled rows the population has, and the corpus with those drawn in place of its test rows."""
     mode, data = settings.text.headline, prepare(corpus, settings)
     train = labelled_reviews(chosen_rows(corpus, settings.rows), "train", mode)
@@ -119,13 +141,20 @@ def _with_population(corpus: pa.Table, population: pa.Table, most: int | None, s
     test = every.take(drawn_by_product(every, most, settings.training.seed))
     check_both_classes(test, "the population's rows")
     return len(every), replace(
-        data, test=test, test_overlap=text_overlap(test.texts, train.texts), test_product_is_new=~np.isin(test.product_ids, train.product_ids)
+        data,
+        test=test,
+        test_overlap=text_overlap(test.texts, train.texts),
+        test_product_is_new=~np.isin(test.product_ids, train.product_ids),
     )
 
 
-def _as_published(logits: Logits, calibrator: Calibrator, rows: Sequence[dict[str, Any]], data: PreparedData, settings: ModelSettings) -> Decided:
+def _as_published(
+    logits: Logits, calibrator: Calibrator, rows: Sequence[dict[str, Any]], data: PreparedData, settings: ModelSettings
+) -> Decided:
     """The model as it decides in the warehouse: nothing of it is fitted here."""
-    fitted = {row["threshold_name"]: FittedThreshold(row["threshold_name"], row["threshold"], row["purpose"]) for row in rows}
+    fitted = {
+        row["threshold_name"]: FittedThreshold(row["threshold_name"], row["threshold"], row["purpose"]) for row in rows
+    }
     [default] = [fitted[row["threshold_name"]] for row in rows if row["is_default"]]
     shift = prior_shift(data.train.labels, settings.training.class_weighting)
     return Decided(CalibratorChoice(calibrator, {}), list(fitted.values()), default, logits, shift)

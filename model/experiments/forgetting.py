@@ -1,4 +1,6 @@
-"""What an encoder has lost by being trained for one task: how far its vectors moved, and what can no longer be read off them."""
+"""What an encoder has lost by being trained for one task: how far its vectors moved, and what can no longer be read off
+them.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ _ROWS_AT_ONCE = 32
 
 
 def embedding_drift(before: VectorArray, after: VectorArray) -> float:
-    """Mean cosine distance (1 - cosine similarity, 0 to 2) between the same texts' vectors, each of shape (texts, width)."""
+    """Mean cosine distance (1 - cosine similarity, 0 to 2) between the same texts' vectors, each of shape (texts,
+    width).
+    """
     first, second = before.astype(np.float64), after.astype(np.float64)
     cosine = (first * second).sum(axis=1) / (np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1))
     return float(np.maximum(0.0, 1 - cosine).mean())
@@ -35,10 +39,13 @@ def embedding_drift(before: VectorArray, after: VectorArray) -> float:
 def probe_task(reviews: LabelledReviews) -> tuple[str, NDArray[Any]] | None:
     """Something else than satisfaction that can be asked of the same reviews: (its name, each review's class).
 
-    The product category where there are two or more of enough rows, else whether the purchase was verified; None where neither varies.
-    Rows of a class too rare to be learnt have the class "".
+    The product category where there are two or more of enough rows, else whether the purchase was verified; None where
+    neither varies. Rows of a class too rare to be learnt have the class "".
     """
-    for name, classes in (("product category", np.asarray(reviews.categories)), ("verified purchase", np.where(reviews.is_verified, "yes", "no"))):
+    for name, classes in (
+        ("product category", np.asarray(reviews.categories)),
+        ("verified purchase", np.where(reviews.is_verified, "yes", "no")),
+    ):
         kept = _learnable(classes, reviews.product_ids)
         if len(set(kept) - {""}) > 1:
             return name, kept
@@ -46,23 +53,28 @@ def probe_task(reviews: LabelledReviews) -> tuple[str, NDArray[Any]] | None:
 
 
 def probe_loss(vectors: VectorArray, classes: NDArray[Any], product_ids: Sequence[str]) -> float:
-    """Log-loss in nats of a logistic regression that reads the class off frozen vectors (a linear probe, Alain and Bengio 2016, arXiv
-    1610.01644), fitted on one half of the products and judged on the other, and the mean of both ways round.
+    """Log-loss in nats of a logistic regression that reads the class off frozen vectors (a linear probe, Alain and
+    Bengio 2016, arXiv 1610.01644), fitted on one half of the products and judged on the other, and the mean of both
+    ways round.
 
-    The vectors are standardised first, so that the probe's regularisation (C = 0.01) means the same whatever their scale.
+    The vectors are standardised first, so that the probe's regularisation (C = 0.01) means the same whatever their
+    scale.
     """
     known, half = classes != "", _halves(product_ids)
     names, losses = sorted(set(classes[known])), []
     for side in (False, True):
         fitted_on, judged_on = known & (half == side), known & (half != side)
-        probe = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=1000)).fit(vectors[fitted_on], classes[fitted_on])
+        probe = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=1000)).fit(
+            vectors[fitted_on], classes[fitted_on]
+        )
         losses.append(log_loss(classes[judged_on], probe.predict_proba(vectors[judged_on]), labels=names))
     return float(np.mean(losses))
 
 
 @torch.inference_mode()
 def masked_token_loss(encoder: PreTrainedModel, backbone: Backbone, texts: TokenisedReviews, seed: int) -> float | None:
-    """Mean cross-entropy in nats of the checkpoint's own masked-token head on the given encoder; None where the checkpoint has none.
+    """Mean cross-entropy in nats of the checkpoint's own masked-token head on the given encoder; None where the
+    checkpoint has none.
 
     15% of each text's tokens, drawn with the seed, are replaced by the mask token and guessed.
     """
@@ -74,25 +86,42 @@ def masked_token_loss(encoder: PreTrainedModel, backbone: Backbone, texts: Token
     model.to(device).eval()
     generator = np.random.default_rng(seed)
     loss, masked = 0.0, 0
-    pad_id, mask_id, special = int(backbone.tokenizer.pad_token_id), int(backbone.tokenizer.mask_token_id), backbone.tokenizer.all_special_ids
-    for batch in batches(texts, evaluation_order(texts.lengths, _ROWS_AT_ONCE), _ROWS_AT_ONCE, pad_id, np.ones(2, dtype=np.float32)):
+    pad_id, mask_id, special = (
+        int(backbone.tokenizer.pad_token_id),
+        int(backbone.tokenizer.mask_token_id),
+        backbone.tokenizer.all_special_ids,
+    )
+    for batch in batches(
+        texts, evaluation_order(texts.lengths, _ROWS_AT_ONCE), _ROWS_AT_ONCE, pad_id, np.ones(2, dtype=np.float32)
+    ):
         ids = batch.input_ids.to(device)
-        chosen = torch.from_numpy(generator.random(ids.shape) < _MASKED_SHARE).to(device) & ~torch.isin(ids, torch.tensor(special, device=device))
-        logits = model(input_ids=ids.masked_fill(chosen, mask_id), attention_mask=batch.attention_mask.to(device)).logits
+        chosen = torch.from_numpy(generator.random(ids.shape) < _MASKED_SHARE).to(device) & ~torch.isin(
+            ids, torch.tensor(special, device=device)
+        )
+        logits = model(
+            input_ids=ids.masked_fill(chosen, mask_id), attention_mask=batch.attention_mask.to(device)
+        ).logits
         loss += float(F.cross_entropy(logits[chosen].float(), ids[chosen], reduction="sum"))
         masked += int(chosen.sum())
     return loss / masked if masked else None
 
 
 def _with_masked_token_head(backbone: Backbone) -> Any:
-    """The backbone's checkpoint with its masked-token head, or None: bundled ones and those trained without one have none."""
+    """The backbone's checkpoint with its masked-token head, or None: bundled ones and those trained without one have
+    none.
+    """
     if backbone.name.startswith("bundled:") or backbone.tokenizer.mask_token_id is None:
         return None
     folder = Path(backbone.name).expanduser()
     where: dict[str, Any] = {"local_files_only": True} if folder.is_dir() else {"revision": backbone.revision}
     try:
         model, report = AutoModelForMaskedLM.from_pretrained(
-            folder if folder.is_dir() else backbone.name, trust_remote_code=False, dtype=torch.float32, use_safetensors=True, output_loading_info=True, **where
+            folder if folder.is_dir() else backbone.name,
+            trust_remote_code=False,
+            dtype=torch.float32,
+            use_safetensors=True,
+            output_loading_info=True,
+            **where,
         )
     except (OSError, ValueError):
         return None
@@ -101,7 +130,11 @@ def _with_masked_token_head(backbone: Backbone) -> Any:
 
 def _learnable(classes: NDArray[Any], product_ids: Sequence[str]) -> NDArray[Any]:
     half = _halves(product_ids)
-    enough = [name for name in sorted(set(classes)) if min(int(((classes == name) & (half == side)).sum()) for side in (False, True)) >= _FEWEST_OF_A_CLASS]
+    enough = [
+        name
+        for name in sorted(set(classes))
+        if min(int(((classes == name) & (half == side)).sum()) for side in (False, True)) >= _FEWEST_OF_A_CLASS
+    ]
     return np.where(np.isin(classes, enough), classes, "")
 
 

@@ -15,8 +15,9 @@ _MIB = 2**20
 class PeakMemory:
     """Begins to watch when it is made; `growth` says by how much the peak then rose, in MiB.
 
-    On a GPU it is what PyTorch allocated there; else the resident memory, from Linux's own counter, which is set back to the present
-    use first. Elsewhere the process's greatest use so far cannot be set back: there the growth misses what lies below an earlier peak.
+    On a GPU it is what PyTorch allocated there; else the resident memory, from Linux's own counter, which is set back
+    to the present use first. Elsewhere the process's greatest use so far cannot be set back: there the growth misses
+    what lies below an earlier peak.
     """
 
     def __init__(self, device: torch.device) -> None:

@@ -1,4 +1,6 @@
-"""The ways to fit a pretrained encoder to this task that `reviewrisk compare` holds side by side: what each adds, trains and leaves alone."""
+"""The ways to fit a pretrained encoder to this task that `reviewrisk compare` holds side by side: what each adds,
+trains and leaves alone.
+"""
 
 from __future__ import annotations
 
@@ -42,11 +44,12 @@ _NO_LORA = {"quantization": "none"}  # quantised base weights are for an adapter
 
 @dataclass(frozen=True)
 class Method:
-    """One way, by the name that cells carry. What it does not override (epochs, batch size, rows, stopping) is equal for all.
+    """One way, by the name that cells carry. What it does not override (epochs, batch size, rows, stopping) is equal
+    for all.
 
-    `learning_rate` None is that of the settings, which are meant for LoRA; `reason` says where it comes from. `lora` overrides
-    settings.lora, and `training` settings.training. `attach` turns a fresh classifier into the network to train (None: nothing is trained
-    by gradient).
+    `learning_rate` None is that of the settings, which are meant for LoRA; `reason` says where it comes from. `lora`
+    overrides settings.lora, and `training` settings.training. `attach` turns a fresh classifier into the network to
+    train (None: nothing is trained by gradient).
     """
 
     name: str
@@ -83,7 +86,8 @@ def attach_lora(classifier: ReviewClassifier, settings: ModelSettings) -> PeftMo
 
 
 def attach_prompt(classifier: ReviewClassifier, settings: ModelSettings) -> ReviewClassifier:
-    """The classifier with trained vectors between [CLS] and the text (Lester et al. 2021, arXiv 2104.08691), the encoder frozen.
+    """The classifier with trained vectors between [CLS] and the text (Lester et al. 2021, arXiv 2104.08691), the
+    encoder frozen.
 
     They are read by every layer but not pooled: the encoder's output has the text's own positions alone.
     Raises ReviewriskError where the encoder has too few positions for them.
@@ -92,7 +96,8 @@ def attach_prompt(classifier: ReviewClassifier, settings: ModelSettings) -> Revi
     limit = getattr(encoder.config, "max_position_embeddings", length + SOFT_TOKENS)
     if length + SOFT_TOKENS > limit:
         raise ReviewriskError(
-            f"{SOFT_TOKENS} soft tokens and {length} of a text are more than the encoder's {limit} positions: lower model.network.backbone.max_length."
+            f"{SOFT_TOKENS} soft tokens and {length} of a text are more than the encoder's {limit} positions: lower"
+            " model.network.backbone.max_length."
         )
     encoder.soft_prompt = nn.Parameter(_drawn((SOFT_TOKENS, int(encoder.config.hidden_size)), settings))
     encoder.register_forward_pre_hook(_insert_prompt, with_kwargs=True)
@@ -101,15 +106,18 @@ def attach_prompt(classifier: ReviewClassifier, settings: ModelSettings) -> Revi
 
 
 def attach_prefix(classifier: ReviewClassifier, settings: ModelSettings) -> ReviewClassifier:
-    """The classifier with trained keys and values that every text attends to, in each layer (Li and Liang 2021, arXiv 2101.00190), the
-    encoder frozen. They are trained directly, without the network that makes them there (P-tuning v2, Liu et al. 2022, arXiv 2110.07602).
+    """The classifier with trained keys and values that every text attends to, in each layer (Li and Liang 2021, arXiv
+    2101.00190), the encoder frozen. They are trained directly, without the network that makes them there (P-tuning v2,
+    Liu et al. 2022, arXiv 2110.07602).
 
-    peft's own prefix tuning goes through the cache of a decoder, which encoders ignore; so this one is an attention function of its own.
-    Raises ReviewriskError for DeBERTa, whose attention cannot be replaced.
+    peft's own prefix tuning goes through the cache of a decoder, which encoders ignore; so this one is an attention
+    function of its own. Raises ReviewriskError for DeBERTa, whose attention cannot be replaced.
     """
     encoder = attach_head(classifier, settings).encoder
     if encoder.config.model_type not in ("bert", "distilbert"):
-        raise ReviewriskError(f"prefix tuning is not made for {encoder.config.model_type}, whose attention computes positions of its own")
+        raise ReviewriskError(
+            f"prefix tuning is not made for {encoder.config.model_type}, whose attention computes positions of its own"
+        )
     heads = int(encoder.config.num_attention_heads)
     shape = (2, SOFT_TOKENS, heads, int(encoder.config.hidden_size) // heads)
     for place, name in enumerate(targeted_modules(classifier, ("attention",))[::2]):  # a query and a value per layer
@@ -120,12 +128,15 @@ def attach_prefix(classifier: ReviewClassifier, settings: ModelSettings) -> Revi
 
 
 def attach_bottleneck(classifier: ReviewClassifier, settings: ModelSettings) -> ReviewClassifier:
-    """The classifier with a bottleneck adapter on the output of each layer's feed-forward block, before its residual sum, the encoder frozen.
+    """The classifier with a bottleneck adapter on the output of each layer's feed-forward block, before its residual
+    sum, the encoder frozen.
 
-    The adapter of Houlsby et al. 2019 (arXiv 1902.00751) in the one place that Pfeiffer et al. 2021 (arXiv 2005.00247) kept of its two.
+    The adapter of Houlsby et al. 2019 (arXiv 1902.00751) in the one place that Pfeiffer et al. 2021 (arXiv 2005.00247)
+    kept of its two.
     """
     attach_head(classifier, settings)
-    outputs = targeted_modules(classifier, ("feed-forward",))[1::2]  # two linear layers per encoder layer, the second comes back to its width
+    # two linear layers per encoder layer, the second comes back to its width
+    outputs = targeted_modules(classifier, ("feed-forward",))[1::2]
     for place, name in enumerate(outputs):
         linear = cast(nn.Linear, classifier.get_submodule(name))
         linear.adapter = Bottleneck(_drawn((BOTTLENECK, linear.out_features), settings, place))
@@ -134,7 +145,9 @@ def attach_bottleneck(classifier: ReviewClassifier, settings: ModelSettings) -> 
 
 
 class Bottleneck(nn.Module):
-    """What is added to its input: down to a few numbers, GELU, up again. It begins as nothing, so the encoder begins as it was."""
+    """What is added to its input: down to a few numbers, GELU, up again. It begins as nothing, so the encoder begins as
+    it was.
+    """
 
     def __init__(self, first: Tensor) -> None:
         super().__init__()
@@ -153,7 +166,9 @@ class Bottleneck(nn.Module):
 
 @dataclass(frozen=True)
 class Reading:
-    """What a network makes of some texts: the log-odds of dissatisfaction, shape (rows,), and the pooled vectors, (rows, width)."""
+    """What a network makes of some texts: the log-odds of dissatisfaction, shape (rows,), and the pooled vectors,
+    (rows, width).
+    """
 
     margin: NDArray[np.float64]
     pooled: NDArray[np.float32]
@@ -169,10 +184,16 @@ def read_texts(network: nn.Module, texts: TokenisedReviews, pad_id: int) -> Read
     [head] = [module for name, module in network.named_modules() if name.endswith("pre_classifier")]
     handle = head.register_forward_pre_hook(lambda _, args: vectors.append(args[0]))
     try:
-        for batch in batches(texts, evaluation_order(texts.lengths, _ROWS_AT_ONCE), _ROWS_AT_ONCE, pad_id, np.ones(2, dtype=np.float32)):
+        for batch in batches(
+            texts, evaluation_order(texts.lengths, _ROWS_AT_ONCE), _ROWS_AT_ONCE, pad_id, np.ones(2, dtype=np.float32)
+        ):
             rows = len(batch.positions)
             margins[batch.positions] = (
-                margin(network(input_ids=batch.input_ids.to(device), attention_mask=batch.attention_mask.to(device)))[:rows].double().cpu()
+                margin(network(input_ids=batch.input_ids.to(device), attention_mask=batch.attention_mask.to(device)))[
+                    :rows
+                ]
+                .double()
+                .cpu()
             )
             found = vectors.pop()[:rows].float().cpu().numpy()
             pooled = np.empty((len(texts), found.shape[1]), dtype=np.float32) if pooled is None else pooled
@@ -197,7 +218,9 @@ def _drawn(shape: tuple[int, ...], settings: ModelSettings, place: int = 0) -> T
     return torch.randn(shape, generator=generator) * _FIRST_SCALE
 
 
-def _insert_prompt(encoder: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def _insert_prompt(
+    encoder: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
     embeds = kwargs.get("inputs_embeds")
     if embeds is None:
         embeds = encoder.get_input_embeddings()(kwargs["input_ids"])
@@ -217,13 +240,24 @@ def _leave_prompt_out(encoder: Any, _: tuple[Any, ...], output: Any) -> Any:
     return output
 
 
-def _prefix_attention(module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: Any) -> tuple[Tensor, None]:
+def _prefix_attention(
+    module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: Any
+) -> tuple[Tensor, None]:
     """PyTorch's attention with the layer's prefix in front of keys and values, open to every row."""
     first_key, first_value = (part.transpose(0, 1).to(key.dtype).expand(len(key), -1, -1, -1) for part in module.prefix)
     if attention_mask is not None:
-        open_to = attention_mask.new_full((*attention_mask.shape[:-1], first_key.shape[2]), attention_mask.dtype == torch.bool)
+        open_to = attention_mask.new_full(
+            (*attention_mask.shape[:-1], first_key.shape[2]), attention_mask.dtype == torch.bool
+        )
         attention_mask = torch.cat([open_to, attention_mask], dim=-1)
-    return sdpa_attention_forward(module, query, torch.cat([first_key, key], dim=2), torch.cat([first_value, value], dim=2), attention_mask, **kwargs)
+    return sdpa_attention_forward(
+        module,
+        query,
+        torch.cat([first_key, key], dim=2),
+        torch.cat([first_value, value], dim=2),
+        attention_mask,
+        **kwargs,
+    )
 
 
 def _add_bottleneck(linear: Any, _: tuple[Any, ...], output: Tensor) -> Tensor:
@@ -249,11 +283,30 @@ METHODS: dict[str, Method] = {
     for method in (
         Method("tfidf", "TF-IDF + logistic regression", "tfidf", "no gradient steps"),
         Method("majority", "majority class", "majority", "nothing is trained"),
-        Method("linear_head", "frozen encoder + linear head", "probe", "logistic regression on the pooled vectors, solved to its end"),
+        Method(
+            "linear_head",
+            "frozen encoder + linear head",
+            "probe",
+            "logistic regression on the pooled vectors, solved to its end",
+        ),
         _lora("lora_all", "LoRA, all linear layers", targets=("all-linear",)),
-        Method("frozen", "frozen encoder + two-layer head", "network", "Adam's own default, as only a new head is trained", 1e-3, attach=attach_head),
+        Method(
+            "frozen",
+            "frozen encoder + two-layer head",
+            "network",
+            "Adam's own default, as only a new head is trained",
+            1e-3,
+            attach=attach_head,
+        ),
         _lora("lora_attention", "LoRA, attention (query, value)", targets=("attention",)),
-        Method("full", "full fine-tuning", "network", "the greatest of those that Devlin et al. 2019 (appendix A.3) tried", 5e-5, attach=attach_nothing),
+        Method(
+            "full",
+            "full fine-tuning",
+            "network",
+            "the greatest of those that Devlin et al. 2019 (appendix A.3) tried",
+            5e-5,
+            attach=attach_nothing,
+        ),
         _lora("lora_feed_forward", "LoRA, feed-forward", targets=("feed-forward",)),
         Method(
             "bottleneck_adapter",
@@ -263,11 +316,35 @@ METHODS: dict[str, Method] = {
             1e-3,
             attach=attach_bottleneck,
         ),
-        _lora("lora_unweighted", "LoRA, all linear layers, classes unweighted", {"class_weighting": "none"}, targets=("all-linear",)),
-        _lora("lora_oversampled", "LoRA, all linear layers, rarer class oversampled", {"class_weighting": "oversampled"}, targets=("all-linear",)),
+        _lora(
+            "lora_unweighted",
+            "LoRA, all linear layers, classes unweighted",
+            {"class_weighting": "none"},
+            targets=("all-linear",),
+        ),
+        _lora(
+            "lora_oversampled",
+            "LoRA, all linear layers, rarer class oversampled",
+            {"class_weighting": "oversampled"},
+            targets=("all-linear",),
+        ),
         _lora("dora_all", "DoRA, all linear layers", targets=("all-linear",), dora=True),
-        Method("prompt_tuning", f"prompt tuning, {SOFT_TOKENS} soft tokens", "network", _SOFT_RATE, 5e-3, attach=attach_prompt),
-        Method("prefix_tuning", f"prefix tuning, {SOFT_TOKENS} keys and values a layer", "network", _SOFT_RATE, 5e-3, attach=attach_prefix),
+        Method(
+            "prompt_tuning",
+            f"prompt tuning, {SOFT_TOKENS} soft tokens",
+            "network",
+            _SOFT_RATE,
+            5e-3,
+            attach=attach_prompt,
+        ),
+        Method(
+            "prefix_tuning",
+            f"prefix tuning, {SOFT_TOKENS} keys and values a layer",
+            "network",
+            _SOFT_RATE,
+            5e-3,
+            attach=attach_prefix,
+        ),
         _lora("lora_8bit", "LoRA, all linear layers on 8-bit weights", targets=("all-linear",), quantization="8bit"),
         _lora("qlora", "QLoRA, all linear layers on 4-bit weights", targets=("all-linear",), quantization="4bit"),
     )

@@ -1,10 +1,11 @@
 """Which words moved a review's logit: Integrated Gradients of the log-odds of dissatisfaction.
 
-Sundararajan, Taly and Yan 2017, "Axiomatic Attribution for Deep Networks" (arXiv 1703.01365), equation 1: with x the word
-embeddings of a review, b the baseline and f the log-odds, token i is given (x_i - b_i) times the mean of df/dx_i along the straight
-line from b to x. The mean is taken at a few places of the line (see `model.explanation.quadrature`). The baseline keeps [CLS] and [SEP] and
-puts [PAD] in all other places; only word embeddings lie on the line, position embeddings are added inside the model as always. The
-attributions of all tokens add up to f(x) - f(b); how far the quadrature misses that sum is the convergence delta.
+Sundararajan, Taly and Yan 2017, "Axiomatic Attribution for Deep Networks" (arXiv 1703.01365), equation 1: with x the
+word embeddings of a review, b the baseline and f the log-odds, token i is given (x_i - b_i) times the mean of df/dx_i
+along the straight line from b to x. The mean is taken at a few places of the line (see `model.explanation.quadrature`).
+The baseline keeps [CLS] and [SEP] and puts [PAD] in all other places; only word embeddings lie on the line, position
+embeddings are added inside the model as always. The attributions of all tokens add up to f(x) - f(b); how far the
+quadrature misses that sum is the convergence delta.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ from model.text.words import find_words, sum_pieces
 
 @dataclass(frozen=True)
 class WordAttribution:
-    """One word's share of the logit: above 0 towards dissatisfied. `word` is as the model read it; the offsets are characters
-    of the stored field.
+    """One word's share of the logit: above 0 towards dissatisfied. `word` is as the model read it; the offsets are
+    characters of the stored field.
     """
 
     attribution_rank: int
@@ -43,7 +44,9 @@ class WordAttribution:
 
 @dataclass(frozen=True)
 class Explanation:
-    """One review's words that moved its logit most, greatest absolute attribution first, and how well the sum came out."""
+    """One review's words that moved its logit most, greatest absolute attribution first, and how well
+    the sum came out.
+    """
 
     words: list[WordAttribution]
     nodes: int
@@ -54,7 +57,9 @@ class Explanation:
 
 @dataclass(frozen=True)
 class TokenAttributions:
-    """One review's attribution per token (special ones are 0) with f(x), f(baseline) and the quadrature's nodes and delta."""
+    """One review's attribution per token (special ones are 0) with f(x), f(baseline) and the quadrature's nodes and
+    delta.
+    """
 
     values: NDArray[np.float64]
     logit: float
@@ -64,18 +69,22 @@ class TokenAttributions:
     is_converged: bool
 
 
-def explain(scorer: Scorer, headlines: Sequence[str | None], bodies: Sequence[str | None], settings: AttributionSettings) -> list[Explanation]:
+def explain(
+    scorer: Scorer, headlines: Sequence[str | None], bodies: Sequence[str | None], settings: AttributionSettings
+) -> list[Explanation]:
     """One explanation per review, in the input's order, in float32 whatever precision the scorer has.
 
-    A review is read as in scoring: the same text, the same tokens, the same truncation. Words past it are not listed, and an
-    empty review has none. Raises what the model raises, and ReviewriskError where a logit is not finite: reviews that could not
-    be scored are not to be explained.
+    A review is read as in scoring: the same text, the same tokens, the same truncation. Words past it are not listed,
+    and an empty review has none. Raises what the model raises, and ReviewriskError where a logit is not finite: reviews
+    that could not be scored are not to be explained.
     """
     composed = [compose(headline, body, scorer.headline_mode) for headline, body in zip(headlines, bodies, strict=True)]
     rows = [encoded.ids for encoded in scorer.encode([text.text for text in composed])]
     attributions = integrated_gradients(scorer.model, rows, scorer.pad_id, settings, scorer.device)
     if not all(np.isfinite(found.convergence_delta) for found in attributions):
-        raise ReviewriskError("The logit of a review is not finite along the way from its baseline: it cannot be explained.")
+        raise ReviewriskError(
+            "The logit of a review is not finite along the way from its baseline: it cannot be explained."
+        )
     offsets = _offsets(scorer, [text.text for text in composed], rows)
     return [_explanation(*row, settings.top_words) for row in zip(composed, offsets, attributions, strict=True)]
 
@@ -85,9 +94,9 @@ def integrated_gradients(
 ) -> list[TokenAttributions]:
     """Attributions of every token of each row of token ids ([CLS] … [SEP]), in the rows' order.
 
-    `classifier` is a ReviewClassifier in evaluation mode, also one that peft has wrapped. Only rows whose |delta| is not below
-    `max_delta` are computed again, with more nodes, which lie where the last ones saw the logit change; a row that is still not there with
-    the last number is marked.
+    `classifier` is a ReviewClassifier in evaluation mode, also one that peft has wrapped. Only rows whose |delta| is
+    not below `max_delta` are computed again, with more nodes, which lie where the last ones saw the logit change; a row
+    that is still not there with the last number is marked.
     """
     path = AttributionPath(classifier, pad_id, device, settings.tokens_per_batch)
     logits = path.logits(rows)
@@ -95,7 +104,9 @@ def integrated_gradients(
     results: dict[int, TokenAttributions] = {}
     chosen = dict.fromkeys(range(len(rows)), first_quadrature(settings.nodes[0]))
     for nodes, more in zip(settings.nodes, [*settings.nodes[1:], None], strict=True):
-        for index, products in zip(chosen, path.products([rows[index] for index in chosen], list(chosen.values())), strict=True):
+        for index, products in zip(
+            chosen, path.products([rows[index] for index in chosen], list(chosen.values())), strict=True
+        ):
             values = chosen[index].weights @ products
             delta = float(values.sum() - (logits[index] - baselines[index]))
             is_converged = abs(delta) < settings.max_delta
@@ -138,20 +149,26 @@ class AttributionPath:
         return [by_length[len(row)] for row in rows]
 
     def products(self, rows: Sequence[list[int]], quadratures: Sequence[Quadrature]) -> list[NDArray[np.float64]]:
-        """Per row (x - b) · df/dx of each token at each place of its quadrature, shape (nodes, tokens); all have as many nodes."""
+        """Per row (x - b) · df/dx of each token at each place of its quadrature, shape (nodes, tokens); all have as
+        many nodes.
+        """
         if not rows:
             return []
         nodes = len(quadratures[0].places)
         found = [np.empty((nodes, len(row))) for row in rows]
         for batch in self._batches([len(row) for row in rows], nodes):
-            at = torch.tensor([quadratures[index].places[node] for index, node in batch], dtype=torch.float32, device=self.device)
+            at = torch.tensor(
+                [quadratures[index].places[node] for index, node in batch], dtype=torch.float32, device=self.device
+            )
             products = self._products([rows[index] for index, _ in batch], at)
             for (index, node), product in zip(batch, products, strict=True):
                 found[index][node] = product[: len(rows[index])]
         return found
 
     def _products(self, rows: Sequence[list[int]], at: Tensor) -> NDArray[np.float64]:
-        """(x - b) · df/dx of each token, shape (rows, length), each row at its own place on its line (0 baseline, 1 review)."""
+        """(x - b) · df/dx of each token, shape (rows, length), each row at its own place on its line (0 baseline, 1
+        review).
+        """
         ids, mask = self._pad(rows)
         with torch.no_grad():
             review = self.embed(ids)
@@ -187,11 +204,15 @@ class AttributionPath:
 
 def _offsets(scorer: Scorer, texts: Sequence[str], rows: Sequence[list[int]]) -> list[list[tuple[int, int]]]:
     """Per text the span of each token that the model reads; special tokens have the empty span (0, 0)."""
-    encodings = scorer.tokenizer.backend_tokenizer.encode_batch([readable_start(scorer.tokenizer, text) for text in texts])
+    encodings = scorer.tokenizer.backend_tokenizer.encode_batch(
+        [readable_start(scorer.tokenizer, text) for text in texts]
+    )
     return [[*encoding.offsets[: len(row) - 1], (0, 0)] for encoding, row in zip(encodings, rows, strict=True)]
 
 
-def _explanation(text: ModelText, offsets: list[tuple[int, int]], tokens: TokenAttributions, top_words: int) -> Explanation:
+def _explanation(
+    text: ModelText, offsets: list[tuple[int, int]], tokens: TokenAttributions, top_words: int
+) -> Explanation:
     sums = sum_pieces(find_words(text), offsets[1:-1], tokens.values[1:-1].tolist())
     strongest = sorted(sums.items(), key=lambda item: (-abs(item[1]), item[0]))[:top_words]
     words = [_word(rank, text, span, attribution) for rank, (span, attribution) in enumerate(strongest, start=1)]

@@ -28,15 +28,22 @@ from model.scoring.scorer import Scorer
 from model.settings import ModelSettings, RowSettings, ScoringSettings
 
 Method = Literal["average", "arithmetic", "ties", "dare_linear", "dare_ties"]
-# All of them work on the products B A, the changes of the weights themselves. peft's own "linear", "ties" and so on work on A and on B
-# apart, and the product of two means is not the mean of the products.
-_PEFT_NAMES = {"average": "cat", "arithmetic": "cat", "ties": "ties_svd", "dare_linear": "dare_linear_svd", "dare_ties": "dare_ties_svd"}
+# All of them work on the products B A, the changes of the weights themselves. peft's own "linear", "ties" and so on
+# work on A and on B apart, and the product of two means is not the mean of the products.
+_PEFT_NAMES = {
+    "average": "cat",
+    "arithmetic": "cat",
+    "ties": "ties_svd",
+    "dare_linear": "dare_linear_svd",
+    "dare_ties": "dare_ties_svd",
+}
 _LATENCY_ROWS = 256
 
 
 @dataclass(frozen=True)
 class Folded:
-    """One model as adapter + base against the same model merged, on the same rows; differences are of the logit (log-odds).
+    """One model as adapter + base against the same model merged, on the same rows; differences are of the logit
+    (log-odds).
 
     The seconds are medians over several passes over the same batches, on one thread.
     """
@@ -51,8 +58,9 @@ class Folded:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How adapters are combined. `weights` has one entry per parent; `density` and `seed` matter to ties and dare alone; `rank` None
-    means the sum of the parents' ranks, at which average and arithmetic are exact."""
+    """How adapters are combined. `weights` has one entry per parent; `density` and `seed` matter to ties and dare
+    alone; `rank` None means the sum of the parents' ranks, at which average and arithmetic are exact.
+    """
 
     method: Method
     weights: tuple[float, ...]
@@ -63,7 +71,9 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Parent:
-    """A bundle whose adapter is to be combined: `factors` are its LoRA tensors, `head` its head's, both by peft's names."""
+    """A bundle whose adapter is to be combined: `factors` are its LoRA tensors, `head` its head's, both by peft's
+    names.
+    """
 
     version: str
     bundle: Path
@@ -74,7 +84,14 @@ class Parent:
     head: dict[str, Tensor]
 
 
-def compare_folded(bundle: Path, serving: Path, headlines: Sequence[str | None], bodies: Sequence[str | None], threshold: float, passes: int = 5) -> Folded:
+def compare_folded(
+    bundle: Path,
+    serving: Path,
+    headlines: Sequence[str | None],
+    bodies: Sequence[str | None],
+    threshold: float,
+    passes: int = 5,
+) -> Folded:
     """The bundle's adapter + base against its serving folder on these reviews.
 
     A decision is flipped where just one of the two calibrated probabilities is at least `threshold`.
@@ -95,33 +112,49 @@ def compare_folded(bundle: Path, serving: Path, headlines: Sequence[str | None],
     return Folded(int(both.sum()), float(difference.max()), float(difference.mean()), int(flipped.sum()), *seconds)
 
 
-def make_recipe(method: Method, parents: int, weights: Sequence[float] | None = None, density: float = 0.5, rank: int | None = None, seed: int = 17) -> Recipe:
-    """The checked recipe for so many parents; without weights all count alike: 1 / parents each, but 1 each for ties and dare_ties,
-    which take a mean by themselves. Raises ReviewriskError where the parts do not fit each other."""
+def make_recipe(
+    method: Method,
+    parents: int,
+    weights: Sequence[float] | None = None,
+    density: float = 0.5,
+    rank: int | None = None,
+    seed: int = 17,
+) -> Recipe:
+    """The checked recipe for so many parents; without weights all count alike: 1 / parents each, but 1 each for ties
+    and dare_ties, which take a mean by themselves. Raises ReviewriskError where the parts do not fit each other.
+    """
     if parents < 2:
         raise ReviewriskError("Combining takes at least two models.")
     if method == "average" and weights:
-        raise ReviewriskError("Method average weighs all models alike: leave the weights out, or use method arithmetic.")
+        raise ReviewriskError(
+            "Method average weighs all models alike: leave the weights out, or use method arithmetic."
+        )
     if method == "arithmetic" and not weights:
         raise ReviewriskError("Method arithmetic needs weights, one per model, such as 1 and -0.5.")
     if weights and len(weights) != parents:
         raise ReviewriskError(f"There are {parents} models but {len(weights)} weights: give one weight per model.")
     chosen = tuple(weights) if weights else (1.0 if method.endswith("ties") else 1 / parents,) * parents
     if not all(map(math.isfinite, chosen)) or sum(chosen) <= 0:
-        raise ReviewriskError(f"The weights {', '.join(f'{weight:g}' for weight in chosen)} must sum to more than 0: the heads get their weighted mean.")
+        raise ReviewriskError(
+            f"The weights {', '.join(f'{weight:g}' for weight in chosen)} must sum to more than 0: the heads get their"
+            " weighted mean."
+        )
     if not 0 < density <= 1:
         raise ReviewriskError(f"density is {density:g}, but it is a share above 0 and at most 1.")
     return Recipe(method, chosen, density, rank, seed)
 
 
 def load_parent(bundle: Path) -> Parent:
-    """The verified bundle's adapter. Raises ReviewriskError where it has parts that cannot be combined (DoRA, trained biases)."""
+    """The verified bundle's adapter. Raises ReviewriskError where it has parts that cannot be combined (DoRA, trained
+    biases).
+    """
     manifest = verify_bundle(bundle)
     config = LoraConfig.from_pretrained(str(bundle / "adapter"))
     if config.use_dora or config.bias != "none":
         part = "DoRA's magnitudes" if config.use_dora else "trained biases"
         raise ReviewriskError(
-            f"{manifest['model_version']} has {part}, which cannot be combined: train it again with model.lora.dora false and model.lora.bias none."
+            f"{manifest['model_version']} has {part}, which cannot be combined: train it again with model.lora.dora"
+            " false and model.lora.bias none."
         )
     tensors = load_file(bundle / "adapter" / "adapter_model.safetensors")
     factors = {name: tensor for name, tensor in tensors.items() if ".lora_" in name}
@@ -137,17 +170,25 @@ def load_parent(bundle: Path) -> Parent:
 
 
 def combine(parents: Sequence[Parent], recipe: Recipe) -> tuple[PeftModel, Backbone, ModelSettings]:
-    """The child: adapted model with the parents' changes combined and the weighted mean of their heads, its base, and its settings.
+    """The child: adapted model with the parents' changes combined and the weighted mean of their heads, its base, and
+    its settings.
 
-    The settings are the first parent's with the child's rank, scaled by 1; parents of different reviews (`model.rows`) have a child for
-    all reviews. Raises ReviewriskError where the parents do not sit on
-    the same places of the same base or read other texts, or where the rank is more than a layer has.
+    The settings are the first parent's with the child's rank, scaled by 1; parents of different reviews (`model.rows`)
+    have a child for all reviews. Raises ReviewriskError where the parents do not sit on the same places of the same
+    base or read other texts, or where the rank is more than a layer has.
     """
     check_alike(parents)
     rank = _child_rank(parents, recipe)
     first = parents[0].settings
     lora = first.lora.model_copy(
-        update={"rank": rank, "alpha": float(rank), "dropout": 0.0, "rank_stabilised": False, "initialisation": "default", "quantization": "none"}
+        update={
+            "rank": rank,
+            "alpha": float(rank),
+            "dropout": 0.0,
+            "rank_stabilised": False,
+            "initialisation": "default",
+            "quantization": "none",
+        }
     )
     rows = first.rows if len({parent.settings.rows.only for parent in parents}) == 1 else RowSettings()
     settings = first.model_copy(update={"lora": lora, "rows": rows})
@@ -163,25 +204,42 @@ def check_alike(parents: Sequence[Parent]) -> None:
     first = parents[0]
     for other in parents[1:]:
         ours, theirs = first.manifest["backbone"], other.manifest["backbone"]
-        differing = [f"{name} {ours[name]} and {theirs[name]}" for name in ("name", "revision", "pooling", "max_length") if ours[name] != theirs[name]]
+        differing = [
+            f"{name} {ours[name]} and {theirs[name]}"
+            for name in ("name", "revision", "pooling", "max_length")
+            if ours[name] != theirs[name]
+        ]
         if first.settings.text != other.settings.text:
             differing.append(f"model.text.headline {first.settings.text.headline} and {other.settings.text.headline}")
         if first.factors.keys() != other.factors.keys():
-            differing.append(f"adapted layers ({len(first.factors) // 2} and {len(other.factors) // 2}; model.lora.targets, model.lora.layers)")
+            differing.append(
+                f"adapted layers ({len(first.factors) // 2} and {len(other.factors) // 2}; model.lora.targets,"
+                " model.lora.layers)"
+            )
         if differing:
-            raise ReviewriskError(f"{first.version} and {other.version} cannot be combined, as they differ in {'; '.join(differing)}. Train them alike.")
+            raise ReviewriskError(
+                f"{first.version} and {other.version} cannot be combined, as they differ in {'; '.join(differing)}."
+                " Train them alike."
+            )
 
 
 def heads_began_alike(parents: Sequence[Parent]) -> bool:
-    """Whether the parents' heads grew from the same random weights: the mean of two that did not may be worth nothing."""
+    """Whether the parents' heads grew from the same random weights: the mean of two that did not may
+    be worth nothing.
+    """
     return len({parent.settings.training.seed for parent in parents}) == 1
 
 
 def _child_rank(parents: Sequence[Parent], recipe: Recipe) -> int:
-    greatest = min(min(tensor.shape[-1] for name, tensor in parents[0].factors.items() if ".lora_A." in name), _least_outputs(parents[0]))
+    greatest = min(
+        min(tensor.shape[-1] for name, tensor in parents[0].factors.items() if ".lora_A." in name),
+        _least_outputs(parents[0]),
+    )
     total = sum(parent.config.r for parent in parents)
     if recipe.rank is not None and not 1 <= recipe.rank <= greatest:
-        raise ReviewriskError(f"rank is {recipe.rank}, but the smallest adapted layer has rank {greatest}: choose 1 to {greatest}.")
+        raise ReviewriskError(
+            f"rank is {recipe.rank}, but the smallest adapted layer has rank {greatest}: choose 1 to {greatest}."
+        )
     return recipe.rank or (total if _peft_name(recipe) == "cat" else min(total, greatest))
 
 
@@ -207,28 +265,45 @@ def _combined_factors(parents: Sequence[Parent], recipe: Recipe, rank: int) -> d
             _set_tensors(model, parent.factors, name)
         torch.manual_seed(recipe.seed)
         cast(Any, model).add_weighted_adapter(
-            names, list(recipe.weights), "child", _peft_name(recipe), svd_rank=rank, svd_full_matrices=False, density=recipe.density
+            names,
+            list(recipe.weights),
+            "child",
+            _peft_name(recipe),
+            svd_rank=rank,
+            svd_full_matrices=False,
+            density=recipe.density,
         )
     child: dict[str, Tensor] = get_peft_model_state_dict(model, adapter_name="child", save_embedding_layers=False)
     return child
 
 
 def _without_head(config: LoraConfig) -> LoraConfig:
-    """The same change of the encoder alone, scaled by alpha / rank: peft combines no heads, and would give a child of rsLoRA a scale of its own."""
-    alpha: Any = config.lora_alpha * math.sqrt(config.r) if config.use_rslora else config.lora_alpha  # peft computes with any number here
-    return dataclasses.replace(config, modules_to_save=None, use_rslora=False, lora_alpha=alpha, lora_dropout=0.0, inference_mode=True)
+    """The same change of the encoder alone, scaled by alpha / rank: peft combines no heads, and would give a child of
+    rsLoRA a scale of its own.
+    """
+    # peft computes with any number here
+    alpha: Any = config.lora_alpha * math.sqrt(config.r) if config.use_rslora else config.lora_alpha
+    return dataclasses.replace(
+        config, modules_to_save=None, use_rslora=False, lora_alpha=alpha, lora_dropout=0.0, inference_mode=True
+    )
 
 
 def _set_tensors(model: PeftModel, tensors: dict[str, Tensor], adapter: str) -> None:
     result: Any = set_peft_model_state_dict(model, tensors, adapter_name=adapter)
     if result.unexpected_keys:
-        raise ReviewriskError(f"The adapter does not fit its base: there is no place for {result.unexpected_keys[0]}. Copy the bundle again.")
+        raise ReviewriskError(
+            f"The adapter does not fit its base: there is no place for {result.unexpected_keys[0]}. Copy the bundle"
+            " again."
+        )
 
 
 def _mean_head(parents: Sequence[Parent], weights: Sequence[float]) -> dict[str, Tensor]:
     total = sum(weights)
     pairs = list(zip(parents, weights, strict=True))
-    return {name: torch.stack([parent.head[name] * (weight / total) for parent, weight in pairs]).sum(dim=0) for name in parents[0].head}
+    return {
+        name: torch.stack([parent.head[name] * (weight / total) for parent, weight in pairs]).sum(dim=0)
+        for name in parents[0].head
+    }
 
 
 class _Timed:
@@ -245,8 +320,12 @@ class _Timed:
         return logits
 
 
-def _forward_seconds(scorers: Sequence[Scorer], headlines: Sequence[str | None], bodies: Sequence[str | None], passes: int) -> list[float]:
-    """Median seconds in each scorer's model over the same reviews, the scorers taken in turn; the first pass is thrown away."""
+def _forward_seconds(
+    scorers: Sequence[Scorer], headlines: Sequence[str | None], bodies: Sequence[str | None], passes: int
+) -> list[float]:
+    """Median seconds in each scorer's model over the same reviews, the scorers taken in turn; the first pass is thrown
+    away.
+    """
     seconds: list[list[float]] = [[] for _ in scorers]
     for _ in range(passes + 1):
         for scorer, taken in zip(scorers, seconds, strict=True):

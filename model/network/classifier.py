@@ -27,7 +27,9 @@ class ReviewClassifier(nn.Module):
         self.dropout = nn.Dropout(head_dropout)
         self.classifier = nn.Linear(width, 2)
 
-    def forward(self, input_ids: Tensor | None = None, attention_mask: Tensor | None = None, inputs_embeds: Tensor | None = None) -> Tensor:
+    def forward(
+        self, input_ids: Tensor | None = None, attention_mask: Tensor | None = None, inputs_embeds: Tensor | None = None
+    ) -> Tensor:
         """Logits, shape (rows, 2), from token ids or from their word embeddings (rows, length, width)."""
         if attention_mask is None:
             raise ValueError("attention_mask is required: padding must not be pooled")
@@ -51,10 +53,11 @@ def margin(logits: Tensor) -> Tensor:
 
 
 def share_equal_tensors(model: nn.Module, other: nn.Module) -> None:
-    """Let the model hold the other's memory for every parameter and buffer that is equal to the other's of the same name, bit by bit.
+    """Let the model hold the other's memory for every parameter and buffer that is equal to the other's of the same
+    name, bit by bit.
 
-    Two merged adapters of one base differ in the weights that they adapt and in the head; embeddings, norms and the rest are equal.
-    Neither model may be trained afterwards.
+    Two merged adapters of one base differ in the weights that they adapt and in the head; embeddings, norms and the
+    rest are equal. Neither model may be trained afterwards.
     """
     theirs = {**dict(other.named_parameters()), **dict(other.named_buffers())}
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:

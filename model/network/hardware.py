@@ -17,7 +17,10 @@ def resolve_device(wanted: Literal["auto", "cpu", "cuda"]) -> torch.device:
     if wanted == "cpu" or (wanted == "auto" and not torch.cuda.is_available()):
         return torch.device("cpu")
     if not torch.cuda.is_available():
-        raise ReviewriskError("model.training.device is 'cuda', but PyTorch sees no GPU here: set it to 'auto' or 'cpu', or mend the driver.")
+        raise ReviewriskError(
+            "model.training.device is 'cuda', but PyTorch sees no GPU here: set it to 'auto' or 'cpu', or mend the"
+            " driver."
+        )
     return torch.device("cuda", torch.cuda.current_device())
 
 

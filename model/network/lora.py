@@ -41,7 +41,9 @@ TARGETS: dict[str, dict[str, tuple[str, ...]]] = {
 
 @dataclass(frozen=True)
 class ParameterCounts:
-    """Numbers of parameters. peft counts the frozen copy of the head that it keeps beside the trained one; `distinct` does not."""
+    """Numbers of parameters. peft counts the frozen copy of the head that it keeps beside the trained one; `distinct`
+    does not.
+    """
 
     trainable: int
     total_as_peft_counts: int
@@ -59,10 +61,12 @@ class ParameterCounts:
 
 
 def attach_adapter(classifier: ReviewClassifier, settings: LoraSettings, seed: int) -> PeftModel:
-    """The classifier with LoRA on its encoder's targeted linear layers and a trainable head; the rest, but for chosen biases, is frozen.
+    """The classifier with LoRA on its encoder's targeted linear layers and a trainable head; the rest, but for chosen
+    biases, is frozen.
 
-    Raises ReviewriskError where a target matches no linear layer or not every layer of the encoder, where a layer is out of range,
-    where PiSSA cannot start from such weights, and where peft adapted anything but exactly the targeted modules.
+    Raises ReviewriskError where a target matches no linear layer or not every layer of the encoder, where a layer is
+    out of range, where PiSSA cannot start from such weights, and where peft adapted anything but exactly the targeted
+    modules.
     """
     if settings.dropout is None:
         raise ValueError("model.lora.dropout is None: give the settings that model.training.defaults.resolve returns")
@@ -87,11 +91,15 @@ def attach_adapter(classifier: ReviewClassifier, settings: LoraSettings, seed: i
     _check_adapted(adapted, expected)
     if settings.initialisation == "pissa":
         # PiSSA takes B A out of the base weights; what was taken is needed to say what training changed.
-        cast(Any, adapted).first_factors = {name: tensor.detach().cpu().clone() for name, tensor in _factors(adapted).items()}
+        cast(Any, adapted).first_factors = {
+            name: tensor.detach().cpu().clone() for name, tensor in _factors(adapted).items()
+        }
     return adapted
 
 
-def targeted_modules(classifier: ReviewClassifier, targets: Iterable[str], layers: Iterable[int] | None = None) -> list[str]:
+def targeted_modules(
+    classifier: ReviewClassifier, targets: Iterable[str], layers: Iterable[int] | None = None
+) -> list[str]:
     """Full names of the linear layers that the targets stand for, such as encoder.encoder.layer.0.attention.self.query.
 
     `layers` are the numbers of the encoder's layers to keep, the first being 0; None keeps all.
@@ -104,7 +112,11 @@ def targeted_modules(classifier: ReviewClassifier, targets: Iterable[str], layer
             matched.update(linear)
             continue
         for name in _names(classifier, target):
-            modules = [module for module in linear if f".{module}".endswith(f".{name}") or f".{module_place(module)}".endswith(f".{name}")]
+            modules = [
+                module
+                for module in linear
+                if f".{module}".endswith(f".{name}") or f".{module_place(module)}".endswith(f".{name}")
+            ]
             _check_every_layer(name, modules, depth, linear)
             matched.update(modules)
     chosen = None if layers is None else _checked_layers(layers, depth)
@@ -123,8 +135,14 @@ def count_parameters(adapted: PeftModel) -> ParameterCounts:
     lora = sum(parameter.numel() for name, parameter in parameters if ".lora_" in name)
     head = sum(parameter.numel() for name, parameter in parameters if ".modules_to_save." in name)
     copies = sum(parameter.numel() for name, parameter in parameters if ".original_module." in name)
-    biases = sum(parameter.numel() for name, parameter in parameters if parameter.requires_grad and _is_chosen_bias(adapted, name))
-    return ParameterCounts(trainable=trainable, total_as_peft_counts=total, lora=lora, head=head, distinct=total - copies, biases=biases)
+    biases = sum(
+        parameter.numel()
+        for name, parameter in parameters
+        if parameter.requires_grad and _is_chosen_bias(adapted, name)
+    )
+    return ParameterCounts(
+        trainable=trainable, total_as_peft_counts=total, lora=lora, head=head, distinct=total - copies, biases=biases
+    )
 
 
 def trained_base_parameters(adapted: PeftModel) -> int:
@@ -132,31 +150,50 @@ def trained_base_parameters(adapted: PeftModel) -> int:
     return sum(
         parameter.numel()
         for name, parameter in adapted.named_parameters()
-        if parameter.requires_grad and ".lora_" not in name and ".modules_to_save." not in name and not _is_chosen_bias(adapted, name)
+        if parameter.requires_grad
+        and ".lora_" not in name
+        and ".modules_to_save." not in name
+        and not _is_chosen_bias(adapted, name)
     )
 
 
 def lora_b_norm(adapted: PeftModel) -> float:
-    """Frobenius norm over all B together. Before the first step it is 0, but for PiSSA, whose B starts as singular vectors."""
-    return math.sqrt(sum(float(tensor.detach().double().square().sum()) for name, tensor in _factors(adapted).items() if ".lora_B." in name))
+    """Frobenius norm over all B together. Before the first step it is 0, but for PiSSA, whose B starts as singular
+    vectors.
+    """
+    return math.sqrt(
+        sum(
+            float(tensor.detach().double().square().sum())
+            for name, tensor in _factors(adapted).items()
+            if ".lora_B." in name
+        )
+    )
 
 
 def save_adapter(adapted: PeftModel, folder: Path) -> None:
-    """Write adapter_config.json and adapter_model.safetensors (LoRA, head and trained biases); the same weights give the same bytes.
+    """Write adapter_config.json and adapter_model.safetensors (LoRA, head and trained biases); the same weights give
+    the same bytes.
 
-    What is written fits the base as it was loaded. A PiSSA adapter is turned into the plain LoRA of twice the rank that makes the same
-    change, since the base it trained on lacks what it began with.
+    What is written fits the base as it was loaded. A PiSSA adapter is turned into the plain LoRA of twice the rank that
+    makes the same change, since the base it trained on lacks what it began with.
     """
     config = copy.copy(adapted.peft_config["default"])
     state = get_peft_model_state_dict(adapted, save_embedding_layers=False)
     # With bias "all", peft adds the biases of the head's two copies a second time.
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items() if ".original_module." not in name and ".modules_to_save." not in name}
+    state = {
+        name: tensor.detach().cpu().contiguous()
+        for name, tensor in state.items()
+        if ".original_module." not in name and ".modules_to_save." not in name
+    }
     if hasattr(adapted, "first_factors"):
         _make_difference(config, state, cast(Any, adapted).first_factors)
     config.save_pretrained(str(folder))
     written = read_json(folder / "adapter_config.json")
     # peft keeps names in a set, whose order changes from run to run.
-    write_json(folder / "adapter_config.json", {key: sorted(value) if key == "target_modules" else value for key, value in written.items()})
+    write_json(
+        folder / "adapter_config.json",
+        {key: sorted(value) if key == "target_modules" else value for key, value in written.items()},
+    )
     save_file(state, folder / "adapter_model.safetensors")
 
 
@@ -166,7 +203,8 @@ def load_adapter(classifier: ReviewClassifier, folder: Path) -> PeftModel:
 
 
 def move_to_base(adapted: PeftModel, classifier: ReviewClassifier) -> PeftModel:
-    """The trained adapter and head on another copy of the base: after training on 8- or 4-bit weights, on the full ones.
+    """The trained adapter and head on another copy of the base: after training on 8- or 4-bit weights, on the full
+    ones.
 
     Merging must start there: what is added to quantised weights would be rounded away with them.
     """
@@ -181,11 +219,16 @@ def merge_adapter(adapted: PeftModel) -> ReviewClassifier:
     The adapted model is used up. Raises ReviewriskError where a merged weight is not finite or the base is quantised.
     """
     if is_quantised(cast(ReviewClassifier, adapted.get_base_model()).encoder):
-        raise ReviewriskError("An adapter cannot be merged into 8- or 4-bit weights: move it to the plain base first (model.lora.move_to_base).")
+        raise ReviewriskError(
+            "An adapter cannot be merged into 8- or 4-bit weights: move it to the plain base first"
+            " (model.lora.move_to_base)."
+        )
     try:
         merged = adapted.float().merge_and_unload(safe_merge=True)
     except ValueError as error:  # peft's answer to NaN
-        raise ReviewriskError(f"The adapter cannot be merged: {error} Train again with a lower model.training.learning_rate.") from error
+        raise ReviewriskError(
+            f"The adapter cannot be merged: {error} Train again with a lower model.training.learning_rate."
+        ) from error
     return cast(ReviewClassifier, merged).eval()
 
 
@@ -200,27 +243,35 @@ def _names(classifier: ReviewClassifier, target: str) -> tuple[str, ...]:
     family = classifier.encoder.config.model_type
     if family not in TARGETS[target]:
         raise ReviewriskError(
-            f"model.lora.targets {target!r} is known for {', '.join(TARGETS[target])}, not for {family}: use 'all-linear' or module names. "
-            + _known_names(_linear_modules(classifier))
+            f"model.lora.targets {target!r} is known for {', '.join(TARGETS[target])}, not for {family}: use"
+            " 'all-linear' or module names. " + _known_names(_linear_modules(classifier))
         )
     return TARGETS[target][family]
 
 
 def _check_every_layer(name: str, modules: list[str], layers: int, linear: list[str]) -> None:
-    """A name must stand for the same modules in every layer: a partial match trains a fraction of the model without a word."""
+    """A name must stand for the same modules in every layer: a partial match trains a fraction of the model without a
+    word.
+    """
     if not modules:
-        raise ReviewriskError(f"model.lora.targets: no linear layer of the encoder is called {name!r}. {_known_names(linear)}")
+        raise ReviewriskError(
+            f"model.lora.targets: no linear layer of the encoder is called {name!r}. {_known_names(linear)}"
+        )
     per_place = Counter(map(module_place, modules))
     partial = [f"{place} in {count}" for place, count in per_place.items() if count != layers]
     if partial:
         raise ReviewriskError(
-            f"model.lora.targets: {name!r} matches {', '.join(partial)} of {layers} layers; to adapt some layers alone, set model.lora.layers. "
-            f"{_known_names(linear)}"
+            f"model.lora.targets: {name!r} matches {', '.join(partial)} of {layers} layers; to adapt some layers alone,"
+            f" set model.lora.layers. {_known_names(linear)}"
         )
 
 
 def _known_names(linear: list[str]) -> str:
-    return "Linear layers of this encoder (* is the layer's number): " + ", ".join(dict.fromkeys(map(module_place, linear))) + "."
+    return (
+        "Linear layers of this encoder (* is the layer's number): "
+        + ", ".join(dict.fromkeys(map(module_place, linear)))
+        + "."
+    )
 
 
 def _checked_layers(layers: Iterable[int], depth: int) -> set[int]:
@@ -228,7 +279,8 @@ def _checked_layers(layers: Iterable[int], depth: int) -> set[int]:
     unknown = sorted(layer for layer in chosen if not 0 <= layer < depth)
     if unknown or not chosen:
         raise ReviewriskError(
-            f"model.lora.layers {'names no layer' if not chosen else f'has {unknown}'}, but the encoder has {depth} layers, 0 to {depth - 1}; null adapts all."
+            f"model.lora.layers {'names no layer' if not chosen else f'has {unknown}'}, but the encoder has {depth}"
+            f" layers, 0 to {depth - 1}; null adapts all."
         )
     return chosen
 
@@ -242,11 +294,15 @@ def _layer(module: str) -> int | None:
 def _check_pissa(classifier: ReviewClassifier, modules: list[str], rank: int) -> None:
     if is_quantised(classifier.encoder):
         raise ReviewriskError(
-            "model.lora.initialisation 'pissa' takes the base weights apart, which 8- and 4-bit ones do not allow: set one of the two to its default."
+            "model.lora.initialisation 'pissa' takes the base weights apart, which 8- and 4-bit ones do not allow: set"
+            " one of the two to its default."
         )
     narrowest = min(min(cast(nn.Linear, classifier.get_submodule(module)).weight.shape) for module in modules)
     if rank > narrowest:
-        raise ReviewriskError(f"model.lora.rank is {rank}, but a targeted layer has only {narrowest} singular vectors for PiSSA: lower it.")
+        raise ReviewriskError(
+            f"model.lora.rank is {rank}, but a targeted layer has only {narrowest} singular vectors for PiSSA:"
+            " lower it."
+        )
 
 
 def _tell_peft_of_quantisation(classifier: ReviewClassifier) -> None:
@@ -271,12 +327,16 @@ def _factors(adapted: PeftModel) -> dict[str, Tensor]:
 def _make_difference(config: Any, state: dict[str, Tensor], first: dict[str, Tensor]) -> None:
     """Turn a PiSSA adapter, in place, into the LoRA that makes the same change to the unchanged base.
 
-    With A0 and B0 taken out of the base, the weight is W - s B0 A0 + s B A = W + s [B, -B0] [A; A0]: rank 2r, and alpha such that
-    alpha / rank (rsLoRA: alpha / sqrt(rank)) stays s.
+    With A0 and B0 taken out of the base, the weight is W - s B0 A0 + s B A = W + s [B, -B0] [A; A0]: rank 2r, and alpha
+    such that alpha / rank (rsLoRA: alpha / sqrt(rank)) stays s.
     """
     for name, tensor in first.items():
         saved = name.replace(".default.", ".")
-        state[saved] = torch.cat([state[saved], tensor], dim=0) if ".lora_A." in name else torch.cat([state[saved], -tensor], dim=1)
+        state[saved] = (
+            torch.cat([state[saved], tensor], dim=0)
+            if ".lora_A." in name
+            else torch.cat([state[saved], -tensor], dim=1)
+        )
     config.r *= 2
     config.lora_alpha *= math.sqrt(2) if config.use_rslora else 2
     config.init_lora_weights = True

@@ -1,9 +1,11 @@
-"""Base weights in 8 or 4 bits while the adapter trains (QLoRA, Dettmers et al. 2023, arXiv 2305.14314), on hardware that has it.
+"""Base weights in 8 or 4 bits while the adapter trains (QLoRA, Dettmers et al. 2023, arXiv 2305.14314), on hardware
+that has it.
 
-Needs an NVIDIA GPU and the package bitsandbytes. Run on an H100 with bitsandbytes 0.50.2: docs/results/quantised.md has the accuracy that
-it costs, docs/benchmarks.md the speed and memory, both worse than bfloat16's for encoders of this size. With the CPU code of bitsandbytes,
-which is too slow to be offered, tiny DistilBERT, BERT and DeBERTa-v2 models trained on 8- and 4-bit weights and were moved to the plain
-base; DoRA did so in 4 bits alone (peft 0.21 loses the scales of 8-bit weights on a CPU).
+Needs an NVIDIA GPU and the package bitsandbytes. Run on an H100 with bitsandbytes 0.50.2: docs/results/quantised.md has
+the accuracy that it costs, docs/benchmarks.md the speed and memory, both worse than bfloat16's for encoders of this
+size. With the CPU code of bitsandbytes, which is too slow to be offered, tiny DistilBERT, BERT and DeBERTa-v2 models
+trained on 8- and 4-bit weights and were moved to the plain base; DoRA did so in 4 bits alone (peft 0.21 loses the
+scales of 8-bit weights on a CPU).
 """
 
 from __future__ import annotations
@@ -33,21 +35,24 @@ def check_quantization(quantization: Quantization) -> None:
         missing.append("the package bitsandbytes (pip install bitsandbytes)")
     if missing:
         raise ReviewriskError(
-            f"model.lora.quantization is {quantization!r}, which needs {' and '.join(missing)}: set it to 'none', or train on a machine that has it."
+            f"model.lora.quantization is {quantization!r}, which needs {' and '.join(missing)}: set it to 'none', or"
+            " train on a machine that has it."
         )
 
 
 def loading_options(quantization: Quantization) -> dict[str, Any]:
     """Options of from_pretrained that put the linear layers on the GPU in so few bits; none for `none`.
 
-    4bit is QLoRA's own recipe: NormalFloat4, the quantisation constants quantised again, arithmetic in bfloat16 where the GPU computes it.
+    4bit is QLoRA's own recipe: NormalFloat4, the quantisation constants quantised again, arithmetic in bfloat16 where
+    the GPU computes it.
     """
     check_quantization(quantization)
     if quantization == "none":
         return {}
     device = torch.device("cuda", torch.cuda.current_device())
     if quantization == "8bit":
-        logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)  # it says for every product that it casts to float16
+        # it says for every product that it casts to float16
+        logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
         return {"quantization_config": BitsAndBytesConfig(load_in_8bit=True), "device_map": {"": device}}  # type: ignore[no-untyped-call]
     config = BitsAndBytesConfig(  # type: ignore[no-untyped-call]
         load_in_4bit=True,

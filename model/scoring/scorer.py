@@ -1,4 +1,6 @@
-"""Scores of review texts by one merged model: the same code in evaluation, in Spark's workers and on the command line."""
+"""Scores of review texts by one merged model: the same code in evaluation, in Spark's workers and on
+the command line.
+"""
 
 from __future__ import annotations
 
@@ -36,9 +38,9 @@ Result = TypeVar("Result")
 class Scores:
     """One entry per input row, in the input's order; where `error` is set, the three numbers are NaN.
 
-    `token_count` is taken before truncation, with [CLS] and [SEP], and stops at TOKEN_COUNT_LIMIT (0 where the text could not
-    be tokenised at all). `has_rating_phrase`: headline or body states the rating ("One Star"), whether or not the model read it.
-    `padded_tokens` is what the model computed, `real_tokens` what of it was text.
+    `token_count` is taken before truncation, with [CLS] and [SEP], and stops at TOKEN_COUNT_LIMIT (0 where the text
+    could not be tokenised at all). `has_rating_phrase`: headline or body states the rating ("One Star"), whether or not
+    the model read it. `padded_tokens` is what the model computed, `real_tokens` what of it was text.
     """
 
     logit: NDArray[np.float64]
@@ -55,7 +57,15 @@ class Scores:
     def empty(cls, rows: int) -> Scores:
         """Nothing known yet of `rows` rows."""
         logit, raw_probability, probability = (np.full(rows, np.nan) for _ in range(3))
-        return cls(logit, raw_probability, probability, np.zeros(rows, np.int32), np.zeros(rows, np.bool_), np.zeros(rows, np.bool_), [None] * rows)
+        return cls(
+            logit,
+            raw_probability,
+            probability,
+            np.zeros(rows, np.int32),
+            np.zeros(rows, np.bool_),
+            np.zeros(rows, np.bool_),
+            [None] * rows,
+        )
 
 
 @dataclass(frozen=True)
@@ -88,12 +98,19 @@ class Scorer:
     device: torch.device
 
     @classmethod
-    def load(cls, serving_folder: Path, settings: ScoringSettings, threads: int | None = None, device: str = "cpu", beside: Scorer | None = None) -> Scorer:
+    def load(
+        cls,
+        serving_folder: Path,
+        settings: ScoringSettings,
+        threads: int | None = None,
+        device: str = "cpu",
+        beside: Scorer | None = None,
+    ) -> Scorer:
         """The scorer of a serving folder (see `bundle.build_serving_folder`).
 
-        `threads` limits torch in this whole process. With `beside`, weights that are those of that scorer's model are kept once for
-        both. Raises ReviewriskError where the folder is none, or the device is absent: a model is never quietly run elsewhere than
-        where it was asked to.
+        `threads` limits torch in this whole process. With `beside`, weights that are those of that scorer's model are
+        kept once for both. Raises ReviewriskError where the folder is none, or the device is absent: a model is never
+        quietly run elsewhere than where it was asked to.
         """
         target = _find_device(device)
         serving = _read_serving(serving_folder)
@@ -115,18 +132,23 @@ class Scorer:
             device=target,
         )
 
-    def score(self, headlines: Sequence[str | None], bodies: Sequence[str | None], mode: HeadlineMode | None = None) -> Scores:
-        """One score per review, in the input's order; NULL and "" are the same text, the empty one, which has a score too.
+    def score(
+        self, headlines: Sequence[str | None], bodies: Sequence[str | None], mode: HeadlineMode | None = None
+    ) -> Scores:
+        """One score per review, in the input's order; NULL and "" are the same text, the empty one, which has a score
+        too.
 
         `mode` says what of a review is read; None: what the model was trained to read.
 
-        A row that fails carries its error, and the others are scored as if it were not there. Rows are batched by length, so a
-        logit may differ by about 1e-6 (float32) or 1e-2 (bfloat16) with the company it is computed in.
+        A row that fails carries its error, and the others are scored as if it were not there. Rows are batched by
+        length, so a logit may differ by about 1e-6 (float32) or 1e-2 (bfloat16) with the company it is computed in.
         """
         reviews = list(zip(headlines, bodies, strict=True))
         scores = Scores.empty(len(reviews))
         for start in range(0, len(reviews), self.settings.rows_per_buffer):
-            self._score_buffer(reviews[start : start + self.settings.rows_per_buffer], start, mode or self.headline_mode, scores)
+            self._score_buffer(
+                reviews[start : start + self.settings.rows_per_buffer], start, mode or self.headline_mode, scores
+            )
         scored = np.isfinite(scores.logit)
         scores.raw_probability[scored] = sigmoid(scores.logit[scored])
         scores.probability[scored] = self.calibrator.apply(scores.logit[scored])
@@ -137,7 +159,9 @@ class Scorer:
         ids, counts = encode(self.tokenizer, [readable_start(self.tokenizer, text) for text in texts], self.max_length)
         return [EncodedText(row, min(count, TOKEN_COUNT_LIMIT)) for row, count in zip(ids, counts, strict=True)]
 
-    def _score_buffer(self, reviews: list[tuple[str | None, str | None]], first: int, mode: HeadlineMode, scores: Scores) -> None:
+    def _score_buffer(
+        self, reviews: list[tuple[str | None, str | None]], first: int, mode: HeadlineMode, scores: Scores
+    ) -> None:
         """Fill in the scores of the consecutive rows that begin at `first`."""
         rows: list[tuple[list[int], int]] = []
         for position, found in enumerate(isolate_failures(lambda some: self._read(some, mode), reviews), start=first):
@@ -148,15 +172,20 @@ class Scorer:
             scores.token_count[position] = encoded.token_count
             scores.is_truncated[position] = encoded.token_count > len(encoded.ids)
             rows.append((encoded.ids, position))
-        # PyTorch keeps a compiled bfloat16 kernel for every shape it has met on a CPU: with few shapes, memory stays flat.
+        # PyTorch keeps a compiled bfloat16 kernel for every shape it has met on a CPU: with few shapes, memory stays
+        # flat.
         few_shapes = self.device.type == "cpu" and self.settings.precision == "bfloat16"
         for length, batch in length_batches(rows, self.max_length, self.settings.tokens_per_batch, few_shapes):
             self._score_batch(length, batch, scores)
 
-    def _read(self, reviews: Sequence[tuple[str | None, str | None]], mode: HeadlineMode) -> list[tuple[EncodedText, bool]]:
+    def _read(
+        self, reviews: Sequence[tuple[str | None, str | None]], mode: HeadlineMode
+    ) -> list[tuple[EncodedText, bool]]:
         """Each review as the model reads it, and whether it states the rating, whatever of it is read."""
         texts = self.encode([model_text(headline, body, mode) for headline, body in reviews])
-        return [(text, has_rating_phrase(headline, body)) for text, (headline, body) in zip(texts, reviews, strict=True)]
+        return [
+            (text, has_rating_phrase(headline, body)) for text, (headline, body) in zip(texts, reviews, strict=True)
+        ]
 
     def _score_batch(self, length: int, batch: list[tuple[list[int], int]], scores: Scores) -> None:
         logits = isolate_failures(lambda rows: self._logits(rows, length), [ids for ids, _ in batch])
@@ -187,11 +216,17 @@ class Scorer:
 _LOADED: dict[tuple[str, ScoringSettings, str], Scorer] = {}
 
 
-def cached(serving_folder: Path, settings: ScoringSettings, threads: int | None = None, device: str = "cpu", beside: Collection[str] = ()) -> Scorer:
+def cached(
+    serving_folder: Path,
+    settings: ScoringSettings,
+    threads: int | None = None,
+    device: str = "cpu",
+    beside: Collection[str] = (),
+) -> Scorer:
     """The process's one scorer for this model version, settings and device.
 
-    It stays alone in the process, but for the versions in `beside`, with which it shares the weights that are equal: a process holds the
-    models of one pass, and what they have in common once.
+    It stays alone in the process, but for the versions in `beside`, with which it shares the weights that are equal: a
+    process holds the models of one pass, and what they have in common once.
     """
     key = (_read_serving(serving_folder)["model_version"], settings, device)
     for other in [other for other in _LOADED if other != key and (other[0] not in beside or other[1:] != key[1:])]:
@@ -202,7 +237,8 @@ def cached(serving_folder: Path, settings: ScoringSettings, threads: int | None 
 
 
 def readable_start(tokenizer: PreTrainedTokenizerFast, text: str) -> str:
-    """The text, or so much of a huge one that its first TOKEN_COUNT_LIMIT tokens are sure to be those of the whole text.
+    """The text, or so much of a huge one that its first TOKEN_COUNT_LIMIT tokens are sure to be those of the whole
+    text.
 
     A tokenizer works word by word, so cutting the text can change no token but those of the last word that is left.
     """
@@ -218,11 +254,11 @@ def readable_start(tokenizer: PreTrainedTokenizerFast, text: str) -> str:
 def length_batches(
     rows: Sequence[tuple[list[int], int]], max_length: int, tokens_per_batch: int, few_shapes: bool = False
 ) -> Iterator[tuple[int, list[tuple[list[int], int]]]]:
-    """(padded length, its rows) for rows of (token ids, position): together all rows, none over `tokens_per_batch` padded tokens
-    unless a single row is.
+    """(padded length, its rows) for rows of (token ids, position): together all rows, none over `tokens_per_batch`
+    padded tokens unless a single row is.
 
-    Rows are sorted by length and ids: their order of arrival does not matter. Lengths are rounded up to a multiple of 16. With
-    `few_shapes`, every batch has a power of two of rows.
+    Rows are sorted by length and ids: their order of arrival does not matter. Lengths are rounded up to a multiple of
+    16. With `few_shapes`, every batch has a power of two of rows.
     """
     buckets: dict[int, list[tuple[list[int], int]]] = {}
     for row in sorted(rows, key=lambda row: (len(row[0]), row[0])):
@@ -249,8 +285,12 @@ def pad_rows(rows: Sequence[Sequence[int]], length: int, pad_id: int, device: to
     return torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device)
 
 
-def isolate_failures(function: Callable[[Sequence[Item]], Sequence[Result]], items: Sequence[Item]) -> list[Result | Failure]:
-    """One result per item; where the function raises, the items are halved until those at fault stand alone with a Failure."""
+def isolate_failures(
+    function: Callable[[Sequence[Item]], Sequence[Result]], items: Sequence[Item]
+) -> list[Result | Failure]:
+    """One result per item; where the function raises, the items are halved until those at fault stand alone with a
+    Failure.
+    """
     if not items:
         return []
     try:
@@ -265,7 +305,9 @@ def isolate_failures(function: Callable[[Sequence[Item]], Sequence[Result]], ite
 def _read_serving(folder: Path) -> dict[str, Any]:
     path = folder / "serving.json"
     if not path.is_file():
-        raise ReviewriskError(f"{folder} is no serving folder: it has no serving.json. Build it from the model's bundle.")
+        raise ReviewriskError(
+            f"{folder} is no serving folder: it has no serving.json. Build it from the model's bundle."
+        )
     serving: dict[str, Any] = read_json(path)
     return serving
 
@@ -281,5 +323,8 @@ def _find_device(name: str) -> torch.device:
     if device.type == "cuda":
         found = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if (device.index or 0) >= found:
-            raise ReviewriskError(f"Device {name!r} was asked for, but this machine has {found} CUDA devices: say cpu, or use another machine.")
+            raise ReviewriskError(
+                f"Device {name!r} was asked for, but this machine has {found} CUDA devices: say cpu, or use another"
+                " machine."
+            )
     return device

@@ -1,4 +1,6 @@
-"""The one place that makes a model's input text from a stored headline and body, with a map back to the stored characters."""
+"""The one place that makes a model's input text from a stored headline and body, with a map back to the stored
+characters.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,8 @@ from model.text.rating_phrases import find_rating_phrases
 TITLE_JOIN = ". "
 
 FieldName = Literal["headline", "body"]
-# What of a review the model reads. keep: headline and body. mask_ratings: both without phrases that state the rating. drop: the body.
+# What of a review the model reads. keep: headline and body. mask_ratings: both without phrases that state the rating.
+# drop: the body.
 HeadlineMode = Literal["keep", "mask_ratings", "drop"]
 
 
@@ -36,7 +39,8 @@ class ModelText:
     def locate(self, start: int, end: int) -> tuple[FieldName, int, int] | None:
         """(field, first character, one past the last) in the STORED field for the span [start, end) of `text`.
 
-        None for an empty span and for one that is not wholly inside one field: it touches the join, or lies outside the text.
+        None for an empty span and for one that is not wholly inside one field: it touches the join, or lies outside the
+        text.
         """
         for field, first, last in self.fields():
             if first <= start < end <= last:
@@ -48,8 +52,8 @@ class ModelText:
 def model_text(headline: str | None, body: str | None, mode: HeadlineMode = "keep") -> str:
     """Cleaned headline + ". " + cleaned body; one alone where the other is missing or blank; "" where both are.
 
-    With `mask_ratings`, phrases that state the rating are left out of both, and a field of which only space and punctuation is then
-    left counts as blank. With `drop`, the cleaned body alone.
+    With `mask_ratings`, phrases that state the rating are left out of both, and a field of which only space and
+    punctuation is then left counts as blank. With `drop`, the cleaned body alone.
     """
     return compose(headline, body, mode).text
 
@@ -74,5 +78,7 @@ def _read(raw: str, mode: HeadlineMode) -> CleanField:
 
 
 def _has_word(text: str) -> bool:
-    """Whether a letter, digit or symbol (an emoji, say) is in the text: of "5 stars!!" nothing but punctuation is left."""
+    """Whether a letter, digit or symbol (an emoji, say) is in the text: of "5 stars!!" nothing but
+    punctuation is left.
+    """
     return any(unicodedata.category(character)[0] in "LNS" for character in text)

@@ -15,9 +15,10 @@ from itertools import pairwise
 
 # Only known tags go, so that "<3", "a < b" and "<unknown>" stay what the customer wrote.
 _TAGS = (
-    "a abbr acronym address article aside b big blockquote body br button caption center cite code col dd del div dl dt em embed "
-    "figcaption figure font footer form h1 h2 h3 h4 h5 h6 head header hr html i iframe img input ins li link main meta nav noscript "
-    "object ol p param pre q s samp script section small span strike strong style sub sup table tbody td tfoot th thead tr tt u ul wbr"
+    "a abbr acronym address article aside b big blockquote body br button caption center cite code col dd del div dl dt"
+    " em embed figcaption figure font footer form h1 h2 h3 h4 h5 h6 head header hr html i iframe img input ins li link"
+    " main meta nav noscript object ol p param pre q s samp script section small span strike strong style sub sup table"
+    " tbody td tfoot th thead tr tt u ul wbr"
 )
 _TAG_NAME = f"/?(?:{'|'.join(_TAGS.split())})"
 # An attribute needs its "=": in "a <b and c> d" nothing is markup.
@@ -32,7 +33,8 @@ _LEFTOVER = re.compile(
     re.IGNORECASE,
 )
 _SIGN_OF_LEFTOVER = re.compile(r"[<&]|\[\[")
-# Control characters (tab and line ends stay), zero-width space and byte-order mark part words; a tokenizer would glue them together.
+# Control characters (tab and line ends stay), zero-width space and byte-order mark part words; a tokenizer would glue
+# them together.
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200b\ufeff]")
 # Half of a UTF-16 pair is no character: a tokenizer cannot encode it.
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
@@ -40,9 +42,9 @@ _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 @dataclass(frozen=True)
 class CleanField:
-    """One field as the model reads it. `starts[i]` is where piece i begins in `text`; `raw_spans[i]` is what it stands for in the
-    stored field. A piece is either copied character by character (both are equally long) or a replacement for its whole span.
-    Both tuples are empty where text and stored field agree position by position.
+    """One field as the model reads it. `starts[i]` is where piece i begins in `text`; `raw_spans[i]` is what it stands
+    for in the stored field. A piece is either copied character by character (both are equally long) or a replacement
+    for its whole span. Both tuples are empty where text and stored field agree position by position.
     """
 
     text: str
@@ -56,7 +58,9 @@ class CleanField:
         return self._raw_character(start)[0], self._raw_character(end - 1)[1]
 
     def masked(self, spans: Sequence[tuple[int, int]]) -> CleanField:
-        """The field with each of these spans of `text` read as a single space; they are in order, not empty and do not overlap."""
+        """The field with each of these spans of `text` read as a single space; they are in order, not empty and do not
+        overlap.
+        """
         pieces: list[tuple[str, int, int]] = []
         done = 0
         for start, end in spans:
@@ -66,7 +70,9 @@ class CleanField:
         return _joined([*pieces, *self._copied(done, len(self.text))])
 
     def _copied(self, start: int, end: int) -> Iterator[tuple[str, int, int]]:
-        """(text, first character, one past the last in the stored field) of each piece that lies in [start, end) of `text`, or of its part."""
+        """(text, first character, one past the last in the stored field) of each piece that lies in [start, end) of
+        `text`, or of its part.
+        """
         cuts = [start, *self.starts[bisect_right(self.starts, start) : bisect_left(self.starts, end)], end]
         for first, last in pairwise(cuts):
             if first < last:
@@ -96,7 +102,9 @@ def clean_field(raw: str) -> CleanField:
 
 
 def _joined(pieces: Iterable[tuple[str, int, int]]) -> CleanField:
-    """The field made of consecutive pieces (text, first character, one past the last in the stored field); empty ones are left out."""
+    """The field made of consecutive pieces (text, first character, one past the last in the stored field); empty ones
+    are left out.
+    """
     texts: list[str] = []
     starts: list[int] = []
     raw_spans: list[tuple[int, int]] = []
@@ -142,7 +150,9 @@ def _replacements(text: str, start: int, end: int) -> Iterator[tuple[int, int, s
 
 
 def _decode(entity: str) -> str | None:
-    """The character an entity stands for, also where it was escaped several times over; None where its name is unknown."""
+    """The character an entity stands for, also where it was escaped several times over; None where its
+    name is unknown.
+    """
     name = entity.rsplit("&", 1)[-1].rsplit("amp;", 1)[-1] or "amp;"
     if not name.startswith("#") and name not in html5:
         return None

@@ -1,7 +1,8 @@
-"""Phrases that state the rating itself ("One Star", "5 out of 5", "give it a 4"): the label read back instead of an opinion.
+"""Phrases that state the rating itself ("One Star", "5 out of 5", "give it a 4"): the label read back instead of an
+opinion.
 
-There is one pattern for each way in which people write a rating. Each matches a bounded number of characters from where it begins (a
-run of star signs is taken whole, once), so the time grows in proportion to the text, whatever it holds.
+There is one pattern for each way in which people write a rating. Each matches a bounded number of characters from where
+it begins (a run of star signs is taken whole, once), so the time grows in proportion to the text, whatever it holds.
 """
 
 from __future__ import annotations
@@ -14,15 +15,22 @@ DEFAULT_HEADLINES = frozenset({"one star", "two stars", "three stars", "four sta
 
 _NUMBER_WORDS = "zero|one|two|three|four|five|six|seven|eight|nine|ten"
 _FRACTION = r"(?:[ -]{0,2}(?:[½¼¾]|[123]/[234])|[ ]{1,2}(?:and|&)[ ]{1,2}(?:an?[ ]{1,2})?(?:half|quarter|[123]/[234]))"
-_NUMBER = rf"(?:[0-9]{{0,2}}\.[0-9]{{1,2}}|[0-9],[0-9]|(?:\b(?:{_NUMBER_WORDS})\b|10|[0-9]){_FRACTION}?|[½¼¾]|[123]/[234])(?![0-9])"
+_NUMBER = (
+    rf"(?:[0-9]{{0,2}}\.[0-9]{{1,2}}|[0-9],[0-9]|(?:\b(?:{_NUMBER_WORDS})\b|10|[0-9]){_FRACTION}?"
+    r"|[½¼¾]|[123]/[234])(?![0-9])"
+)
 _MINUS = r"(?:(?:minus|negative)\s{1,2}|(?<![\w-])[-−])?"
 _NOT_INSIDE = r"(?<![\w$£€])(?<![0-9][.,/])"  # a word, a larger number, a date or a price
 _STAR_SIGNS = "★☆⭐🌟✩✭✮✯"
 _STAR_SIGN = f"[{_STAR_SIGNS}]"
-# "Star Wars" and "star-shaped" are products; "5 star hotel" cannot be told from "5 star product" and counts as a rating.
+# "Star Wars" and "star-shaped" are products; "5 star hotel" cannot be told from "5 star product" and counts as a
+# rating.
 _NO_PRODUCT = r"(?![\s-]{0,2}(?:wars?|trek|gate|light|shaped?|burst|print|pattern|studded|spangled|fish|anise|fruit)\b)"
 _STAR = rf"(?:star'?[sz]\b|star\b{_NO_PRODUCT}|{_STAR_SIGN})"
-_ADJECTIVE = r"(?:(?:full|whole|solid|big|huge|gold|golden|shining|shiny|bright|amazon|more|extra|additional|measly|lousy|less|single|lone)\s{1,3})"
+_ADJECTIVE = (
+    r"(?:(?:full|whole|solid|big|huge|gold|golden|shining|shiny|bright|amazon|more|extra|additional|measly|lousy"
+    r"|less|single|lone)\s{1,3})"
+)
 _AND_ANOTHER = rf"(?:\s{{0,2}}(?:-|–|/|\bto\b|\bor\b|\band\b|&|\bout of\b|\bof\b)\s{{0,2}}{_NUMBER})"
 _INSTEAD_OF = (
     r"(?:,?\s{1,2}(?:instead\s{1,2}of|rather\s{1,2}th[ae]n|(?:and\s{1,2})?not|(?:out\s{1,2})?of)\s{1,2}"
@@ -37,7 +45,8 @@ _STARS = re.compile(
 )
 # no stars, half a star, negative stars, not a single star
 _NO_STARS = re.compile(
-    rf"\b(?:no|negative|minus|single|(?:a\s{{1,2}})?half(?:\s{{1,2}}of)?(?:\s{{1,2}}an?)?)(?:\s{{1,3}}|-){_ADJECTIVE}?{_STAR}", re.IGNORECASE
+    rf"\b(?:no|negative|minus|single|(?:a\s{{1,2}})?half(?:\s{{1,2}}of)?(?:\s{{1,2}}an?)?)(?:\s{{1,3}}|-){_ADJECTIVE}?{_STAR}",
+    re.IGNORECASE,
 )
 # knocked off a star, gave it another star: a change of the rating
 _A_STAR = re.compile(
@@ -60,11 +69,15 @@ _MEASURED = (
     r"(?!\s{0,2}(?:[\"”″'’]|(?:th|ths|the|of|full|in|inch|inches|ft|feet|lbs?|oz|mm|cm|mos?|months?|yrs?|years?|wks?|weeks?|days?|hrs?|hours?|mins?|minutes?"
     r"|size[sd]?|amps?|volts?|mbps|gb)\b))"
 )
-_DAY_OR_SIZE = "on by since until till about around nearly almost from before after am i'm i’m size sizes dated bought ordered purchased"
+_DAY_OR_SIZE = (
+    "on by since until till about around nearly almost from before after am i'm i’m size sizes dated bought ordered"
+    " purchased"
+)
 _NOT_AFTER = "".join(rf"(?<!\b{word}\s)" for word in _DAY_OR_SIZE.split())
 _AFTER_WORD = "|".join(rf"(?<=\b{word}\s)" for word in ("it", "this", "is", "rate", "rating", "overall", "solid"))
 _ALONE = rf"(?:^|(?<=[.!?:;,=\n*-])|(?<=[.!?:;,=\n*-]\s)|(?<=[.!?]\s\s)|{_AFTER_WORD})"
-# 5/5, 10/10; and 3/5, 7.5/10 where they stand by themselves or after a word of rating: elsewhere they are shares, dates and sizes
+# 5/5, 10/10; and 3/5, 7.5/10 where they stand by themselves or after a word of rating: elsewhere they are shares, dates
+# and sizes
 _SLASH = re.compile(
     rf"(?<![\w/.$£€'’])(?<![0-9][\s,-]){_NOT_AFTER}"
     rf"(?:5\s?/\s?5|10\s?/\s?10|(?:{_ALONE}|(?<=\())[0-4](?:\.[0-9])?\s?/\s?5|{_ALONE}[0-9](?:\.[0-9])?\s?/\s?10)"
@@ -74,7 +87,9 @@ _SLASH = re.compile(
 
 
 def _followed_by(words: str) -> str:
-    """A pattern for what may follow a number that is a rating: the end of a clause, or one of these words; not what it would count."""
+    """A pattern for what may follow a number that is a rating: the end of a clause, or one of these words; not what it
+    would count.
+    """
     return rf"""(?=\s{{0,2}}(?:$|[!?;)"”(]|[.,](?![0-9])|\s[-–—]|[-–—]{{2}}|(?:{words})\b))"""
 
 
@@ -82,7 +97,8 @@ _REASON = (
     r"because|bec|bc|b/c|'?cause|cuz|since|but|if|instead|rather|only|due|out\s{1,2}of|overall|just|not|and\s{1,2}not|so|when|though|although|until"
     r"|simply|mainly|except|is"
 )
-# rate it a 5, gave the chair a solid 4 for, deserves a 10, gave it a 4 start: after the article almost anything but a noun may follow
+# rate it a 5, gave the chair a solid 4 for, deserves a 10, gave it a 4 start: after the article almost anything but a
+# noun may follow
 _GIVEN_A = re.compile(
     r"\b(?:rat(?:e|es|ed|ing)|giv(?:e|es|ing|en)|gave|scor(?:e|es|ed|ing)|deserv(?:e|es|ed|ing)|earn(?:s|ed)?)\b(?:\s{1,2}[\w'’-]{1,20}){0,5}?\s{1,2}an?\s{1,2}"
     r"(?:(?:solid|perfect|strong|big|full|whole|generous|definite|rating\s{1,2}of|score\s{1,2}of)\s{1,2})?"
@@ -93,11 +109,14 @@ _GIVEN_A = re.compile(
 # gave it 4 because, rated 3, rating: 5, would give 0, gave 4 starts: without an article the number must stand by itself
 _GIVEN = re.compile(
     r"\b(?:(?:rat(?:e|es|ed)|giv(?:e|es|ing|en)|gave|scored?)\b(?=\s)|rating\b|score\b|overall(?=\s?:))"
-    r"(?:\s{1,2}(?:the\s{1,2})?(?:it|this|these|them|that|both|product|item|one|of|at|as|with|to|only|just|down|up|about|around|maybe|barely|less|than|more|even)\b){0,4}?"
-    rf"(?:\s?[:=]\s?|\s{{1,2}})(?!one\b)(?P<rating>{_MINUS}{_NUMBER}{_AND_ANOTHER}?(?:\s{{1,2}}starts?\b)?{_INSTEAD_OF}?)" + _followed_by(_REASON),
+    r"(?:\s{1,2}(?:the\s{1,2})?(?:it|this|these|them|that|both|product|item|one|of|at|as|with|to|only|just|down|up"
+    r"|about|around|maybe|barely|less|than|more|even)\b){0,4}?"
+    rf"(?:\s?[:=]\s?|\s{{1,2}})(?!one\b)(?P<rating>{_MINUS}{_NUMBER}{_AND_ANOTHER}?(?:\s{{1,2}}starts?\b)?{_INSTEAD_OF}?)"
+    + _followed_by(_REASON),
     re.IGNORECASE,
 )
-# ★★★☆☆, ⭐⭐⭐: any run of two or more. Asterisks: only five by themselves, since people also use them for lines and for emphasis.
+# ★★★☆☆, ⭐⭐⭐: any run of two or more.
+# Asterisks: only five by themselves, since people also use them for lines and for emphasis.
 _STAR_RUN = re.compile(rf"{_STAR_SIGN}(?:[\ufe0e\ufe0f ]{{0,2}}{_STAR_SIGN})++\ufe0f?")
 _ASTERISKS = re.compile(r"(?<![*\w])(?<!\* )\*(?: ?\*){4}(?! ?\*)(?!\w)")
 
@@ -122,7 +141,13 @@ def find_rating_phrases(text: str) -> list[tuple[int, int]]:
     """
     lower = text.lower()
     found = (pattern.finditer(text) for pattern, signs in _PATTERNS if any(sign in lower for sign in signs))
-    return _merged(sorted(match.span("rating") if "rating" in match.re.groupindex else match.span() for matches in found for match in matches))
+    return _merged(
+        sorted(
+            match.span("rating") if "rating" in match.re.groupindex else match.span()
+            for matches in found
+            for match in matches
+        )
+    )
 
 
 def has_rating_phrase(headline: str | None, body: str | None) -> bool:
@@ -131,7 +156,9 @@ def has_rating_phrase(headline: str | None, body: str | None) -> bool:
 
 
 def is_default_headline(headline: str | None) -> bool:
-    """Whether the headline is the one that the shop fills in for a customer who wrote none: "One Star" to "Five Stars"."""
+    """Whether the headline is the one that the shop fills in for a customer who wrote none: "One Star"
+    to "Five Stars".
+    """
     return headline is not None and headline.strip().casefold() in DEFAULT_HEADLINES
 
 

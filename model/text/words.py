@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 
 from model.text.compose import ModelText
 
-# One of these between two word characters joins them: don't, heavy-duty. Between digits, "5.5" and "1,000" are one word too.
+# One of these between two word characters joins them: don't, heavy-duty. Between digits, "5.5" and "1,000" are one word
+# too.
 _JOINS_WORDS = frozenset("'\u2019\u02bc-\u2010\u2011_")
 _JOINS_DIGITS = frozenset(".,")
 _NOT_SPACE = re.compile(r"\S+")
@@ -17,20 +18,23 @@ _NOT_SPACE = re.compile(r"\S+")
 def find_words(composed: ModelText) -> list[tuple[int, int]]:
     """(start, end) in the text of every word, in order.
 
-    A word is a run of characters that are neither space nor punctuation (punctuation as BERT's tokenizer has it: Unicode's P
-    classes and ASCII's symbols), held together by single apostrophes, hyphens and underscores. Emoji count as words. Surrounding
-    punctuation is no part of it, nor is the join between headline and body. A text without any word has its runs of punctuation
-    for words, so that "!!!" can be explained.
+    A word is a run of characters that are neither space nor punctuation (punctuation as BERT's tokenizer has it:
+    Unicode's P classes and ASCII's symbols), held together by single apostrophes, hyphens and underscores. Emoji count
+    as words. Surrounding punctuation is no part of it, nor is the join between headline and body. A text without any
+    word has its runs of punctuation for words, so that "!!!" can be explained.
     """
     chunks = [span for _, start, end in composed.fields() for span in _chunks(composed.text, start, end)]
     words = [word for start, end in chunks for word in _split(composed.text, start, end)]
     return words or chunks
 
 
-def sum_pieces(words: Sequence[tuple[int, int]], pieces: Sequence[tuple[int, int]], values: Sequence[float]) -> dict[tuple[int, int], float]:
+def sum_pieces(
+    words: Sequence[tuple[int, int]], pieces: Sequence[tuple[int, int]], values: Sequence[float]
+) -> dict[tuple[int, int], float]:
     """Each word that has pieces, in order, with the sum of their values; a piece belongs to the first word it overlaps.
 
-    `words` and `pieces` are spans of one text, both in order. A piece in no word (punctuation, a special token) is left out.
+    `words` and `pieces` are spans of one text, both in order. A piece in no word (punctuation, a special token) is left
+    out.
     """
     sums: dict[tuple[int, int], float] = {}
     index = 0
@@ -63,7 +67,9 @@ def _split(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
 
 
 def _joins(text: str, position: int, end: int) -> bool:
-    """Whether the punctuation at `position`, which follows a word character, holds it and the next character together."""
+    """Whether the punctuation at `position`, which follows a word character, holds it and the next
+    character together.
+    """
     if position + 1 >= end or _is_punctuation(text[position + 1]):
         return False
     between_digits = text[position - 1].isdigit() and text[position + 1].isdigit()

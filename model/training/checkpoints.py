@@ -38,8 +38,13 @@ def save_state(folder: Path, state: TrainingState) -> None:
     with temporary_folder_beside(target) as written:
         for name in _TENSORS:
             tensors = getattr(state, name)
-            save_file({key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}, written / f"{name}.safetensors")
-        write_json(written / "state.json", {"epoch": state.epoch, "best_epoch": state.best_epoch, "history": state.history})
+            save_file(
+                {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()},
+                written / f"{name}.safetensors",
+            )
+        write_json(
+            written / "state.json", {"epoch": state.epoch, "best_epoch": state.best_epoch, "history": state.history}
+        )
         put_folder(written, target)
     for older in _saved(folder)[:-1]:
         shutil.rmtree(older)

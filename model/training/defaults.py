@@ -1,4 +1,6 @@
-"""What a newcomer should be told about a LoRA run before it starts: regularisation by the data's size, and settings that often go wrong."""
+"""What a newcomer should be told about a LoRA run before it starts: regularisation by the data's size, and settings
+that often go wrong.
+"""
 
 from __future__ import annotations
 
@@ -39,29 +41,41 @@ def regularisation(rows: int) -> Regularisation:
 
 
 def resolve(settings: ModelSettings, rows: int) -> tuple[ModelSettings, list[str]]:
-    """The settings with numbers for model.lora.dropout and model.training.weight_decay, and lines that say where they come from.
+    """The settings with numbers for model.lora.dropout and model.training.weight_decay, and lines that say where they
+    come from.
 
-    `rows` is the number of training rows before any are repeated. What is set stays; settings without None come back as they are.
+    `rows` is the number of training rows before any are repeated. What is set stays; settings without None come back as
+    they are.
     """
     default = regularisation(rows)
     lora, training = settings.lora, settings.training
     dropout = default.dropout if lora.dropout is None else lora.dropout
     weight_decay = default.weight_decay if training.weight_decay is None else training.weight_decay
     resolved = settings.model_copy(
-        update={"lora": lora.model_copy(update={"dropout": dropout}), "training": training.model_copy(update={"weight_decay": weight_decay})}
+        update={
+            "lora": lora.model_copy(update={"dropout": dropout}),
+            "training": training.model_copy(update={"weight_decay": weight_decay}),
+        }
     )
-    named = (("LoRA dropout", lora.dropout, default.dropout), ("weight decay", training.weight_decay, default.weight_decay))
+    named = (
+        ("LoRA dropout", lora.dropout, default.dropout),
+        ("weight decay", training.weight_decay, default.weight_decay),
+    )
     chosen = [f"{name} {by_rows:g}" for name, given, by_rows in named if given is None]
     lines = [f"{' and '.join(chosen)} for {default.reason}"] if chosen else []
-    lines += [f"{name} {given:g} as set; by the data's size it would be {by_rows:g}" for name, given, by_rows in named if given is not None]
+    lines += [
+        f"{name} {given:g} as set; by the data's size it would be {by_rows:g}"
+        for name, given, by_rows in named
+        if given is not None
+    ]
     return resolved, lines
 
 
 def rank_limit(rows: int) -> int:
     """The rank above which so few training rows give no reason to go: 8 under 1,000, 16 under 10,000, else 64.
 
-    A rule of thumb of this project's. Hu et al. 2021 (table 6) saw rank 64 do no better than 8 on tasks of some 56,000 and 393,000
-    examples; what rank adds on fewer is mostly room to learn them by heart.
+    A rule of thumb of this project's. Hu et al. 2021 (table 6) saw rank 64 do no better than 8 on tasks of some 56,000
+    and 393,000 examples; what rank adds on fewer is mostly room to learn them by heart.
     """
     return 8 if rows < 1_000 else 16 if rows < 10_000 else 64
 
@@ -71,13 +85,20 @@ def setting_warnings(settings: ModelSettings, rows: int, shapes: Mapping[str, tu
 
     `shapes` has (inputs, outputs) of each targeted place.
     """
-    return [*_scale_warnings(settings.lora), *_rank_warnings(settings.lora.rank, rows, shapes), *_rate_warnings(settings.training.learning_rate)]
+    return [
+        *_scale_warnings(settings.lora),
+        *_rank_warnings(settings.lora.rank, rows, shapes),
+        *_rate_warnings(settings.training.learning_rate),
+    ]
 
 
 def class_warnings(classes: Mapping[str, tuple[int, int]]) -> list[str]:
-    """A sentence for each part of the data with fewer than 50 rows of a class; `classes` has (satisfied, dissatisfied) rows by part."""
+    """A sentence for each part of the data with fewer than 50 rows of a class; `classes` has (satisfied, dissatisfied)
+    rows by part.
+    """
     return [
-        f"{part} has {rows} {name} rows, fewer than {LEAST_OF_A_CLASS}: what is learnt, fitted or measured on them is mostly chance; get more of them."
+        f"{part} has {rows} {name} rows, fewer than {LEAST_OF_A_CLASS}: what is learnt, fitted or measured on them is"
+        " mostly chance; get more of them."
         for part, counts in classes.items()
         for name, rows in zip(("satisfied", "dissatisfied"), counts, strict=True)
         if rows < LEAST_OF_A_CLASS
@@ -85,25 +106,52 @@ def class_warnings(classes: Mapping[str, tuple[int, int]]) -> list[str]:
 
 
 def rule_of_thumb() -> list[str]:
-    """The rule by which to choose between LoRA and its simpler or costlier rivals, from the figures of docs/results/all-rows.md and docs/results.md."""
+    """The rule by which to choose between LoRA and its simpler or costlier rivals, from the figures of
+    docs/results/all-rows.md and docs/results.md.
+    """
     return [
-        "LoRA or not: take the cheapest model that the best one does not beat in a paired interval; `reviewrisk compare` measures it on your reviews.",
-        "  On real reviews with 20,344 training rows LoRA's F1 less TF-IDF's was 0.040 [0.021, 0.058] on later months of the same shop, 0.059 [0.035, 0.082]",
-        "  with ratings masked and 0.081 [0.061, 0.099] on another population; other seeds had 0.033 to 0.040 on the same months. With 1,271 rows it was",
-        "  0.047 [0.018, 0.076] there; with 250 or fewer TF-IDF was better. A frozen encoder was worse than TF-IDF, and full fine-tuning gained",
+        (
+            "LoRA or not: take the cheapest model that the best one does not beat in a paired interval; `reviewrisk"
+            " compare` measures it on your reviews."
+        ),
+        (
+            "  On real reviews with 20,344 training rows LoRA's F1 less TF-IDF's was 0.040 [0.021, 0.058] on later"
+            " months of the same shop, 0.059 [0.035, 0.082]"
+        ),
+        (
+            "  with ratings masked and 0.081 [0.061, 0.099] on another population; other seeds had 0.033 to 0.040 on"
+            " the same months. With 1,271 rows it was"
+        ),
+        (
+            "  0.047 [0.018, 0.076] there; with 250 or fewer TF-IDF was better. A frozen encoder was worse than TF-IDF,"
+            " and full fine-tuning gained"
+        ),
         "  nothing over LoRA: its F1 less LoRA's was -0.004 [-0.015, 0.006].",
     ]
 
 
 def _scale_warnings(lora: LoraSettings) -> list[str]:
-    """Plain LoRA is judged by alpha / rank, rsLoRA by alpha itself, as its scale is meant to fall with the root of the rank."""
+    """Plain LoRA is judged by alpha / rank, rsLoRA by alpha itself, as its scale is meant to fall with the root of the
+    rank.
+    """
     default = lora.default_alpha
     low, high = (share * default for share in SCALE_RANGE)
     if low <= lora.effective_alpha <= high:
         return []
-    effect = "the adapter hardly reaches the weights" if lora.effective_alpha < low else "each step moves the weights far, much as a high learning rate does"
-    by, formula, advice = (1, "alpha with model.lora.rank_stabilised", "usual") if lora.rank_stabilised else (lora.rank, "alpha / rank", "twice the rank")
-    return [f"{formula} is {lora.effective_alpha / by:.3g}, outside {low / by:g} to {high / by:g}: {effect}; model.lora.alpha of {default:g} is {advice}."]
+    effect = (
+        "the adapter hardly reaches the weights"
+        if lora.effective_alpha < low
+        else "each step moves the weights far, much as a high learning rate does"
+    )
+    by, formula, advice = (
+        (1, "alpha with model.lora.rank_stabilised", "usual")
+        if lora.rank_stabilised
+        else (lora.rank, "alpha / rank", "twice the rank")
+    )
+    return [
+        f"{formula} is {lora.effective_alpha / by:.3g}, outside {low / by:g} to {high / by:g}: {effect};"
+        f" model.lora.alpha of {default:g} is {advice}."
+    ]
 
 
 def _rank_warnings(rank: int, rows: int, shapes: Mapping[str, tuple[int, int]]) -> list[str]:
@@ -111,25 +159,30 @@ def _rank_warnings(rank: int, rows: int, shapes: Mapping[str, tuple[int, int]]) 
     limit = rank_limit(rows)
     if rank > limit:
         found.append(
-            f"model.lora.rank {rank} is high for {rows:,} training rows: above {limit} it rather learns them by heart. A rule of thumb after Hu et al. 2021, "
-            "table 6, where rank 64 did no better than 8 on 56,000 rows and more."
+            f"model.lora.rank {rank} is high for {rows:,} training rows: above {limit} it rather learns them by heart."
+            " A rule of thumb after Hu et al. 2021, table 6, where rank 64 did no better than 8 on 56,000 rows and"
+            " more."
         )
     wide = [place for place, (inputs, outputs) in shapes.items() if rank * (inputs + outputs) >= inputs * outputs]
     if wide:
-        found.append(f"model.lora.rank {rank} gives {', '.join(wide)} as many parameters as the layer itself has, or more: a lower rank saves them.")
+        found.append(
+            f"model.lora.rank {rank} gives {', '.join(wide)} as many parameters as the layer itself has, or more: a"
+            " lower rank saves them."
+        )
     return found
 
 
 def _rate_warnings(rate: float) -> list[str]:
     if rate <= FULL_FINE_TUNING_RATE:
         return [
-            f"model.training.learning_rate {rate:g} is one for full fine-tuning (5e-5 and less): an adapter, which starts from nothing, hardly moves with it; "
-            "usual for LoRA is 1e-4 to 4e-4."
+            f"model.training.learning_rate {rate:g} is one for full fine-tuning (5e-5 and less): an adapter, which"
+            " starts from nothing, hardly moves with it; usual for LoRA is 1e-4 to 4e-4."
         ]
     if rate >= UNSTABLE_RATE:
         return [
-            f"model.training.learning_rate {rate:g} is a high one for LoRA (5e-4 and more). The bundled encoder trains well at 5e-4 and 1e-3, as the shipped "
-            "configs set it; a larger one may become unstable. Signs in the first epoch that say to halve it: a loss that jumps up, gradient norms that grow "
-            "instead of falling, validation figures that swing."
+            f"model.training.learning_rate {rate:g} is a high one for LoRA (5e-4 and more). The bundled encoder trains"
+            " well at 5e-4 and 1e-3, as the shipped configs set it; a larger one may become unstable. Signs in the"
+            " first epoch that say to halve it: a loss that jumps up, gradient norms that grow instead of falling,"
+            " validation figures that swing."
         ]
     return []

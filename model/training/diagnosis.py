@@ -1,4 +1,6 @@
-"""Which of the failures that LoRA runs are known for a finished run looks like, from its recorded curves and its weights."""
+"""Which of the failures that LoRA runs are known for a finished run looks like, from its recorded curves and its
+weights.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,8 @@ COIN_TOSS = math.log(2)  # the loss of saying one half to every row, which is ab
 
 # Rounding a weight matrix to bfloat16 moves it by 0.0017 of its norm: a change of less than 0.001 hardly exists.
 LEAST_CHANGE = 1e-3
-# Shares of the loss of a model that knows the class shares alone. A run that learns ends far below half of it; noisy labels may hold it higher.
+# Shares of the loss of a model that knows the class shares alone. A run that learns ends far below half of it; noisy
+# labels may hold it higher.
 HIGH_LOSS = 0.5
 LEARNT_LOSS = 0.7
 UNLEARNT_LOSS = 0.9
@@ -29,17 +32,19 @@ STUCK_LOSS = 0.95
 LEAST_AUC = 0.7
 # Of two successive thirds of a run: a loss that falls by less than a twentieth has stopped falling.
 FLAT_SHARE = 0.95
-# In runs that learnt at ranks 4 to 16, the median module used 0.3 to 0.5 of its rank; where the rank binds, the singular values come
-# nearer to each other. A rank of 1 is always used whole.
+# In runs that learnt at ranks 4 to 16, the median module used 0.3 to 0.5 of its rank; where the rank binds, the
+# singular values come nearer to each other. A rank of 1 is always used whole.
 WHOLE_RANK = 0.7
-# Validation losses of a healthy run wander by some per cent from epoch to epoch, and by any share when they are next to nothing.
+# Validation losses of a healthy run wander by some per cent from epoch to epoch, and by any share when they are next to
+# nothing.
 OVERFITTING_RISE = 1.2
 OVERFITTING_LEAST_RISE = 0.05
-# A stretch's loss above that of a coin toss takes confident errors; single batches of 16 rows reach 1.5 times it by chance alone.
+# A stretch's loss above that of a coin toss takes confident errors; single batches of 16 rows reach 1.5 times it by
+# chance alone.
 SPIKE = 2 * COIN_TOSS
 SPIKE_OF_STUCK_RUN = 1.5 * COIN_TOSS
-# Against the first epoch's norms: those of runs that learn well grow up to fivefold. Where the loss is near zero, a single odd row raises
-# them thirtyfold without harm: so they count above the loss of a coin toss alone.
+# Against the first epoch's norms: those of runs that learn well grow up to fivefold. Where the loss is near zero, a
+# single odd row raises them thirtyfold without harm: so they count above the loss of a coin toss alone.
 EXPLOSION = 10.0
 _WORST_MODULES = 5
 
@@ -56,7 +61,9 @@ class Finding:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """The findings about a bundle, the found ones first, and its weights. Without training the curves' findings are missing."""
+    """The findings about a bundle, the found ones first, and its weights. Without training the curves' findings are
+    missing.
+    """
 
     findings: list[Finding]
     weights: WeightEvidence
@@ -75,11 +82,14 @@ def diagnose_bundle(bundle: Path) -> Diagnosis:
     return Diagnosis(diagnose(settings, training, weights, share), weights, bool(training))
 
 
-def diagnose(settings: ModelSettings, training: Mapping[str, Any], weights: WeightEvidence, dissatisfied_share: float = 0.5) -> list[Finding]:
+def diagnose(
+    settings: ModelSettings, training: Mapping[str, Any], weights: WeightEvidence, dissatisfied_share: float = 0.5
+) -> list[Finding]:
     """A finding for each known failure, the found ones first.
 
-    `training` is TrainingResult as a dict (metrics.json's `training`); empty for a model that was combined from others, of which the weights
-    alone are judged. `dissatisfied_share` is that of the validation rows; it matters where class_weighting is none. Losses are natural.
+    `training` is TrainingResult as a dict (metrics.json's `training`); empty for a model that was combined from others,
+    of which the weights alone are judged. `dissatisfied_share` is that of the validation rows; it matters where
+    class_weighting is none. Losses are natural.
     """
     findings = [_never_moved(settings, weights), _intruders(weights)]
     if training:
@@ -99,8 +109,10 @@ def diagnose(settings: ModelSettings, training: Mapping[str, Any], weights: Weig
 
 @dataclass(frozen=True)
 class _Curves:
-    """The recorded curves: means per epoch, and losses and gradient norms per stretch over all epochs. `chance` is the loss of a model
-    that knows the class shares alone; `usual_norm` is the first stretch's norm or the first epoch's median, whichever is greater."""
+    """The recorded curves: means per epoch, and losses and gradient norms per stretch over all epochs. `chance` is the
+    loss of a model that knows the class shares alone; `usual_norm` is the first stretch's norm or the first epoch's
+    median, whichever is greater.
+    """
 
     training: list[float]
     validation: list[float]
@@ -151,7 +163,8 @@ def _base_not_frozen(start: Mapping[str, Any]) -> Finding:
         "base_not_frozen",
         count > 0,
         f"{count:,} parameters outside adapter, head and chosen biases were trainable when training began",
-        "Freeze the base (model.lora.attach_adapter does) and train again: the bundle has no trained base weights, so what it scores is not what was trained.",
+        "Freeze the base (model.lora.attach_adapter does) and train again: the bundle has no trained base weights, so"
+        " what it scores is not what was trained.",
     )
 
 
@@ -160,8 +173,10 @@ def _b_not_zero(settings: ModelSettings, start: Mapping[str, Any]) -> Finding:
     return Finding(
         "b_not_zero_at_start",
         norm > 0 and not is_pissa,
-        f"the norm of all B was {norm:.3g} before the first step" + (", as PiSSA wants it" if is_pissa else "; it is to be 0"),
-        "Train again with model.lora.initialisation default: with B at 0 the run starts from the pretrained model, with anything else from a damaged one.",
+        f"the norm of all B was {norm:.3g} before the first step"
+        + (", as PiSSA wants it" if is_pissa else "; it is to be 0"),
+        "Train again with model.lora.initialisation default: with B at 0 the run starts from the pretrained model, with"
+        " anything else from a damaged one.",
     )
 
 
@@ -170,25 +185,32 @@ def _never_moved(settings: ModelSettings, weights: WeightEvidence) -> Finding:
     return Finding(
         "adapter_never_moved",
         greatest < LEAST_CHANGE,
-        f"the greatest change of a weight is {greatest:.2g} of its norm ({len(weights.modules)} modules; limit {LEAST_CHANGE:g})",
-        f"Raise model.training.learning_rate (now {settings.training.learning_rate:g}; usual for LoRA is 1e-4 to 4e-4) or model.lora.alpha (now "
-        f"{settings.lora.effective_alpha:g}), or train for more epochs.",
+        f"the greatest change of a weight is {greatest:.2g} of its norm ({len(weights.modules)} modules; limit"
+        f" {LEAST_CHANGE:g})",
+        f"Raise model.training.learning_rate (now {settings.training.learning_rate:g}; usual for LoRA is 1e-4 to 4e-4)"
+        f" or model.lora.alpha (now {settings.lora.effective_alpha:g}), or train for more epochs.",
     )
 
 
 def _rate_too_high(settings: ModelSettings, curves: _Curves) -> Finding:
     highest, lowest, usual = max(curves.stretches), min(curves.validation), curves.usual_norm
     was_lost = curves.ends_at_chance and (highest > SPIKE_OF_STUCK_RUN or curves.had_low_loss)
-    exploded = [norm for norm, loss in zip(curves.norms, curves.stretches, strict=True) if norm > EXPLOSION * usual and loss > COIN_TOSS]
+    exploded = [
+        norm
+        for norm, loss in zip(curves.norms, curves.stretches, strict=True)
+        if norm > EXPLOSION * usual and loss > COIN_TOSS
+    ]
     return Finding(
         "learning_rate_too_high",
         highest > SPIKE or was_lost or bool(exploded),
-        f"the highest training loss of a stretch is {highest:.3g} (limit {SPIKE:.3g}, or {SPIKE_OF_STUCK_RUN:.3g} where the run ends at chance, "
-        f"{curves.chance:.3g}); the last epoch's losses are {curves.training[-1]:.3g} in training and {curves.validation[-1]:.3g} on validation, where "
-        f"{lowest:.3g} was the lowest; gradient norms are about {usual:.3g} in the first epoch and {max(curves.norms):.3g} at most; stretches with a norm "
-        f"{EXPLOSION:g} times that and a loss above {COIN_TOSS:.3g}: {len(exploded)}",
-        f"Divide model.training.learning_rate (now {settings.training.learning_rate:g}) by 3 to 10; model.lora.learning_rate_ratio (now "
-        f"{settings.lora.learning_rate_ratio:g}) and model.lora.alpha (now {settings.lora.effective_alpha:g}) act like a rate, too.",
+        f"the highest training loss of a stretch is {highest:.3g} (limit {SPIKE:.3g}, or {SPIKE_OF_STUCK_RUN:.3g} where"
+        f" the run ends at chance, {curves.chance:.3g}); the last epoch's losses are {curves.training[-1]:.3g} in"
+        f" training and {curves.validation[-1]:.3g} on validation, where {lowest:.3g} was the lowest; gradient norms"
+        f" are about {usual:.3g} in the first epoch and {max(curves.norms):.3g} at most; stretches with a norm"
+        f" {EXPLOSION:g} times that and a loss above {COIN_TOSS:.3g}: {len(exploded)}",
+        f"Divide model.training.learning_rate (now {settings.training.learning_rate:g}) by 3 to 10;"
+        f" model.lora.learning_rate_ratio (now {settings.lora.learning_rate_ratio:g}) and model.lora.alpha (now"
+        f" {settings.lora.effective_alpha:g}) act like a rate, too.",
     )
 
 
@@ -196,15 +218,23 @@ def _rank_too_low(settings: ModelSettings, curves: _Curves, weights: WeightEvide
     lowest, middle, last = min(curves.training), curves.third(1), curves.third(2)
     is_flat = last > FLAT_SHARE * middle
     has_moved = weights.greatest_change >= LEAST_CHANGE
-    is_found = lowest > HIGH_LOSS * curves.chance and is_flat and has_moved and weights.rank_use > WHOLE_RANK and not is_unstable
+    is_found = (
+        lowest > HIGH_LOSS * curves.chance
+        and is_flat
+        and has_moved
+        and weights.rank_use > WHOLE_RANK
+        and not is_unstable
+    )
     return Finding(
         "rank_too_low",
         is_found,
-        f"the lowest training loss of an epoch is {lowest:.3g} (chance {curves.chance:.3g}); it was {middle:.3g} over the middle third of the run and "
-        f"{last:.3g} over the last; weights changed by up to {weights.greatest_change:.1%}, and the median module uses {weights.rank_use:.0%} of its rank"
+        f"the lowest training loss of an epoch is {lowest:.3g} (chance {curves.chance:.3g}); it was {middle:.3g} over"
+        f" the middle third of the run and {last:.3g} over the last; weights changed by up to"
+        f" {weights.greatest_change:.1%}, and the median module uses {weights.rank_use:.0%} of its rank"
         + (" (of DoRA's direction)" if weights.has_dora else ""),
-        f"Raise model.lora.rank (now {settings.lora.rank}) two- to fourfold or adapt more layers (model.lora.targets, now "
-        f"{', '.join(settings.lora.targets)}). Where that does not lower the training loss, the labels are noise to the texts: look at them.",
+        f"Raise model.lora.rank (now {settings.lora.rank}) two- to fourfold or adapt more layers (model.lora.targets,"
+        f" now {', '.join(settings.lora.targets)}). Where that does not lower the training loss, the labels are noise"
+        " to the texts: look at them.",
     )
 
 
@@ -213,11 +243,12 @@ def _wrong_layers(settings: ModelSettings, curves: _Curves) -> Finding:
     return Finding(
         "wrong_layers",
         last < LEARNT_LOSS * curves.chance and not curves.has_learnt,
-        f"the last epoch's training loss is {last:.3g}, the lowest validation loss of an epoch {best:.3g} (chance {curves.chance:.3g}); on validation the "
-        f"greatest AUC is {max(curves.auc):.3f} (chance 0.5) and the greatest average precision {max(curves.average_precision):.3f}",
-        f"Adapt other places: model.lora.targets all-linear (now {', '.join(settings.lora.targets)}), model.lora.layers null (now "
-        f"{'null' if settings.lora.layers is None else list(settings.lora.layers)}). Then see that training and validation labels mean the same: training "
-        "rows were learnt by heart.",
+        f"the last epoch's training loss is {last:.3g}, the lowest validation loss of an epoch {best:.3g} (chance"
+        f" {curves.chance:.3g}); on validation the greatest AUC is {max(curves.auc):.3f} (chance 0.5) and the greatest"
+        f" average precision {max(curves.average_precision):.3f}",
+        f"Adapt other places: model.lora.targets all-linear (now {', '.join(settings.lora.targets)}), model.lora.layers"
+        f" null (now {'null' if settings.lora.layers is None else list(settings.lora.layers)}). Then see that training"
+        " and validation labels mean the same: training rows were learnt by heart.",
     )
 
 
@@ -229,10 +260,12 @@ def _overfitting(settings: ModelSettings, curves: _Curves, best_epoch: int) -> F
     return Finding(
         "overfitting",
         has_risen and after < before and curves.has_learnt,
-        f"validation loss is lowest in epoch {turn + 1} ({lowest:.3g}) and {last:.3g} in the last, epoch {len(curves.validation)}; training loss goes from "
-        f"{before:.3g} down to {after:.3g} meanwhile; the weights kept are those of epoch {best_epoch}",
-        f"Get more training rows, or fewer model.training.epochs (now {settings.training.epochs}), a lower model.lora.rank (now {settings.lora.rank}), "
-        "more model.lora.dropout and model.training.weight_decay (null sets both by the number of rows).",
+        f"validation loss is lowest in epoch {turn + 1} ({lowest:.3g}) and {last:.3g} in the last, epoch"
+        f" {len(curves.validation)}; training loss goes from {before:.3g} down to {after:.3g} meanwhile; the weights"
+        f" kept are those of epoch {best_epoch}",
+        f"Get more training rows, or fewer model.training.epochs (now {settings.training.epochs}), a lower"
+        f" model.lora.rank (now {settings.lora.rank}), more model.lora.dropout and model.training.weight_decay (null"
+        " sets both by the number of rows).",
     )
 
 
@@ -240,21 +273,27 @@ def _intruders(weights: WeightEvidence) -> Finding:
     having = sorted((module for module in weights.modules if module.intruders), key=_badness)
     directions = sum(len(module.cosines) for module in weights.modules)
     least = min(cosine for module in weights.modules for cosine in module.cosines)
-    worst = "; ".join(f"{module.name} {module.intruders} (least cosine {min(module.cosines):.2f})" for module in having[:_WORST_MODULES])
+    worst = "; ".join(
+        f"{module.name} {module.intruders} (least cosine {min(module.cosines):.2f})"
+        for module in having[:_WORST_MODULES]
+    )
     return Finding(
         "intruder_dimensions",
         bool(having),
-        f"{sum(module.intruders for module in having)} of {directions} top directions of the changed weights (the {TOP_DIRECTIONS} greatest left singular "
-        f"vectors of each of {len(weights.modules)} modules) have no |cosine| of {INTRUDER_COSINE:g} with any of the weight before; the least is {least:.2f}"
+        f"{sum(module.intruders for module in having)} of {directions} top directions of the changed weights (the"
+        f" {TOP_DIRECTIONS} greatest left singular vectors of each of {len(weights.modules)} modules) have no |cosine|"
+        f" of {INTRUDER_COSINE:g} with any of the weight before; the least is {least:.2f}"
         + (f"; worst: {worst}" if worst else ""),
-        "Lower model.training.learning_rate or model.lora.alpha, or take a higher model.lora.rank with model.lora.rank_stabilised true. "
-        "Shuttleworth et al. 2024 tie these directions to forgetting what the base knew: it matters where the model meets other reviews "
-        "than those it was trained on.",
+        "Lower model.training.learning_rate or model.lora.alpha, or take a higher model.lora.rank with"
+        " model.lora.rank_stabilised true. Shuttleworth et al. 2024 tie these directions to forgetting what the base"
+        " knew: it matters where the model meets other reviews than those it was trained on.",
     )
 
 
 def _dissatisfied_share(bundle: Path) -> float:
-    """Share of dissatisfied rows in the later half of validation, the nearest that a bundle knows to that of the half which stops training."""
+    """Share of dissatisfied rows in the later half of validation, the nearest that a bundle knows to that of the half
+    which stops training.
+    """
     rows = pq.read_table(bundle / "predictions.parquet", columns=["part", "label"])
     return float(pc.mean(rows.filter(pc.not_equal(rows["part"], "test"))["label"]).as_py())
 

@@ -1,4 +1,6 @@
-"""The fine-tuning run: class-weighted or oversampled cross-entropy with AdamW, early stopping, and going on after a kill."""
+"""The fine-tuning run: class-weighted or oversampled cross-entropy with AdamW, early stopping, and going on after a
+kill.
+"""
 
 from __future__ import annotations
 
@@ -39,10 +41,10 @@ _POINTS_PER_EPOCH = 20
 class TrainingResult:
     """What the run came to; the model itself holds the best epoch's weights.
 
-    One history entry per epoch: epoch, train_loss, train_losses and gradient_norms (means of 20 stretches of the epoch; norms over all
-    trained parameters, before clipping), learning_rate (the epoch's greatest, of all but LoRA+'s B), validation_loss, f1 (at 0.5), auc,
-    average_precision, ece, brier. `start` says what stood before the first step: lora_b_norm and trained_base_parameters
-    (see `model.network.lora`); it is empty for a network without LoRA.
+    One history entry per epoch: epoch, train_loss, train_losses and gradient_norms (means of 20 stretches of the epoch;
+    norms over all trained parameters, before clipping), learning_rate (the epoch's greatest, of all but LoRA+'s B),
+    validation_loss, f1 (at 0.5), auc, average_precision, ece, brier. `start` says what stood before the first step:
+    lora_b_norm and trained_base_parameters (see `model.network.lora`); it is empty for a network without LoRA.
     """
 
     history: list[dict[str, Any]]
@@ -54,7 +56,9 @@ class TrainingResult:
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """One training run's fixed parts. `oversampled` has the training rows' labels where the rarer class is to be repeated."""
+    """One training run's fixed parts. `oversampled` has the training rows' labels where the rarer class is to be
+    repeated.
+    """
 
     adapted: nn.Module
     optimizer: torch.optim.AdamW
@@ -74,9 +78,13 @@ class TrainingRun:
     def logits(self, batch: Batch) -> Tensor:
         is_bfloat16 = self.precision == torch.bfloat16
         # autocast brings inputs to bfloat16 itself: peft's cast to float32 before it would only be undone
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=is_bfloat16), disable_input_dtype_casting(self.adapted, active=is_bfloat16):
+        with (
+            torch.autocast(self.device.type, torch.bfloat16, enabled=is_bfloat16),
+            disable_input_dtype_casting(self.adapted, active=is_bfloat16),
+        ):
             output: Tensor = self.adapted(
-                input_ids=batch.input_ids.to(self.device, non_blocking=True), attention_mask=batch.attention_mask.to(self.device, non_blocking=True)
+                input_ids=batch.input_ids.to(self.device, non_blocking=True),
+                attention_mask=batch.attention_mask.to(self.device, non_blocking=True),
             )
         return output.float()
 
@@ -90,13 +98,19 @@ def train(
     checkpoints: Path,
     report: Report,
 ) -> TrainingResult:
-    """Train in place what takes gradients (adapter and head) and leave the epoch with the best validation average precision in it.
+    """Train in place what takes gradients (adapter and head) and leave the epoch with the best validation average
+    precision in it.
 
-    The state at each epoch's end goes under `checkpoints`, which must be this run's own (see `run_fingerprint`): a run that
-    was killed goes on after the last finished epoch, with the same result. Raises ReviewriskError where the loss is not finite.
+    The state at each epoch's end goes under `checkpoints`, which must be this run's own (see `run_fingerprint`): a run
+    that was killed goes on after the last finished epoch, with the same result. Raises ReviewriskError where the loss
+    is not finite.
     """
     run = start_run(adapted, training, settings, pad_id, report)
-    start = {"lora_b_norm": lora_b_norm(adapted), "trained_base_parameters": trained_base_parameters(adapted)} if isinstance(adapted, PeftModel) else {}
+    start = (
+        {"lora_b_norm": lora_b_norm(adapted), "trained_base_parameters": trained_base_parameters(adapted)}
+        if isinstance(adapted, PeftModel)
+        else {}
+    )
     state = load_state(checkpoints) or TrainingState()
     _restore(run, state)
     if state.epoch:
@@ -111,15 +125,28 @@ def train(
     _copy_into(run.trained, state.best_weights)
     adapted.eval()
     report(f"Epoch {state.best_epoch} has the best validation average precision; its weights are kept.")
-    return TrainingResult(state.history, state.best_epoch, str(run.device), str(run.precision).removeprefix("torch."), start)
+    return TrainingResult(
+        state.history, state.best_epoch, str(run.device), str(run.precision).removeprefix("torch."), start
+    )
 
 
-def run_fingerprint(settings: ModelSettings, backbone_revision: str, training: TokenisedReviews, validation: TokenisedReviews) -> str:
-    """16 hexadecimal digits that differ wherever another result could follow: the name of the run's checkpoint folder."""
+def run_fingerprint(
+    settings: ModelSettings, backbone_revision: str, training: TokenisedReviews, validation: TokenisedReviews
+) -> str:
+    """16 hexadecimal digits that differ wherever another result could follow: the name of the run's
+    checkpoint folder.
+    """
     described = settings.model_dump(mode="json", exclude={"training": {"threads"}})
     device = resolve_device(settings.training.device)
     hardware = [device.type, str(resolve_precision(settings.training.precision, device))]
-    identity = [described, backbone_revision, training.fingerprint(), validation.fingerprint(), hardware, torch.__version__]
+    identity = [
+        described,
+        backbone_revision,
+        training.fingerprint(),
+        validation.fingerprint(),
+        hardware,
+        torch.__version__,
+    ]
     return hashlib.sha256(canonical_json(identity).encode()).hexdigest()[:16]
 
 
@@ -138,8 +165,12 @@ def weighted_losses(logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
     return (losses * weights).sum(), weights.sum()
 
 
-def start_run(adapted: nn.Module, training: TokenisedReviews, settings: ModelSettings, pad_id: int, report: Report) -> TrainingRun:
-    """The run's fixed parts, with the model on its device and a new optimizer. Settings of None are resolved by the number of rows."""
+def start_run(
+    adapted: nn.Module, training: TokenisedReviews, settings: ModelSettings, pad_id: int, report: Report
+) -> TrainingRun:
+    """The run's fixed parts, with the model on its device and a new optimizer. Settings of None are resolved by the
+    number of rows.
+    """
     resolved, _ = resolve(settings, len(training))
     device = resolve_device(settings.training.device)
     adapted.to(device)
@@ -162,16 +193,32 @@ def start_run(adapted: nn.Module, training: TokenisedReviews, settings: ModelSet
 def _parameter_groups(adapted: nn.Module, settings: ModelSettings) -> list[dict[str, Any]]:
     """AdamW's groups: LoRA+ gives B a greater peak rate; biases and DoRA's magnitudes do not decay."""
     rate, decay = settings.training.learning_rate, settings.training.weight_decay
-    trained = [(".lora_B." in name, parameter) for name, parameter in adapted.named_parameters() if parameter.requires_grad]
+    trained = [
+        (".lora_B." in name, parameter) for name, parameter in adapted.named_parameters() if parameter.requires_grad
+    ]
     groups = [
-        {"params": [parameter for is_b, parameter in trained if is_b], "peak": rate * settings.lora.learning_rate_ratio, "weight_decay": decay},
-        {"params": [parameter for is_b, parameter in trained if not is_b and parameter.ndim > 1], "peak": rate, "weight_decay": decay},
-        {"params": [parameter for is_b, parameter in trained if not is_b and parameter.ndim <= 1], "peak": rate, "weight_decay": 0.0},
+        {
+            "params": [parameter for is_b, parameter in trained if is_b],
+            "peak": rate * settings.lora.learning_rate_ratio,
+            "weight_decay": decay,
+        },
+        {
+            "params": [parameter for is_b, parameter in trained if not is_b and parameter.ndim > 1],
+            "peak": rate,
+            "weight_decay": decay,
+        },
+        {
+            "params": [parameter for is_b, parameter in trained if not is_b and parameter.ndim <= 1],
+            "peak": rate,
+            "weight_decay": 0.0,
+        },
     ]
     return [group for group in groups if group["params"]]
 
 
-def _one_epoch(run: TrainingRun, state: TrainingState, training: TokenisedReviews, validation: TokenisedReviews) -> None:
+def _one_epoch(
+    run: TrainingRun, state: TrainingState, training: TokenisedReviews, validation: TokenisedReviews
+) -> None:
     """Train for one epoch, measure, and move the state on."""
     epoch = state.epoch + 1
     entry = {"epoch": epoch, **_train_epoch(run, training, epoch), **_validate(run, validation)}
@@ -193,7 +240,9 @@ def _train_epoch(run: TrainingRun, training: TokenisedReviews, epoch: int) -> di
     sums, stretches = torch.zeros(4, device=run.device), []
     run.adapted.train()
     with training_attention(run.adapted, run.device):
-        for step, batch in enumerate(batches(training, order, run.settings.batch_size, run.pad_id, run.weights), start=1):
+        for step, batch in enumerate(
+            batches(training, order, run.settings.batch_size, run.pad_id, run.weights), start=1
+        ):
             sums += train_step(run, batch, first + step - 1, all_steps)
             if step in stretch_ends:
                 stretches.append(_finite(sums, epoch, step))
@@ -204,7 +253,10 @@ def _train_epoch(run: TrainingRun, training: TokenisedReviews, epoch: int) -> di
         "train_loss": float(losses.sum() / weights.sum()),
         "train_losses": (losses / weights).tolist(),
         "gradient_norms": (norms / counts).tolist(),
-        "learning_rate": max(learning_rate(step, all_steps, run.settings.warmup_share, run.settings.learning_rate) for step in range(first, first + steps)),
+        "learning_rate": max(
+            learning_rate(step, all_steps, run.settings.warmup_share, run.settings.learning_rate)
+            for step in range(first, first + steps)
+        ),
     }
 
 
@@ -233,7 +285,10 @@ def _validate(run: TrainingRun, validation: TokenisedReviews) -> dict[str, Any]:
     loss, weight = _finite(sums, None, None)
     probability = torch.sigmoid(torch.from_numpy(margins)).numpy()
     figures = metrics(Scored(margins, probability, validation.labels, 0.5), run.bins)
-    return {"validation_loss": loss / weight, **{name: figures[name] for name in ("f1", "auc", "average_precision", "ece", "brier")}}
+    return {
+        "validation_loss": loss / weight,
+        **{name: figures[name] for name in ("f1", "auc", "average_precision", "ece", "brier")},
+    }
 
 
 def _finite(sums: Tensor, epoch: int | None, step: int | None) -> list[float]:
@@ -241,7 +296,10 @@ def _finite(sums: Tensor, epoch: int | None, step: int | None) -> list[float]:
     values: list[float] = sums.tolist()
     if not math.isfinite(values[0]):
         where = f"in epoch {epoch}, step {step}" if epoch else "on validation"
-        raise ReviewriskError(f"The loss is {values[0]} {where}: lower model.training.learning_rate, or set model.training.precision to float32.")
+        raise ReviewriskError(
+            f"The loss is {values[0]} {where}: lower model.training.learning_rate, or set model.training.precision to"
+            " float32."
+        )
     return values
 
 
@@ -252,7 +310,11 @@ def _stretch_ends(steps: int) -> set[int]:
 
 def _moments(run: TrainingRun) -> dict[str, Tensor]:
     state = run.optimizer.state
-    return {f"{which}/{name}": value.detach().clone() for name, tensor in run.trained.items() for which, value in state[tensor].items()}
+    return {
+        f"{which}/{name}": value.detach().clone()
+        for name, tensor in run.trained.items()
+        for which, value in state[tensor].items()
+    }
 
 
 def _restore(run: TrainingRun, state: TrainingState) -> None:
@@ -265,7 +327,9 @@ def _restore(run: TrainingRun, state: TrainingState) -> None:
             continue  # a weight that no gradient reaches
         moments = {which: state.moments[f"{which}/{name}"] for which in ("step", "exp_avg", "exp_avg_sq")}
         # AdamW keeps its step counter on the CPU.
-        run.optimizer.state[tensor] = {which: value if which == "step" else value.to(run.device) for which, value in moments.items()}
+        run.optimizer.state[tensor] = {
+            which: value if which == "step" else value.to(run.device) for which, value in moments.items()
+        }
 
 
 def _copy_into(parameters: dict[str, Tensor], saved: dict[str, Tensor]) -> None:
@@ -283,7 +347,9 @@ def _table_line(entry: dict[str, Any]) -> str:
 
 
 class _Progress:
-    """A line about every ten seconds: a bar, the steps, rows per second, the latest stretch's loss and the time left in the epoch."""
+    """A line about every ten seconds: a bar, the steps, rows per second, the latest stretch's loss and the time left in
+    the epoch.
+    """
 
     def __init__(self, report: Report, epoch: int, epochs: int, steps: int) -> None:
         self._report, self._title, self._steps = report, f"epoch {epoch}/{epochs}", steps
@@ -299,4 +365,7 @@ class _Progress:
         bar = "#" * (20 * step // self._steps)
         loss = f", loss {stretches[-1][0] / stretches[-1][1]:.4f}" if stretches else ""
         left = elapsed / step * (self._steps - step)
-        self._report(f"{self._title} [{bar:-<20}] step {step:,} of {self._steps:,}, {self._rows / elapsed:.0f} rows/s{loss}, {left / 60:.1f} min left")
+        self._report(
+            f"{self._title} [{bar:-<20}] step {step:,} of {self._steps:,}, {self._rows / elapsed:.0f} rows/s{loss},"
+            f" {left / 60:.1f} min left"
+        )

@@ -1,4 +1,6 @@
-"""One training run from labelled reviews to a bundle: prepare, train, predict as scoring does, calibrate, evaluate, write."""
+"""One training run from labelled reviews to a bundle: prepare, train, predict as scoring does, calibrate, evaluate,
+write.
+"""
 
 from __future__ import annotations
 
@@ -49,9 +51,10 @@ _ROWS_AT_ONCE = 1024
 
 @dataclass(frozen=True)
 class FittedModel:
-    """A written bundle and what is said of it. `thresholds` are the rows of thresholds.json (see `assessment.threshold_rows`); `metrics`
-    is metrics.json; `rows` are metrics["rows"]; `settings` are resolved (no None where the data's size decides); `bundle_checksum` is
-    the sha256 of manifest.json."""
+    """A written bundle and what is said of it. `thresholds` are the rows of thresholds.json (see
+    `assessment.threshold_rows`); `metrics` is metrics.json; `rows` are metrics["rows"]; `settings` are resolved (no
+    None where the data's size decides); `bundle_checksum` is the sha256 of manifest.json.
+    """
 
     model_version: str
     bundle: Path
@@ -67,13 +70,19 @@ class FittedModel:
 
 
 def fit(
-    reviews: pa.Table, settings: ModelSettings, output: Path, work: Path, report: Report, tolerance: float = ScoringSettings().parity_tolerance
+    reviews: pa.Table,
+    settings: ModelSettings,
+    output: Path,
+    work: Path,
+    report: Report,
+    tolerance: float = ScoringSettings().parity_tolerance,
 ) -> FittedModel:
     """Train on the table's splits and write the bundle output/<model_version>.
 
-    `reviews` has the columns of `data.COLUMNS`. Checkpoints go under `work` until the bundle stands, so a killed run goes on when it
-    is called again. `report` gets one line of text at a time, at least about every ten seconds in the long parts. `tolerance`
-    is the greatest |logit difference| that merging the adapter may make. Raises ReviewriskError where the data, the settings or the machine do not allow it.
+    `reviews` has the columns of `data.COLUMNS`. Checkpoints go under `work` until the bundle stands, so a killed run
+    goes on when it is called again. `report` gets one line of text at a time, at least about every ten seconds in the
+    long parts. `tolerance` is the greatest |logit difference| that merging the adapter may make. Raises ReviewriskError
+    where the data, the settings or the machine do not allow it.
     """
     check_names(settings.thresholds)  # before hours of training, not after
     with cpu_threads(settings.training.threads):
@@ -92,7 +101,9 @@ def fit(
         counts = count_parameters(adapted)
         report(f"Model: {counts}")
         result, checkpoints = _train(adapted, backbone, data, settings, work, report)
-        network = decide(_predict(adapted, backbone, result.device, data, settings, work, tolerance, report), data, settings)
+        network = decide(
+            _predict(adapted, backbone, result.device, data, settings, work, tolerance, report), data, settings
+        )
         contents = _contents(adapted, backbone, settings, data, result, counts, network, report)
         bundle, manifest = write_bundle(output, contents)
         drop_states(checkpoints)
@@ -100,7 +111,9 @@ def fit(
     return fitted_model(bundle, manifest, contents, counts, network)
 
 
-def fitted_model(bundle: Path, manifest: dict[str, Any], contents: BundleContents, counts: ParameterCounts, network: Decided) -> FittedModel:
+def fitted_model(
+    bundle: Path, manifest: dict[str, Any], contents: BundleContents, counts: ParameterCounts, network: Decided
+) -> FittedModel:
     """What is said of a bundle that was just written from these contents."""
     return FittedModel(
         model_version=manifest["model_version"],
@@ -117,7 +130,9 @@ def fitted_model(bundle: Path, manifest: dict[str, Any], contents: BundleContent
     )
 
 
-def _train(adapted: PeftModel, backbone: Backbone, data: PreparedData, settings: ModelSettings, work: Path, report: Report) -> tuple[TrainingResult, Path]:
+def _train(
+    adapted: PeftModel, backbone: Backbone, data: PreparedData, settings: ModelSettings, work: Path, report: Report
+) -> tuple[TrainingResult, Path]:
     """The training's result and the folder of its checkpoints, which outlive it until the bundle is written."""
     with progress("tokenising", report):
         training = tokenise(data.train, backbone.tokenizer, backbone.max_length)
@@ -129,7 +144,14 @@ def _train(adapted: PeftModel, backbone: Backbone, data: PreparedData, settings:
 
 
 def _predict(
-    adapted: PeftModel, backbone: Backbone, device: str, data: PreparedData, settings: ModelSettings, work: Path, tolerance: float, report: Report
+    adapted: PeftModel,
+    backbone: Backbone,
+    device: str,
+    data: PreparedData,
+    settings: ModelSettings,
+    work: Path,
+    tolerance: float,
+    report: Report,
 ) -> Logits:
     """Log-odds of the merged model in float32, computed by the scorer itself, so that scoring gives the same."""
     with temporary_folder_beside(work / "serving") as folder:
@@ -151,18 +173,28 @@ def _on_full_precision_base(adapted: PeftModel, settings: ModelSettings) -> Peft
 
 
 def predict(scorer: Scorer, data: PreparedData, report: Report) -> Logits:
-    """The scorer's log-odds on the later parts of validation and on test, read in every way that the views of test need."""
-    fitting, choosing = (_logit(scorer, part, None, name, report) for name, part in (("fitting", data.fitting), ("choosing", data.choosing)))
+    """The scorer's log-odds on the later parts of validation and on test, read in every way that the views of test
+    need.
+    """
+    fitting, choosing = (
+        _logit(scorer, part, None, name, report)
+        for name, part in (("fitting", data.fitting), ("choosing", data.choosing))
+    )
     return Logits(fitting, choosing, *predict_test(scorer, data.test, report))
 
 
 def predict_test(scorer: Scorer, test: LabelledReviews, report: Report) -> tuple[FloatArray, dict[str, FloatArray]]:
     """The scorer's log-odds of test rows, and of the same rows read as in READ_AS."""
     logit = _logit(scorer, test, None, "test", report)
-    return logit, {view: logit if mode == scorer.headline_mode else _logit(scorer, test, mode, f"test ({view})", report) for view, mode in READ_AS.items()}
+    return logit, {
+        view: logit if mode == scorer.headline_mode else _logit(scorer, test, mode, f"test ({view})", report)
+        for view, mode in READ_AS.items()
+    }
 
 
-def _logit(scorer: Scorer, reviews: LabelledReviews, mode: HeadlineMode | None, name: str, report: Report) -> FloatArray:
+def _logit(
+    scorer: Scorer, reviews: LabelledReviews, mode: HeadlineMode | None, name: str, report: Report
+) -> FloatArray:
     logit = np.empty(len(reviews))
     done = 0
     with progress(f"scoring the {name} rows", report, lambda: f"{done:,} of {len(reviews):,}"):
@@ -179,7 +211,9 @@ def _logit(scorer: Scorer, reviews: LabelledReviews, mode: HeadlineMode | None, 
 
 
 def assess(models: dict[str, Decided], data: PreparedData, settings: ModelSettings) -> dict[str, Any]:
-    """The part of metrics.json that follows from the models' scores (`model` and `tfidf`): calibration, test, slices, errors, reliability."""
+    """The part of metrics.json that follows from the models' scores (`model` and `tfidf`): calibration, test, slices,
+    errors, reliability.
+    """
     return {
         "calibration": {name: calibration_figures(decided, data, settings) for name, decided in models.items()},
         "test": audit(models, data, settings),
@@ -203,25 +237,47 @@ def _contents(
     with progress("fitting the baseline", report):
         models = {"model": network, "tfidf": decide(tfidf_logits(data), data, settings, TFIDF_WEIGHTING)}
     with progress("resampling the test rows for intervals", report):
-        metrics = {"rows": data.rows, "parameters": asdict(counts), "training": asdict(result), **assess(models, data, settings)}
+        metrics = {
+            "rows": data.rows,
+            "parameters": asdict(counts),
+            "training": asdict(result),
+            **assess(models, data, settings),
+        }
         thresholds = threshold_rows(network, data, settings)
     for line in comparison(metrics["test"]):
         report(line)
 
     def describe(folder: Path, manifest: dict[str, Any]) -> None:
         loss_curves(result.history, result.best_epoch, folder / "curves.png")
-        reliability_diagram({_LINE_NAMES[name]: table for name, table in metrics["reliability"].items()}, folder / "reliability.png")
+        reliability_diagram(
+            {_LINE_NAMES[name]: table for name, table in metrics["reliability"].items()}, folder / "reliability.png"
+        )
         (folder / "README.md").write_text(model_card(manifest, settings, metrics, thresholds), encoding="utf-8")
 
     calibrator = network.choice.calibrator.to_json()
-    return BundleContents(adapted, backbone, settings, calibrator, thresholds, metrics, prediction_table(models, data), data.data_version, describe)
+    return BundleContents(
+        adapted,
+        backbone,
+        settings,
+        calibrator,
+        thresholds,
+        metrics,
+        prediction_table(models, data),
+        data.data_version,
+        describe,
+    )
 
 
 def tfidf_logits(data: PreparedData) -> Logits:
     """The baseline's log-odds, fitted on the very rows that the network is trained on."""
     model = fit_tfidf(data.train.texts, data.train.labels)
     read_as = {
-        view: model.decision_function([model_text(headline, body, mode) for headline, body in zip(data.test.headlines, data.test.bodies, strict=True)])
+        view: model.decision_function(
+            [
+                model_text(headline, body, mode)
+                for headline, body in zip(data.test.headlines, data.test.bodies, strict=True)
+            ]
+        )
         for view, mode in READ_AS.items()
     }
     fitting, choosing, test = (model.decision_function(part.texts) for part in (data.fitting, data.choosing, data.test))

@@ -1,4 +1,6 @@
-"""What a training run will do and cost, said before it starts: rows, parameters, memory, time, and settings that often go wrong."""
+"""What a training run will do and cost, said before it starts: rows, parameters, memory, time, and settings that often
+go wrong.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ SAMPLED_ROWS = 20_000
 
 @dataclass(frozen=True)
 class Place:
-    """The adapted modules of one place, the layer's number being *: how many, their shape, and LoRA parameters in each."""
+    """The adapted modules of one place, the layer's number being *: how many, their shape, and LoRA
+    parameters in each.
+    """
 
     name: str
     modules: int
@@ -47,7 +51,9 @@ class TimeEstimate:
 
 @dataclass(frozen=True)
 class Plan:
-    """All that `plan` found. `settings` are those that training will use, without None; `balance` has (satisfied, dissatisfied) rows."""
+    """All that `plan` found. `settings` are those that training will use, without None; `balance` has (satisfied,
+    dissatisfied) rows.
+    """
 
     settings: ModelSettings
     rows: dict[str, int]
@@ -65,12 +71,18 @@ class Plan:
 def plan(reviews: pa.Table, settings: ModelSettings, report: Report) -> Plan:
     """What training on the table would do, reported line by line as it is found; nothing is written.
 
-    `reviews` has the columns of model.data.reviews.COLUMNS. Raises ReviewriskError wherever `fit` would before its first epoch.
+    `reviews` has the columns of model.data.reviews.COLUMNS. Raises ReviewriskError wherever `fit` would before its
+    first epoch.
     """
     with cpu_threads(settings.training.threads) as threads:
         with progress("preparing the rows", report):
             data, reviews = prepare(reviews, settings), chosen_rows(reviews, settings.rows)
-            duplicates = duplicate_audit({split: labelled_reviews(reviews, split, settings.text.headline) for split in ("train", "validation", "test")})
+            duplicates = duplicate_audit(
+                {
+                    split: labelled_reviews(reviews, split, settings.text.headline)
+                    for split in ("train", "validation", "test")
+                }
+            )
         balance, rows = class_balance(data), len(data.train)
         settings, regularisation = resolve(settings, rows)
         with progress("loading the backbone", report):
@@ -80,7 +92,10 @@ def plan(reviews: pa.Table, settings: ModelSettings, report: Report) -> Plan:
             lengths = length_summary(sample, backbone.tokenizer, backbone.max_length)
         _say(report, _data_lines(data, settings.rows, balance, lengths, duplicates))
         places, head, counts = adapted_places(adapted), _head(adapted), count_parameters(adapted)
-        _say(report, [*_parameter_lines(places, head, counts), "Regularisation", *(f"  {line}" for line in regularisation)])
+        _say(
+            report,
+            [*_parameter_lines(places, head, counts), "Regularisation", *(f"  {line}" for line in regularisation)],
+        )
         with progress("timing a few steps", report):
             memory, time = _cost(adapted, backbone, data, sample, settings, threads)
         shapes = {place.name: (place.inputs, place.outputs) for place in places}
@@ -106,14 +121,23 @@ def _load(settings: ModelSettings) -> tuple[Backbone, PeftModel]:
 
 
 def _cost(
-    adapted: PeftModel, backbone: Backbone, data: PreparedData, sample: LabelledReviews, settings: ModelSettings, threads: int
+    adapted: PeftModel,
+    backbone: Backbone,
+    data: PreparedData,
+    sample: LabelledReviews,
+    settings: ModelSettings,
+    threads: int,
 ) -> tuple[MemoryEstimate, TimeEstimate]:
     """Memory and time, where `sample` are the training rows to read lengths and step times off."""
     validation_sample = draw(data.stopping, SAMPLED_ROWS, settings.training.seed)
-    training, validation = (tokenise(part, backbone.tokenizer, backbone.max_length) for part in (sample, validation_sample))
+    training, validation = (
+        tokenise(part, backbone.tokenizer, backbone.max_length) for part in (sample, validation_sample)
+    )
     memory, steps = rehearse(adapted, training, settings, int(backbone.tokenizer.pad_token_id))
     train_seconds, validation_seconds = epoch_seconds(steps, training, validation, settings)
-    epoch = train_seconds * len(data.train) / len(sample) + validation_seconds * len(data.stopping) / len(validation_sample)
+    epoch = train_seconds * len(data.train) / len(sample) + validation_seconds * len(data.stopping) / len(
+        validation_sample
+    )
     return memory, TimeEstimate(epoch, epoch * settings.training.epochs, steps, threads)
 
 
@@ -125,48 +149,99 @@ def _say(report: Report, lines: list[str]) -> None:
 def _head(adapted: PeftModel) -> dict[str, int]:
     """Trained parameters of each layer of the head."""
     return {
-        name: sum(parameter.numel() for parameter in adapted.get_submodule(f"base_model.model.{name}.modules_to_save").parameters()) for name in HEAD_MODULES
+        name: sum(
+            parameter.numel()
+            for parameter in adapted.get_submodule(f"base_model.model.{name}.modules_to_save").parameters()
+        )
+        for name in HEAD_MODULES
     }
 
 
-def _data_lines(data: PreparedData, chosen: RowSettings, balance: dict[str, tuple[int, int]], lengths: LengthSummary, duplicates: DuplicateAudit) -> list[str]:
+def _data_lines(
+    data: PreparedData,
+    chosen: RowSettings,
+    balance: dict[str, tuple[int, int]],
+    lengths: LengthSummary,
+    duplicates: DuplicateAudit,
+) -> list[str]:
     width = max(map(len, balance))
     only = f" among reviews with {chosen.only} alone" if chosen.only else ""
-    lines = [f"Rows with a label{only} (training without {data.rows['train_duplicates_dropped']:,} whose text stands in validation or test)"]
-    lines += [f"  {name:<{width}} {sum(counts):>9,}, {counts[1]:>8,} dissatisfied ({counts[1] / sum(counts):.1%})" for name, counts in balance.items()]
-    spread = ", ".join(f"{'longest' if percent == 100 else f'{percent}%'} {value:,}" for percent, value in zip(PERCENTILES, lengths.percentiles, strict=True))
+    lines = [
+        f"Rows with a label{only} (training without {data.rows['train_duplicates_dropped']:,} whose text stands in"
+        " validation or test)"
+    ]
+    lines += [
+        f"  {name:<{width}} {sum(counts):>9,}, {counts[1]:>8,} dissatisfied ({counts[1] / sum(counts):.1%})"
+        for name, counts in balance.items()
+    ]
+    spread = ", ".join(
+        f"{'longest' if percent == 100 else f'{percent}%'} {value:,}"
+        for percent, value in zip(PERCENTILES, lengths.percentiles, strict=True)
+    )
     return [
         *lines,
-        f"Tokens a text in {lengths.rows:,} training rows: mean {lengths.mean:.0f}, {spread}; {lengths.truncated_share:.1%} longer than "
-        f"max_length {lengths.max_length} are cut",
+        (
+            f"Tokens a text in {lengths.rows:,} training rows: mean {lengths.mean:.0f}, {spread};"
+            f" {lengths.truncated_share:.1%} longer than max_length {lengths.max_length} are cut"
+        ),
         "Duplicate texts, as stored",
-        f"  {duplicates.train_repeats:,} training rows repeat an earlier one; {duplicates.train_in_validation:,} also stand in validation and "
-        f"{duplicates.train_in_test:,} in test; {duplicates.validation_in_test:,} validation rows stand in test",
+        (
+            f"  {duplicates.train_repeats:,} training rows repeat an earlier one; {duplicates.train_in_validation:,}"
+            f" also stand in validation and {duplicates.train_in_test:,} in test; {duplicates.validation_in_test:,}"
+            " validation rows stand in test"
+        ),
         f"  {duplicates.contradictory_texts:,} texts ({duplicates.contradictory_rows:,} rows) are labelled both ways",
     ]
 
 
 def _parameter_lines(places: list[Place], head: dict[str, int], counts: ParameterCounts) -> list[str]:
     width = max(len(place.name) for place in places)
-    lines = [f"Parameters to train (* is the layer's number)\n  {'place':<{width}} {'modules':>7} {'LoRA each':>10} {'sum':>12}"]
-    lines += [f"  {place.name:<{width}} {place.modules:>7,} {place.parameters_each:>10,} {place.modules * place.parameters_each:>12,}" for place in places]
+    lines = [
+        f"Parameters to train (* is the layer's number)\n  {'place':<{width}} {'modules':>7} {'LoRA each':>10}"
+        f" {'sum':>12}"
+    ]
+    lines += [
+        f"  {place.name:<{width}} {place.modules:>7,} {place.parameters_each:>10,}"
+        f" {place.modules * place.parameters_each:>12,}"
+        for place in places
+    ]
     lines += [f"  {f'head: {name}':<{width}} {1:>7} {'':>10} {parameters:>12,}" for name, parameters in head.items()]
     if counts.biases:
         lines.append(f"  {'biases':<{width}} {'':>7} {'':>10} {counts.biases:>12,}")
     share = counts.trainable / counts.distinct
-    return [*lines, f"  {'total':<{width}} {'':>7} {'':>10} {counts.trainable:>12,}  {share:.2%} of {counts.distinct:,}", f"  {counts}"]
+    return [
+        *lines,
+        f"  {'total':<{width}} {'':>7} {'':>10} {counts.trainable:>12,}  {share:.2%} of {counts.distinct:,}",
+        f"  {counts}",
+    ]
 
 
 def _cost_lines(memory: MemoryEstimate, cost: TimeEstimate, settings: ModelSettings) -> list[str]:
     steps, batch = cost.steps, settings.training.batch_size
-    timed = ", ".join(f"{length} tokens {seconds:.2f} s" for length, seconds in zip(steps.lengths, steps.training, strict=True))
+    timed = ", ".join(
+        f"{length} tokens {seconds:.2f} s" for length, seconds in zip(steps.lengths, steps.training, strict=True)
+    )
     return [
-        f"Memory, estimated: {_mib(memory.total)}, and on a CPU up to as much again in its allocator; Python and PyTorch come on top",
-        f"  parameters {_mib(memory.parameters)}, gradients {_mib(memory.gradients)} (4 bytes per trained one), AdamW's moments {_mib(memory.moments)} (8),",
-        f"  copies of the last and the best epoch {_mib(memory.copies)} (16), activations {_mib(memory.activations)} (counted in the longest batch)",
-        f"Time, estimated: {_duration(cost.seconds)} for {settings.training.epochs} epochs of {_duration(cost.epoch_seconds)} with validation; "
-        "calibration, test and baseline come on top",
-        f"  from steps timed here ({steps.device}, {steps.precision}, threads: {cost.threads}), {batch} rows of {timed}",
+        (
+            f"Memory, estimated: {_mib(memory.total)}, and on a CPU up to as much again in its allocator; Python and"
+            " PyTorch come on top"
+        ),
+        (
+            f"  parameters {_mib(memory.parameters)}, gradients {_mib(memory.gradients)} (4 bytes per trained one),"
+            f" AdamW's moments {_mib(memory.moments)} (8),"
+        ),
+        (
+            f"  copies of the last and the best epoch {_mib(memory.copies)} (16), activations"
+            f" {_mib(memory.activations)} (counted in the longest batch)"
+        ),
+        (
+            f"Time, estimated: {_duration(cost.seconds)} for {settings.training.epochs} epochs of"
+            f" {_duration(cost.epoch_seconds)} with validation; calibration, test and baseline come on top"
+        ),
+        (
+            f"  from steps timed here ({steps.device}, {steps.precision}, threads: {cost.threads}), {batch} rows of"
+            f" {timed}"
+        ),
     ]
 
 
@@ -179,4 +254,10 @@ def _mib(size: int) -> str:
 
 
 def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+    return (
+        f"{seconds:.0f} s"
+        if seconds < 120
+        else f"{seconds / 60:.0f} min"
+        if seconds < 7200
+        else f"{seconds / 3600:.1f} h"
+    )

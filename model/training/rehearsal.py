@@ -25,10 +25,11 @@ TIMED_BATCHES = 5
 class MemoryEstimate:
     """Bytes that training holds at once, without Python, PyTorch itself and the data.
 
-    parameters: as they are stored. gradients: 4 per trained parameter. moments: AdamW's two, 8 per trained parameter. copies: 16 per
-    trained parameter, for the last epoch's state and the best epoch's weights. activations: what the backward pass of the longest batch
-    needs, counted while one runs forward. On a CPU, glibc's allocator comes on top: with MiniLM, 32 x 256 tokens, the process grew by
-    1.78 (bfloat16) and 1.94 times the sum without parameters (float32), and by 1.07 and 1.06 with MALLOC_MMAP_THRESHOLD_=1000000.
+    parameters: as they are stored. gradients: 4 per trained parameter. moments: AdamW's two, 8 per trained parameter.
+    copies: 16 per trained parameter, for the last epoch's state and the best epoch's weights. activations: what the
+    backward pass of the longest batch needs, counted while one runs forward. On a CPU, glibc's allocator comes on top:
+    with MiniLM, 32 x 256 tokens, the process grew by 1.78 (bfloat16) and 1.94 times the sum without parameters
+    (float32), and by 1.07 and 1.06 with MALLOC_MMAP_THRESHOLD_=1000000.
     """
 
     parameters: int
@@ -53,8 +54,11 @@ class StepTimes:
     precision: str
 
 
-def rehearse(adapted: PeftModel, training: TokenisedReviews, settings: ModelSettings, pad_id: int) -> tuple[MemoryEstimate, StepTimes]:
-    """What training these rows takes in memory, and the seconds of steps on batches spread from its shortest to its longest.
+def rehearse(
+    adapted: PeftModel, training: TokenisedReviews, settings: ModelSettings, pad_id: int
+) -> tuple[MemoryEstimate, StepTimes]:
+    """What training these rows takes in memory, and the seconds of steps on batches spread from its shortest to its
+    longest.
 
     The model's weights move: it is of no use afterwards.
     """
@@ -64,11 +68,17 @@ def rehearse(adapted: PeftModel, training: TokenisedReviews, settings: ModelSett
     ranked = np.argsort(found, kind="stable")
     spread = ranked[np.linspace(0, len(ranked) - 1, TIMED_BATCHES).round().astype(int)]
     chosen = {int(found[position]): order[position] for position in spread}
-    made = {length: next(batches(training, [rows], run.settings.batch_size, pad_id, run.weights)) for length, rows in chosen.items()}
+    made = {
+        length: next(batches(training, [rows], run.settings.batch_size, pad_id, run.weights))
+        for length, rows in chosen.items()
+    }
     run.adapted.train()
     with training_attention(run.adapted, run.device):
         memory = _memory(run, made[max(made)])
-        training_seconds = tuple(_second_time(lambda batch=batch: train_step(run, batch, 0, 1)) for batch in made.values())  # type: ignore[misc]
+        training_seconds = tuple(
+            _second_time(lambda batch=batch: train_step(run, batch, 0, 1))  # type: ignore[misc]
+            for batch in made.values()
+        )
     times = StepTimes(
         lengths=tuple(made),
         training=training_seconds,
@@ -79,15 +89,23 @@ def rehearse(adapted: PeftModel, training: TokenisedReviews, settings: ModelSett
     return memory, times
 
 
-def epoch_seconds(times: StepTimes, training: TokenisedReviews, validation: TokenisedReviews, settings: ModelSettings) -> tuple[float, float]:
-    """Seconds of one epoch over the training rows, and of the validation after it: each batch's between the measured lengths' times."""
+def epoch_seconds(
+    times: StepTimes, training: TokenisedReviews, validation: TokenisedReviews, settings: ModelSettings
+) -> tuple[float, float]:
+    """Seconds of one epoch over the training rows, and of the validation after it: each batch's between the measured
+    lengths' times.
+    """
     chosen = settings.training
     oversampled = training.labels if chosen.class_weighting == "oversampled" else None
     order = training_order(training.lengths, chosen.batch_size, chosen.seed, 1, oversampled)
     validation_order = evaluation_order(validation.lengths, chosen.batch_size)
     return (
         float(np.interp(padded_lengths(training, order, chosen.batch_size), times.lengths, times.training).sum()),
-        float(np.interp(padded_lengths(validation, validation_order, chosen.batch_size), times.lengths, times.evaluation).sum()),
+        float(
+            np.interp(
+                padded_lengths(validation, validation_order, chosen.batch_size), times.lengths, times.evaluation
+            ).sum()
+        ),
     )
 
 
@@ -98,7 +116,9 @@ def padded_lengths(data: TokenisedReviews, order: list[NDArray[np.int64]], rows:
 
 
 def saved_bytes(forward: Callable[[], Any], known: set[int]) -> int:
-    """Bytes of the distinct tensors that autograd keeps for the backward pass, but for the storages whose addresses are `known`."""
+    """Bytes of the distinct tensors that autograd keeps for the backward pass, but for the storages whose addresses are
+    `known`.
+    """
     kept: dict[int, int] = {}
 
     def keep(tensor: Tensor) -> Tensor:
@@ -135,7 +155,9 @@ def _evaluation_seconds(run: TrainingRun, batch: Batch) -> float:
 
 
 def _second_time(step: Callable[[], Tensor]) -> float:
-    """Seconds of the step's second run: the first one of a shape also builds kernels. Reading the result waits for a GPU."""
+    """Seconds of the step's second run: the first one of a shape also builds kernels. Reading the result waits for a
+    GPU.
+    """
     step().tolist()
     started = time.perf_counter()
     step().tolist()

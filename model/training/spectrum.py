@@ -1,4 +1,6 @@
-"""What training did to each adapted weight W: the singular values of its change, and directions of W + change that W has no match for."""
+"""What training did to each adapted weight W: the singular values of its change, and directions of W + change that W
+has no match for.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,8 @@ from model.bundle.bundle import bundle_backbone, verify_bundle
 from model.network.backbone import make_classifier
 from model.network.lora import load_adapter
 
-# Both as in the code that Shuttleworth et al. published with arXiv 2410.21228, and as peft's own reduce_intruder_dimension has them.
+# Both as in the code that Shuttleworth et al. published with arXiv 2410.21228, and as peft's own
+# reduce_intruder_dimension has them.
 TOP_DIRECTIONS = 10
 INTRUDER_COSINE = 0.5
 
@@ -27,10 +30,11 @@ INTRUDER_COSINE = 0.5
 class ModuleChange:
     """What training did to one linear layer's weight W.
 
-    `singular_values` are those of the low-rank change alpha / rank · B A, greatest first, as many as its rank allows (twice model.lora.rank
-    for PiSSA, as it is saved). `relative_change` is the Frobenius norm of the whole change over that of W; `cosines` has, for each of the
-    10 greatest left singular vectors of W + change, its greatest |cosine| with any left singular vector of W. With DoRA the whole change
-    also has the trained magnitudes, which give it full rank; otherwise the two are the same.
+    `singular_values` are those of the low-rank change alpha / rank · B A, greatest first, as many as its rank allows
+    (twice model.lora.rank for PiSSA, as it is saved). `relative_change` is the Frobenius norm of the whole change over
+    that of W; `cosines` has, for each of the 10 greatest left singular vectors of W + change, its greatest |cosine|
+    with any left singular vector of W. With DoRA the whole change also has the trained magnitudes, which give it full
+    rank; otherwise the two are the same.
     """
 
     name: str
@@ -45,7 +49,9 @@ class ModuleChange:
 
     @property
     def effective_rank(self) -> float:
-        """exp of the entropy of the squared singular values' shares: 1 where one direction does it all, `rank` where all do alike; 0 where none moved."""
+        """exp of the entropy of the squared singular values' shares: 1 where one direction does it all, `rank` where
+        all do alike; 0 where none moved.
+        """
         shares = torch.tensor(self._shares, dtype=torch.float64)
         return float(torch.special.entr(shares).sum().exp()) if self._shares else 0.0
 
@@ -84,7 +90,8 @@ class WeightEvidence:
 
 
 def read_weights(bundle: Path) -> WeightEvidence:
-    """The evidence of a bundle's adapter on its backbone as scoring merges the two, in full precision whatever the base was trained in.
+    """The evidence of a bundle's adapter on its backbone as scoring merges the two, in full precision whatever the base
+    was trained in.
 
     Raises ReviewriskError where the bundle does not verify or this machine has another backbone.
     """
@@ -93,9 +100,14 @@ def read_weights(bundle: Path) -> WeightEvidence:
 
 
 def weight_evidence(adapted: PeftModel) -> WeightEvidence:
-    """The evidence of an adapted classifier, which is left as it is. Takes two singular value decompositions a module."""
+    """The evidence of an adapted classifier, which is left as it is.
+
+    Takes two singular value decompositions a module.
+    """
     config: Any = adapted.peft_config["default"]
-    return WeightEvidence(tuple(_module_change(name, layer) for name, layer in _adapted_layers(adapted)), bool(config.use_dora))
+    return WeightEvidence(
+        tuple(_module_change(name, layer) for name, layer in _adapted_layers(adapted)), bool(config.use_dora)
+    )
 
 
 @torch.no_grad()
@@ -108,18 +120,25 @@ def base_and_change(layer: Any) -> tuple[Tensor, Tensor]:
 
 
 def greatest_cosines(base: Tensor, changed: Tensor) -> Tensor:
-    """Of each of the 10 greatest left singular vectors of `changed`, its greatest |cosine| with any of `base`, shape (10 or fewer,)."""
+    """Of each of the 10 greatest left singular vectors of `changed`, its greatest |cosine| with any of `base`, shape
+    (10 or fewer,).
+    """
     overlap: Tensor = _left_vectors(changed)[:, :TOP_DIRECTIONS].T @ _left_vectors(base)
     return overlap.abs().amax(dim=1)
 
 
 def weight_table(evidence: WeightEvidence) -> list[str]:
-    """A line for each module: its change, its rank and how much of it is used, its singular values and its intruder dimensions."""
+    """A line for each module: its change, its rank and how much of it is used, its singular values and its intruder
+    dimensions.
+    """
     width = max(len(module.name) for module in evidence.modules)
     lines = [f"{'module':<{width}}  change  effective rank  first  intruders  least cosine  singular values"]
     for module in evidence.modules:
         rank = f"{module.effective_rank:.1f} of {module.rank}"
-        figures = f"{module.relative_change:6.2%}  {rank:>14}  {module.first_share:5.0%}  {module.intruders:9}  {min(module.cosines):12.2f}"
+        figures = (
+            f"{module.relative_change:6.2%}  {rank:>14}  {module.first_share:5.0%}  {module.intruders:9} "
+            f" {min(module.cosines):12.2f}"
+        )
         lines.append(f"{module.name:<{width}}  {figures}  {_shortened(module.singular_values)}")
     return lines
 
@@ -139,7 +158,9 @@ def _module_change(name: str, layer: Any) -> ModuleChange:
 
 @torch.no_grad()
 def _low_rank_values(layer: Any) -> Tensor:
-    """Singular values of scale · B A from the triangular parts of B and A, which have them too and are no larger than the rank."""
+    """Singular values of scale · B A from the triangular parts of B and A, which have them too and are no larger than
+    the rank.
+    """
     left = torch.linalg.qr(layer.lora_B["default"].weight.double()).R
     right = torch.linalg.qr(layer.lora_A["default"].weight.double().T).R
     values: Tensor = torch.linalg.svdvals(left @ right.T) * layer.scaling["default"]
@@ -150,7 +171,11 @@ def _left_vectors(matrix: Tensor) -> Tensor:
     """Left singular vectors as columns, those of the greatest values first."""
     matrix = matrix.float()  # enough for a cosine, and twice as fast
     is_wide = matrix.shape[0] < matrix.shape[1]  # then the transposed is decomposed several times faster
-    vectors: Tensor = torch.linalg.svd(matrix.T, full_matrices=False)[2].T if is_wide else torch.linalg.svd(matrix, full_matrices=False)[0]
+    vectors: Tensor = (
+        torch.linalg.svd(matrix.T, full_matrices=False)[2].T
+        if is_wide
+        else torch.linalg.svd(matrix, full_matrices=False)[0]
+    )
     return vectors
 
 

@@ -43,9 +43,23 @@ def test_the_reference_is_the_article_and_not_repeated() -> None:
     config = load_config(FOLDER / "reference.yml")
     lora, training, splits = config.model.lora, config.model.training, config.splits
     assert (lora.rank, lora.effective_alpha, lora.dropout, lora.targets) == (8, 16, 0.1, ("attention",))
-    assert (training.batch_size, training.epochs, training.learning_rate, config.model.backbone.max_length) == (16, 5, 2e-4, 256)
-    assert [str(day) for day in (splits.train_end, splits.validation_end, splits.test_end)] == ["2014-12-31", "2015-04-30", "2015-08-31"]
-    assert config.reference is not None and (config.reference.status, config.reference.auc, config.reference.f1, config.reference.ece) == (
+    assert (training.batch_size, training.epochs, training.learning_rate, config.model.backbone.max_length) == (
+        16,
+        5,
+        2e-4,
+        256,
+    )
+    assert [str(day) for day in (splits.train_end, splits.validation_end, splits.test_end)] == [
+        "2014-12-31",
+        "2015-04-30",
+        "2015-08-31",
+    ]
+    assert config.reference is not None and (
+        config.reference.status,
+        config.reference.auc,
+        config.reference.f1,
+        config.reference.ece,
+    ) == (
         "not repeated by this project",
         0.996,
         0.943,
@@ -68,20 +82,44 @@ def write(path: Path, text: str) -> Path:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("paths: {root: x}\nmodel: {lora: {rnak: 4}}", r"model\.lora\.rnak: unknown key; the nearest known one is 'model\.lora\.rank'"),
+        (
+            "paths: {root: x}\nmodel: {lora: {rnak: 4}}",
+            r"model\.lora\.rnak: unknown key; the nearest known one is 'model\.lora\.rank'",
+        ),
         ("paths: {root: x}\nspilts: {}", r"spilts: unknown key; the nearest known one is 'splits'"),
         ("paths: {root: x}\nbackbone: {name: x}", r"backbone: unknown key; the nearest known one is 'model\.backbone'"),
         ("paths: {root: x}\nmodel: {learning_rate: 1}", r"the nearest known one is 'model\.training\.learning_rate'"),
         ("paths: {root: x}\nscore: {months: 1}", r"the nearest known one is '(explain|report)\.months'"),
         ("paths: {root: x}\nmodel: {lora: {rank: 0}}", r"model\.lora\.rank: .*greater than or equal to 1 \(it is 0\)"),
         ("paths: {root: x}\nsplits: {mode: given}", "train_end, validation_end and test_end are all needed"),
-        ("paths: {root: x}\nsplits: {mode: given, train_end: 2015-02-01, validation_end: 2015-01-01, test_end: 2015-03-01}", "must hold"),
-        ("paths: {root: x}\nrouting: {column: product_id}", r"routing\.column: Input should be 'product_category' or 'marketplace'"),
-        ("paths: {root: x}\nrouting: {models: {Sofas: a, 'sofas ': a}}", "'Sofas' and 'sofas ' are the same value without regard to case"),
+        (
+            (
+                "paths: {root: x}\nsplits: {mode: given, train_end: 2015-02-01, validation_end: 2015-01-01, test_end:"
+                " 2015-03-01}"
+            ),
+            "must hold",
+        ),
+        (
+            "paths: {root: x}\nrouting: {column: product_id}",
+            r"routing\.column: Input should be 'product_category' or 'marketplace'",
+        ),
+        (
+            "paths: {root: x}\nrouting: {models: {Sofas: a, 'sofas ': a}}",
+            "'Sofas' and 'sofas ' are the same value without regard to case",
+        ),
         ("paths: {root: x}\nrouting: {models: {'': a, Unknown: b}}", "'' and 'Unknown' are the same value"),
-        ("paths: {root: x}\nmodel: {rows: {only: furniture}}", r"model\.rows\.only: .*write product_category=VALUE or .* \(it is 'furniture'\)"),
-        ("paths: {root: x}\nmodel: {rows: {only: brand=Oak}}", r"model\.rows\.only: .*write product_category=VALUE or .* \(it is 'brand=Oak'\)"),
-        ("paths: {root: x}\nrouting: {models: {NO: a}}", r"routing\.models.*Input should be a valid string \(it is False\)"),
+        (
+            "paths: {root: x}\nmodel: {rows: {only: furniture}}",
+            r"model\.rows\.only: .*write product_category=VALUE or .* \(it is 'furniture'\)",
+        ),
+        (
+            "paths: {root: x}\nmodel: {rows: {only: brand=Oak}}",
+            r"model\.rows\.only: .*write product_category=VALUE or .* \(it is 'brand=Oak'\)",
+        ),
+        (
+            "paths: {root: x}\nrouting: {models: {NO: a}}",
+            r"routing\.models.*Input should be a valid string \(it is False\)",
+        ),
         ("model: {}", r"paths: Field required"),
         ("- a list", "holds no settings"),
         ("paths: {root: [", "cannot be read"),
@@ -106,10 +144,18 @@ def test_the_command_lines_choice_of_rows_replaces_the_configs_and_is_compared_a
     config = load_config(FOLDER / "demo.yml")
     assert config.with_only(None) is config and config.model.rows.column_and_key is None
     chosen = config.with_only("product_category= Home, A=B ")
-    assert chosen.model.rows.only == "product_category=home, a=b" and chosen.model.rows.column_and_key == ("product_category", "home, a=b")
+    assert chosen.model.rows.only == "product_category=home, a=b" and chosen.model.rows.column_and_key == (
+        "product_category",
+        "home, a=b",
+    )
     assert chosen.with_only("marketplace=").model.rows.only == "marketplace=unknown"
-    assert chosen.with_only(None) is chosen and chosen.model_copy(update={"model": config.model}) == config, "nothing else changes"
-    with pytest.raises(ReviewriskError, match=r"given on the command line is not valid:\n  model\.rows\.only: .* \(it is 'product_id=1'\)"):
+    assert chosen.with_only(None) is chosen and chosen.model_copy(update={"model": config.model}) == config, (
+        "nothing else changes"
+    )
+    with pytest.raises(
+        ReviewriskError,
+        match=r"given on the command line is not valid:\n  model\.rows\.only: .* \(it is 'product_id=1'\)",
+    ):
         config.with_only("product_id=1")
 
 
@@ -124,12 +170,24 @@ def texts(path: Path) -> list[str]:
     tree = ast.parse(path.read_text())
     documented = [node for node in ast.walk(tree) if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)]
     docstrings = {node.body[0].value for node in documented if node.body and isinstance(node.body[0], ast.Expr)}
-    return [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in docstrings]
+    return [
+        node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in docstrings
+    ]
 
 
-@pytest.mark.parametrize("path", sorted(path for folder in ("jobs", "model") for path in (FOLDER.parent / folder).glob("*.py")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    sorted(path for folder in ("jobs", "model") for path in (FOLDER.parent / folder).glob("*.py")),
+    ids=lambda path: path.stem,
+)
 def test_a_message_names_a_setting_by_the_path_that_a_config_takes(path: Path) -> None:
-    names = "|".join(f"{section}\\.{name}" for section, field in ModelSettings.model_fields.items() for name in field.annotation.model_fields)
+    names = "|".join(
+        f"{section}\\.{name}"
+        for section, field in ModelSettings.model_fields.items()
+        for name in field.annotation.model_fields
+    )
     assert not [text for text in texts(path) if re.search(rf"(?<![\w.])({names})\b", text)]
 
 
@@ -137,7 +195,11 @@ def test_every_setting_that_bounds_something_says_so() -> None:
     """A field either has a description or a section docstring that covers it."""
 
     def sections(kind: type[BaseModel]) -> list[type[BaseModel]]:
-        nested = [field.annotation for field in kind.model_fields.values() if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)]
+        nested = [
+            field.annotation
+            for field in kind.model_fields.values()
+            if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+        ]
         return [kind, *(inner for section in nested for inner in sections(section))]
 
     assert all(section.__doc__ for section in sections(Config))

@@ -20,7 +20,11 @@ def test_checksums_of_a_folder_are_keyed_by_path(tmp_path: Path) -> None:
 
 
 def test_canonical_json_is_one_text_for_equal_values() -> None:
-    assert canonical_json({"b": 1, "a": [1.5, "ü"]}) == canonical_json({"a": [1.5, "ü"], "b": 1}) == '{"a":[1.5,"ü"],"b":1}'
+    assert (
+        canonical_json({"b": 1, "a": [1.5, "ü"]})
+        == canonical_json({"a": [1.5, "ü"], "b": 1})
+        == '{"a":[1.5,"ü"],"b":1}'
+    )
 
 
 def test_json_refuses_what_json_has_not(tmp_path: Path) -> None:

@@ -1,4 +1,6 @@
-"""Bundles of untrained tiny models that share a base, each with an adapter and head of its own: parents to combine, and models to export."""
+"""Bundles of untrained tiny models that share a base, each with an adapter and head of its own: parents to combine, and
+models to export.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ from tests.support.tiny_models import tiny_settings
 
 
 def varied_settings(encoder: Path, **changes: Any) -> ModelSettings:
-    """The tiny settings with single fields changed: lora_rank=8 is lora.rank, backbone_pooling is backbone.pooling, and so on."""
+    """The tiny settings with single fields changed: lora_rank=8 is lora.rank, backbone_pooling is backbone.pooling, and
+    so on.
+    """
     values = tiny_settings(encoder).model_dump()
     for name, value in changes.items():
         section, field = name.split("_", 1)
@@ -44,6 +48,8 @@ def adapter_bundle(folder: Path, encoder: Path, seed: int = 0, **changes: Any) -
         metrics={},
         predictions=pa.table({"review_id": ["r1"]}),
         data_version=f"seed-{seed}",
-        describe=lambda path, manifest: (path / "README.md").write_text(f"# {manifest['model_version']}\n\non `{backbone.name}`\n") and None,
+        describe=lambda path, manifest: (
+            (path / "README.md").write_text(f"# {manifest['model_version']}\n\non `{backbone.name}`\n") and None
+        ),
     )
     return write_bundle(folder / "models", contents)[0]

@@ -17,7 +17,9 @@ COMMIT = "c0ffee" * 6 + "c0ff"
 
 @dataclass
 class Hub:
-    """What the hub has and was told. `answers` maps the end of a path to (status, headers) that it gives instead of doing its work."""
+    """What the hub has and was told. `answers` maps the end of a path to (status, headers) that it gives instead of
+    doing its work.
+    """
 
     endpoint: str = ""
     token: str = ""
@@ -44,17 +46,27 @@ class Hub:
             return 200, {"url": f"{self.endpoint}/{name}"}
         if path.endswith("/preupload/main"):
             modes = {True: "lfs", False: "regular"}
-            files = [{"path": file["path"], "uploadMode": modes[file["path"].endswith(".safetensors")]} for file in json.loads(body)["files"]]
+            files = [
+                {"path": file["path"], "uploadMode": modes[file["path"].endswith(".safetensors")]}
+                for file in json.loads(body)["files"]
+            ]
             return 200, {"files": [{**file, "shouldIgnore": False} for file in files]}
         if path.endswith("/info/lfs/objects/batch"):
             wanted = json.loads(body)["objects"]
             actions = {"verify": {"href": f"{self.endpoint}/verify"}}
-            objects = [{**each, "actions": {**actions, "upload": {"href": f"{self.endpoint}/store/{each['oid']}"}}} for each in wanted]
+            objects = [
+                {**each, "actions": {**actions, "upload": {"href": f"{self.endpoint}/store/{each['oid']}"}}}
+                for each in wanted
+            ]
             return 200, {"transfer": "basic", "objects": objects}
         if path == "/verify":
             wanted = json.loads(body)
             content = self.objects[wanted["oid"]]
-            return (200, {}) if len(content) == wanted["size"] and hashlib.sha256(content).hexdigest() == wanted["oid"] else (422, {})
+            return (
+                (200, {})
+                if len(content) == wanted["size"] and hashlib.sha256(content).hexdigest() == wanted["oid"]
+                else (422, {})
+            )
         return self._commit(path, body)
 
     def _commit(self, path: str, body: bytes) -> tuple[int, dict[str, Any]]:
@@ -67,7 +79,11 @@ class Hub:
                 self.files[value["path"]] = base64.b64decode(value["content"])
             else:
                 self.files[value["path"]] = self.objects[value["oid"]]
-        return 200, {"success": True, "commitOid": COMMIT, "commitUrl": f"{self.endpoint}{path.removeprefix('/api/models').removesuffix('/main')}/{COMMIT}"}
+        return 200, {
+            "success": True,
+            "commitOid": COMMIT,
+            "commitUrl": f"{self.endpoint}{path.removeprefix('/api/models').removesuffix('/main')}/{COMMIT}",
+        }
 
 
 @contextmanager
@@ -79,7 +95,10 @@ def running_hub(token: str) -> Iterator[Hub]:
         def _answer(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             hub.requests.append((self.command, self.path, self.headers.get("Authorization")))
-            forced = next((answer for end, answer in hub.answers.items() if self.path.endswith(end) or self.path.startswith(end)), None)
+            forced = next(
+                (answer for end, answer in hub.answers.items() if self.path.endswith(end) or self.path.startswith(end)),
+                None,
+            )
             status, headers, content = 200, {}, {}
             if forced:
                 status, headers = forced
@@ -91,7 +110,11 @@ def running_hub(token: str) -> Iterator[Hub]:
                 status, content = hub.respond(self.command, self.path, body)
             written = json.dumps(content).encode()
             self.send_response(status)
-            for name, value in {**headers, "Content-Type": "application/json", "Content-Length": str(len(written))}.items():
+            for name, value in {
+                **headers,
+                "Content-Type": "application/json",
+                "Content-Length": str(len(written)),
+            }.items():
                 self.send_header(name, value)
             self.end_headers()
             self.wfile.write(written)

@@ -38,7 +38,9 @@ def line(**overrides: str) -> str:
 def write_source(path: Path, lines: list[str | bytes], header: str = HEADER, end: str = "\n") -> Path:
     """Write a source, compressed as its ending says."""
     body = b"".join((text if isinstance(text, bytes) else text.encode()) + end.encode() for text in [header, *lines])
-    pack = {".gz": gzip.compress, ".bz2": bz2.compress, ".zst": zstandard.ZstdCompressor().compress}.get(path.suffix, bytes)
+    pack = {".gz": gzip.compress, ".bz2": bz2.compress, ".zst": zstandard.ZstdCompressor().compress}.get(
+        path.suffix, bytes
+    )
     path.write_bytes(pack(body))
     return path
 
@@ -47,7 +49,12 @@ def corpus(rows_per_split: int = 4) -> list[str]:
     """Lines with both classes in train (2014), validation (January 2015) and test (May 2015)."""
     days = {"2014-06": "train", "2015-01": "validation", "2015-05": "test"}
     return [
-        line(review_id=f"{split}-{i}", star_rating=str(1 + 4 * (i % 2)), review_date=f"{month}-{10 + i:02d}", review_body=f"text {split} {i}")
+        line(
+            review_id=f"{split}-{i}",
+            star_rating=str(1 + 4 * (i % 2)),
+            review_date=f"{month}-{10 + i:02d}",
+            review_body=f"text {split} {i}",
+        )
         for month, split in days.items()
         for i in range(rows_per_split)
     ]

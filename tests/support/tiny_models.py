@@ -1,4 +1,6 @@
-"""Tiny random encoders with a small WordPiece tokenizer, a bundle of one, and reviews that they learn in seconds: real transformers all."""
+"""Tiny random encoders with a small WordPiece tokenizer, a bundle of one, and reviews that they learn in seconds: real
+transformers all.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,15 @@ import torch
 from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers
 from tokenizers.models import WordPiece
 from tokenizers.processors import TemplateProcessing
-from transformers import BertConfig, BertModel, DebertaV2Config, DebertaV2Model, DistilBertConfig, DistilBertModel, PreTrainedTokenizerFast
+from transformers import (
+    BertConfig,
+    BertModel,
+    DebertaV2Config,
+    DebertaV2Model,
+    DistilBertConfig,
+    DistilBertModel,
+    PreTrainedTokenizerFast,
+)
 
 from model.bundle.bundle import BundleContents, write_bundle
 from model.data.reviews import COLUMNS
@@ -24,49 +34,94 @@ from model.settings import BackboneSettings, LoraSettings, ModelSettings, Traini
 Family = Literal["distilbert", "bert", "deberta-v2"]
 
 _WORDS = """
-the a it i my this that and but not bad at all is was were very after two weeks chair table sofa leg legs broke broken broken fell apart
-love loved great good nice easy to put together five four one star stars comfortable sturdy cheap smell smells awful terrible never again
-returned refund missing screws damaged box arrived late wobbles wobble looks perfect happy with waste of money poor quality excellent
+the a it i my this that and but not bad at all is was were very after two weeks chair table sofa leg legs broke broken
+broken fell apart
+love loved great good nice easy to put together five four one star stars comfortable sturdy cheap smell smells awful
+terrible never again
+returned refund missing screws damaged box arrived late wobbles wobble looks perfect happy with waste of money poor
+quality excellent
 don t isn doesn recommend
 """
 _PIECES = "abcdefghijklmnopqrstuvwxyz0123456789.,!?'-:()"
 
 
 def vocabulary() -> dict[str, int]:
-    """Token ids: special tokens, whole words, then every letter alone and as a continuation, so that any word has pieces."""
-    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *_WORDS.split(), *_PIECES, *(f"##{piece}" for piece in _PIECES if piece.isalnum())]
+    """Token ids: special tokens, whole words, then every letter alone and as a continuation, so that any word has
+    pieces.
+    """
+    tokens = [
+        "[PAD]",
+        "[UNK]",
+        "[CLS]",
+        "[SEP]",
+        "[MASK]",
+        *_WORDS.split(),
+        *_PIECES,
+        *(f"##{piece}" for piece in _PIECES if piece.isalnum()),
+    ]
     return {token: index for index, token in enumerate(dict.fromkeys(tokens))}
 
 
 def tiny_tokenizer(own_limit: int | None = None) -> PreTrainedTokenizerFast:
-    """A lower-casing WordPiece tokenizer as BERT's; with `own_limit` it truncates and pads by itself, as the bundled one does."""
+    """A lower-casing WordPiece tokenizer as BERT's; with `own_limit` it truncates and pads by itself, as the bundled
+    one does.
+    """
     ids = vocabulary()
     tokenizer = Tokenizer(WordPiece(ids, unk_token="[UNK]", max_input_chars_per_word=100))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece()
     special = [("[CLS]", ids["[CLS]"]), ("[SEP]", ids["[SEP]"])]
-    tokenizer.post_processor = TemplateProcessing(single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B [SEP]", special_tokens=special)
+    tokenizer.post_processor = TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B [SEP]", special_tokens=special
+    )
     if own_limit is not None:
         tokenizer.enable_truncation(own_limit)
         tokenizer.enable_padding(length=own_limit)
-    names = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]", "mask_token": "[MASK]"}
+    names = {
+        "pad_token": "[PAD]",
+        "unk_token": "[UNK]",
+        "cls_token": "[CLS]",
+        "sep_token": "[SEP]",
+        "mask_token": "[MASK]",
+    }
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=512, **names)
 
 
-def tiny_encoder(folder: Path, family: Family = "distilbert", width: int = 32, layers: int = 2, own_limit: int | None = None, seed: int = 0) -> Path:
+def tiny_encoder(
+    folder: Path,
+    family: Family = "distilbert",
+    width: int = 32,
+    layers: int = 2,
+    own_limit: int | None = None,
+    seed: int = 0,
+) -> Path:
     """The folder, with a random encoder of the family and the tokenizer in it, as from_pretrained reads them."""
     torch.manual_seed(seed)
     size = len(vocabulary())
     encoder: Any
     if family == "distilbert":
-        encoder = DistilBertModel(DistilBertConfig(vocab_size=size, dim=width, n_heads=2, n_layers=layers, hidden_dim=2 * width))
+        encoder = DistilBertModel(
+            DistilBertConfig(vocab_size=size, dim=width, n_heads=2, n_layers=layers, hidden_dim=2 * width)
+        )
     else:
-        shape = {"vocab_size": size, "hidden_size": width, "num_attention_heads": 2, "num_hidden_layers": layers, "intermediate_size": 2 * width}
+        shape = {
+            "vocab_size": size,
+            "hidden_size": width,
+            "num_attention_heads": 2,
+            "num_hidden_layers": layers,
+            "intermediate_size": 2 * width,
+        }
         if family == "bert":
             encoder = BertModel(BertConfig(**shape))
         else:  # with DeBERTa-v3's own choices
-            v3 = {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "share_att_key": True, "position_buckets": 16, "norm_rel_ebd": "layer_norm"}
+            v3 = {
+                "relative_attention": True,
+                "pos_att_type": ["p2c", "c2p"],
+                "share_att_key": True,
+                "position_buckets": 16,
+                "norm_rel_ebd": "layer_norm",
+            }
             encoder = DebertaV2Model(DebertaV2Config(**shape, **v3))
     encoder.save_pretrained(folder)
     tiny_tokenizer(own_limit).save_pretrained(folder)
@@ -74,8 +129,17 @@ def tiny_encoder(folder: Path, family: Family = "distilbert", width: int = 32, l
 
 
 def tiny_settings(folder: Path, **training: Any) -> ModelSettings:
-    """Settings that train the folder's encoder in seconds on one core, in float32; `training` overrides TrainingSettings."""
-    defaults = {"epochs": 2, "batch_size": 16, "learning_rate": 1e-2, "precision": "float32", "device": "cpu", "threads": 1}
+    """Settings that train the folder's encoder in seconds on one core, in float32; `training` overrides
+    TrainingSettings.
+    """
+    defaults = {
+        "epochs": 2,
+        "batch_size": 16,
+        "learning_rate": 1e-2,
+        "precision": "float32",
+        "device": "cpu",
+        "threads": 1,
+    }
     return ModelSettings(
         backbone=BackboneSettings(name=str(folder), max_length=64),
         lora=LoraSettings(rank=4, dropout=0.0),
@@ -114,14 +178,17 @@ _GOOD = ("love", "loved", "great", "good", "nice", "sturdy", "comfortable", "per
 _NEUTRAL = ("the", "chair", "table", "sofa", "is", "was", "it", "my", "after", "weeks", "to", "put", "together")
 
 
-def planted_review(split: str, number: int, day: datetime.date, generator: random.Random, **overrides: Any) -> dict[str, Any]:
+def planted_review(
+    split: str, number: int, day: datetime.date, generator: random.Random, **overrides: Any
+) -> dict[str, Any]:
     """A review whose words tell its stars: about a third are dissatisfied, each with bad words among neutral ones."""
     is_bad = generator.random() < 0.35
     words = generator.choices(_BAD if is_bad else _GOOD, k=3) + generator.choices(_NEUTRAL, k=6)
     generator.shuffle(words)
     row = {
         "review_id": f"{split}-{number}",
-        "product_id": f"product-{number % 40 + (5 if split == 'test' else 0)}",  # an eighth of the test rows is of new products
+        # an eighth of the test rows is of new products
+        "product_id": f"product-{number % 40 + (5 if split == 'test' else 0)}",
         "marketplace": "US",
         "product_category": ("Furniture", "furniture", "Kitchen", None)[number % 4],
         "verified_purchase": (True, True, False, None, True)[number % 5],
@@ -141,9 +208,15 @@ def reviews_table(rows: list[dict[str, Any]]) -> pa.Table:
 
 
 def planted_reviews(train: int = 400, validation: int = 240, test: int = 120, seed: int = 3) -> pa.Table:
-    """Reviews of 2014 (training), January to March 2015 (validation) and from May 2015 on (test), one to eight a day."""
+    """Reviews of 2014 (training), January to March 2015 (validation) and from May 2015 on (test), one
+    to eight a day.
+    """
     generator = random.Random(seed)
-    starts = {"train": datetime.date(2014, 1, 1), "validation": datetime.date(2015, 1, 1), "test": datetime.date(2015, 5, 1)}
+    starts = {
+        "train": datetime.date(2014, 1, 1),
+        "validation": datetime.date(2015, 1, 1),
+        "test": datetime.date(2015, 5, 1),
+    }
     sizes = {"train": train, "validation": validation, "test": test}
     return reviews_table(
         [

@@ -1,4 +1,6 @@
-"""A root with an ingested corpus and a champion: a tiny encoder trained on planted words, made once and copied for each test."""
+"""A root with an ingested corpus and a champion: a tiny encoder trained on planted words, made once and copied for each
+test.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +57,10 @@ def poisoned_encoder(folder: Path) -> Path:
 def build(spark: Any, config: Config, folder: Path) -> Config:
     """Ingest, train and promote on `config`'s root; the config with the encoder in it."""
     chosen = tiny_config(config, poisoned_encoder(folder / "encoder"))
-    odd = [line(**{"review_id": name, "review_date": "2015-06-15", "star_rating": "1", **fields}) for name, fields in ODD.items()]
+    odd = [
+        line(**{"review_id": name, "review_date": "2015-06-15", "star_rating": "1", **fields})
+        for name, fields in ODD.items()
+    ]
     lines = [raw_line(row) for row in planted_reviews().to_pylist()]
     source = write_source(folder / "planted.tsv.gz", [*lines, *odd])
     run_ingest(spark, chosen, [str(source)], lambda _: None)
@@ -67,7 +72,9 @@ def build(spark: Any, config: Config, folder: Path) -> Config:
 def with_second_model(config: Config, seed: int = 5) -> str:
     """Trains another model on the same root, with another seed; the version of this candidate."""
     training = config.model.training.model_copy(update={"seed": seed})
-    return run_train(config.model_copy(update={"model": config.model.model_copy(update={"training": training})}), lambda _: None)
+    return run_train(
+        config.model_copy(update={"model": config.model.model_copy(update={"training": training})}), lambda _: None
+    )
 
 
 def routed(config: Config, models: dict[str, str], column: str = "product_category") -> Config:

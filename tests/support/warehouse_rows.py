@@ -1,4 +1,6 @@
-"""Small invented tables for the tests of SQL, dbt, queries and the report: a base row of each table, plus what a test changes of it."""
+"""Small invented tables for the tests of SQL, dbt, queries and the report: a base row of each table, plus what a test
+changes of it.
+"""
 
 from __future__ import annotations
 
@@ -173,7 +175,13 @@ def threshold(model_version: str = CHAMPION, threshold_name: str = "f1_max", **c
 
 
 def route(route_value: str = "kitchen", model_version: str = RETIRED, **changes: Any) -> Row:
-    row = {"route_column": "product_category", "route_value": route_value, "model_version": model_version, "set_at": WRITTEN_AT, "run_id": "run-score"}
+    row = {
+        "route_column": "product_category",
+        "route_value": route_value,
+        "model_version": model_version,
+        "set_at": WRITTEN_AT,
+        "run_id": "run-score",
+    }
     return row | changes
 
 
@@ -254,11 +262,13 @@ def write_root(root: Path, rows: dict[str, list[Row]]) -> Path:
 
 
 def corpus() -> dict[str, list[Row]]:
-    """90 reviews of April to August 2015, three products, two spellings of one category; a champion and a retired model, three thresholds each.
+    """90 reviews of April to August 2015, three products, two spellings of one category; a champion and a retired
+    model, three thresholds each.
 
-    Each month holds 18 reviews: 6 of the sofa (3 of them bad), 10 of the lamp (1 bad), 1 of the desk (bad) and 1 of no product with
-    3 stars. The champion gives bad ones 0.9 and good ones 0.1, except that in each month it misses one bad sofa (0.4: flagged by
-    recall_90 alone) and flags one good lamp (0.6). 3 stars get 0.55, and the last of them an error.
+    Each month holds 18 reviews: 6 of the sofa (3 of them bad), 10 of the lamp (1 bad), 1 of the desk (bad) and 1 of no
+    product with 3 stars. The champion gives bad ones 0.9 and good ones 0.1, except that in each month it misses one bad
+    sofa (0.4: flagged by recall_90 alone) and flags one good lamp (0.6). 3 stars get 0.55, and the last of them an
+    error.
     """
     reviews, scores, attributions = [], [], []
     line = 1
@@ -278,7 +288,9 @@ def corpus() -> dict[str, list[Row]]:
                 attributions += _corpus_words(row["review_id"], month_start, place)
     retired = model(RETIRED, status="retired")
     names = {"f1_max": 0.5, "recall_90": 0.3, "precision_90": 0.8}
-    thresholds = [threshold(version, name, threshold=value) for version in (CHAMPION, RETIRED) for name, value in names.items()]
+    thresholds = [
+        threshold(version, name, threshold=value) for version in (CHAMPION, RETIRED) for name, value in names.items()
+    ]
     return {
         "reviews": reviews,
         "rejected_reviews": [rejected()],
@@ -299,7 +311,12 @@ def _corpus_review(month: int, place: int, line: int) -> Row:
     if place < 6:
         changes |= {"star_rating": 1 if place < 3 else 5}
     elif place < 16:
-        changes |= {"product_id": "LAMP", "product_title": "Brass lamp", "product_category": "furniture ", "star_rating": 2 if place == 6 else 4}
+        changes |= {
+            "product_id": "LAMP",
+            "product_title": "Brass lamp",
+            "product_category": "furniture ",
+            "star_rating": 2 if place == 6 else 4,
+        }
     elif place == 16:
         changes |= {"product_id": "DESK", "product_title": "Oak desk", "star_rating": 1}
     else:
@@ -315,14 +332,24 @@ def _corpus_probability(star_rating: int, place: int) -> float:
 def _corpus_words(review_id: str, month: datetime.date, place: int) -> list[Row]:
     words = [("Broken" if place % 2 else "broken", 2.0), ("sturdy", -1.5), ("!", 1.0), ("late", 0.5)]
     return [
-        attribution(review_id, rank, review_month=month, word=word, attribution=value, char_start=rank * 10, char_end=rank * 10 + len(word))
+        attribution(
+            review_id,
+            rank,
+            review_month=month,
+            word=word,
+            attribution=value,
+            char_start=rank * 10,
+            char_end=rank * 10 + len(word),
+        )
         for rank, (word, value) in enumerate(words, start=1)
     ]
 
 
 @functools.cache
 def corpus_root() -> Path:
-    """A root with the tables of `corpus`, made once per test process and removed at its end. Tests read it and do not change it."""
+    """A root with the tables of `corpus`, made once per test process and removed at its end. Tests read it and do not
+    change it.
+    """
     folder = Path(tempfile.mkdtemp(prefix="reviewrisk-corpus-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return write_root(folder / "root", corpus())
@@ -330,7 +357,9 @@ def corpus_root() -> Path:
 
 @functools.cache
 def built_root() -> Path:
-    """`corpus_root` with the warehouse that a plain `dbt build` in dbt/ makes of it. dbt's own files lie in <root>/../target."""
+    """`corpus_root` with the warehouse that a plain `dbt build` in dbt/ makes of it. dbt's own files lie in
+    <root>/../target.
+    """
     root = corpus_root()
     done = run_dbt("build", root)
     assert done.returncode == 0, done.stdout
@@ -338,11 +367,14 @@ def built_root() -> Path:
 
 
 def run_dbt(command: str, root: Path) -> subprocess.CompletedProcess[str]:
-    """A dbt command as a person types it in dbt/, with REVIEWRISK_ROOT alone; HOME is empty, so nothing can come from ~/.duckdb or ~/.dbt."""
+    """A dbt command as a person types it in dbt/, with REVIEWRISK_ROOT alone; HOME is empty, so nothing can come from
+    ~/.duckdb or ~/.dbt.
+    """
     home = root.parent / "home"
     home.mkdir(exist_ok=True)
     own = {name: value for name, value in os.environ.items() if not name.startswith(("DBT_", "REVIEWRISK_"))}
-    places = {"DBT_TARGET_PATH": str(root.parent / "target"), "DBT_LOG_PATH": str(root.parent / "logs")}  # not into the checkout
+    # not into the checkout
+    places = {"DBT_TARGET_PATH": str(root.parent / "target"), "DBT_LOG_PATH": str(root.parent / "logs")}
     return subprocess.run(
         [str(Path(sys.executable).with_name("dbt")), "--no-use-colors", *command.split()],
         cwd=ROOT / "dbt",

@@ -1,4 +1,6 @@
-"""A sweep over LoRA settings by successive halving: many settings on few rows, the better ones on more, each rung judged on rows of its own."""
+"""A sweep over LoRA settings by successive halving: many settings on few rows, the better ones on more, each rung
+judged on rows of its own.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,8 @@ from model.training.loop import train
 
 CELL_VERSION = 1  # one more whenever the code would give a cell other figures
 FIGURES = ("average_precision", "auc", "log_loss")
-_LACK_OF_MEMORY = ("out of memory", "allocate memory", "alloc_failed")  # as the messages of PyTorch, CUDA and cuBLAS have it
+# as the messages of PyTorch, CUDA and cuBLAS have it
+_LACK_OF_MEMORY = ("out of memory", "allocate memory", "alloc_failed")
 Found = dict[str, Any]
 
 
@@ -68,13 +71,17 @@ class Outcome:
         return np.asarray(self.found["logits"], dtype=np.float64)
 
     def scored(self, rung: Rung, weighting: str) -> Scored:
-        """The validation rows as this candidate scores them, the known shift of weighted classes taken back; threshold 0.5."""
+        """The validation rows as this candidate scores them, the known shift of weighted classes taken back; threshold
+        0.5.
+        """
         return _scored(self.logit, rung.training, rung.validation, weighting)
 
 
 @dataclass(frozen=True)
 class Rung:
-    """Settings that were trained on the same rows and judged on the same others; `waiting` are those that time did not suffice for."""
+    """Settings that were trained on the same rows and judged on the same others; `waiting` are those that time did not
+    suffice for.
+    """
 
     training: LabelledReviews
     validation: LabelledReviews
@@ -107,19 +114,27 @@ class Ablation:
         return len(self.rungs) == self.sweep.rungs and not self.rungs[-1].waiting
 
 
-def run_ablation(reviews: pa.Table, settings: ModelSettings, sweep: Sweep, folder: Path, minutes: float | None, report: Report) -> Ablation:
-    """Every candidate of the sweep in the first rung, the better ones in the next, and the config's own settings in all.
+def run_ablation(
+    reviews: pa.Table, settings: ModelSettings, sweep: Sweep, folder: Path, minutes: float | None, report: Report
+) -> Ablation:
+    """Every candidate of the sweep in the first rung, the better ones in the next, and the config's own settings in
+    all.
 
-    Of the table (with the columns of data.COLUMNS) only rows of the training and validation splits are used, and of them those that
-    `model.rows` names. Finished cells, and the reasons of settings that fail by themselves, are kept as folder/<fingerprint>.json and read
-    when the same is asked again; after `minutes` no further one is started. A setting that finds too little memory fails without being kept.
-    Raises ReviewriskError where the rows do not suffice, the backbone cannot be had (nothing of which is kept), or every candidate of a rung
-    fails.
+    Of the table (with the columns of data.COLUMNS) only rows of the training and validation splits are used, and of
+    them those that `model.rows` names. Finished cells, and the reasons of settings that fail by themselves, are kept as
+    folder/<fingerprint>.json and read when the same is asked again; after `minutes` no further one is started. A
+    setting that finds too little memory fails without being kept. Raises ReviewriskError where the rows do not suffice,
+    the backbone cannot be had (nothing of which is kept), or every candidate of a rung fails.
     """
     deadline = None if minutes is None else time.monotonic() + 60 * minutes
     settings = settings.model_copy(update={"training": settings.training.model_copy(update={"seed": sweep.seed})})
     with progress("preparing the rows", report):
-        folds = cut_folds(development_reviews(chosen_rows(reviews, settings.rows), settings.text.headline), sweep.rungs, sweep.validation_rows, sweep.seed)
+        folds = cut_folds(
+            development_reviews(chosen_rows(reviews, settings.rows), settings.text.headline),
+            sweep.rungs,
+            sweep.validation_rows,
+            sweep.seed,
+        )
         rows = rung_rows(sweep, len(folds.training))
     with progress("loading the backbone", report):
         backbone = load_backbone(settings.backbone, settings.lora.quantization)
@@ -138,13 +153,17 @@ def run_ablation(reviews: pa.Table, settings: ModelSettings, sweep: Sweep, folde
 
 
 def fingerprint(candidate: Candidate, settings: ModelSettings, rows: int, rows_checksum: str, revision: str) -> str:
-    """16 hexadecimal digits that differ wherever a training's resolved settings, rows, backbone, kind of device, arithmetic or packages (PACKAGES) do.
+    """16 hexadecimal digits that differ wherever a training's resolved settings, rows, backbone, kind of device,
+    arithmetic or packages (PACKAGES) do.
 
-    `rows_checksum` is of all rows that the cell reads (see `data.data_version`), `rows` the number that it trains on, `revision` the
-    backbone's. How many threads there are, and which processor or GPU it is, is left out, though rounding may move last digits with them.
+    `rows_checksum` is of all rows that the cell reads (see `data.data_version`), `rows` the number that it trains on,
+    `revision` the backbone's. How many threads there are, and which processor or GPU it is, is left out, though
+    rounding may move last digits with them.
     """
     resolved, _ = resolve(candidate.settings(settings), rows)
-    described = resolved.model_dump(mode="json", include={"text", "backbone", "lora", "training"}, exclude={"training": {"threads", "max_rows"}})
+    described = resolved.model_dump(
+        mode="json", include={"text", "backbone", "lora", "training"}, exclude={"training": {"threads", "max_rows"}}
+    )
     device = resolve_device(settings.training.device)
     hardware = [device.type, str(resolve_precision(settings.training.precision, device))]
     packages = {name: version(name) for name in PACKAGES}
@@ -166,15 +185,31 @@ class Bench:
     report: Report
 
     @classmethod
-    def of(cls, folds: Folds, fold: LabelledReviews, rows: int, settings: ModelSettings, backbone: Backbone, folder: Path, report: Report) -> Bench:
-        parts = {"training": nested_draw(folds.training, rows, settings.training.seed), "stopping": folds.stopping, "validation": fold}
+    def of(
+        cls,
+        folds: Folds,
+        fold: LabelledReviews,
+        rows: int,
+        settings: ModelSettings,
+        backbone: Backbone,
+        folder: Path,
+        report: Report,
+    ) -> Bench:
+        parts = {
+            "training": nested_draw(folds.training, rows, settings.training.seed),
+            "stopping": folds.stopping,
+            "validation": fold,
+        }
         with progress("tokenising", report):
             tokens = {name: tokenise(part, backbone.tokenizer, backbone.max_length) for name, part in parts.items()}
         return cls(parts["training"], fold, tokens, data_version(parts), settings, backbone, folder, report)
 
     def place(self, candidate: Candidate) -> Path:
         """Where the cell is kept."""
-        return self.folder / f"{fingerprint(candidate, self.settings, len(self.training), self.checksum, self.backbone.revision)}.json"
+        return (
+            self.folder
+            / f"{fingerprint(candidate, self.settings, len(self.training), self.checksum, self.backbone.revision)}.json"
+        )
 
     def fresh_classifier(self) -> ReviewClassifier:
         """The backbone's own weights with a new head, so that nothing of an earlier cell is left; always the same."""
@@ -187,12 +222,14 @@ class Bench:
 
 
 def run_cell(candidate: Candidate, bench: Bench, work: Path) -> Found:
-    """What JSON holds of a candidate that was trained on the rung's rows. `work` is this cell's own folder, for checkpoints alone.
+    """What JSON holds of a candidate that was trained on the rung's rows. `work` is this cell's own folder, for
+    checkpoints alone.
 
-    figures: each of FIGURES on the rung's validation rows. parameters: trained ones, `adapter` (in the encoder) and `head`. training:
-    epochs, best_epoch, rows per second (the stopping rows' time in it; None where an earlier run did all), device, precision. logits: the
-    log-odds of each validation row, by the unmerged network in float32. Raises SettingError where LoRA cannot be attached so, or the training
-    diverges, and ReviewriskError as `load_backbone` does.
+    figures: each of FIGURES on the rung's validation rows. parameters: trained ones, `adapter` (in the encoder) and
+    `head`. training: epochs, best_epoch, rows per second (the stopping rows' time in it; None where an earlier run did
+    all), device, precision. logits: the log-odds of each validation row, by the unmerged network in float32. Raises
+    SettingError where LoRA cannot be attached so, or the training diverges, and ReviewriskError as `load_backbone`
+    does.
     """
     own, _ = resolve(candidate.settings(bench.settings), len(bench.training))
     classifier, pad_id = bench.fresh_classifier(), int(bench.backbone.tokenizer.pad_token_id)
@@ -200,15 +237,22 @@ def run_cell(candidate: Candidate, bench: Bench, work: Path) -> Found:
         adapted = attach_adapter(classifier, own.lora, own.training.seed)
         counts = count_parameters(adapted)
         known, started = load_state(work), time.monotonic()
-        result = train(adapted, bench.tokens["training"], bench.tokens["stopping"], own, pad_id, work, _indented(bench.report))
+        result = train(
+            adapted, bench.tokens["training"], bench.tokens["stopping"], own, pad_id, work, _indented(bench.report)
+        )
     except ReviewriskError as error:
         raise SettingError(str(error)) from error
     seconds, epochs_here = time.monotonic() - started, len(result.history) - (known.epoch if known else 0)
     with progress("scoring the validation rows", bench.report):
         logit = read_texts(adapted, bench.tokens["validation"], pad_id).margin
     if not np.isfinite(logit).all():
-        raise SettingError("A log-odds of the trained model is not a finite number: lower the learning rate, or set model.training.precision to float32.")
-    figures = metrics(_scored(logit, bench.training, bench.validation, own.training.class_weighting), own.calibration.bins)
+        raise SettingError(
+            "A log-odds of the trained model is not a finite number: lower the learning rate, or set"
+            " model.training.precision to float32."
+        )
+    figures = metrics(
+        _scored(logit, bench.training, bench.validation, own.training.class_weighting), own.calibration.bins
+    )
     return {
         "version": CELL_VERSION,
         "candidate": asdict(candidate),
@@ -243,27 +287,40 @@ def _run_rung(title: str, trying: Sequence[Candidate], bench: Bench, deadline: f
             outcomes.append(Outcome(candidate, _cell(candidate, bench, place)))
     rung = Rung(bench.training, bench.validation, outcomes, waiting)
     if waiting:
-        bench.report(f"{title}: {len(outcomes)} of {len(trying)} settings are done and the time is over; the same command goes on here")
+        bench.report(
+            f"{title}: {len(outcomes)} of {len(trying)} settings are done and the time is over; the same command goes"
+            " on here"
+        )
     elif not rung.done:
-        raise ReviewriskError(f"{title}: none of {len(trying)} settings could be trained. The first, {outcomes[0].candidate}: {outcomes[0].failed}")
+        raise ReviewriskError(
+            f"{title}: none of {len(trying)} settings could be trained. The first, {outcomes[0].candidate}:"
+            f" {outcomes[0].failed}"
+        )
     return rung
 
 
 def _cell(candidate: Candidate, bench: Bench, place: Path) -> Found:
-    """The cell's outcome. Where there is too little memory that is the reason, and it is not kept: the memory may be another program's now."""
+    """The cell's outcome. Where there is too little memory that is the reason, and it is not kept: the memory may be
+    another program's now.
+    """
     try:
         return _kept_cell(candidate, bench, place)
     except (MemoryError, RuntimeError) as error:
         if not _is_lack_of_memory(error):
             raise
-        reason = f"too little memory ({' '.join(str(error).split()) or type(error).__name__}); the same command tries it again, a smaller batch_size needs less"
+        reason = (
+            f"too little memory ({' '.join(str(error).split()) or type(error).__name__}); the same command tries it"
+            " again, a smaller batch_size needs less"
+        )
     gc.collect()  # what the error's frames held, the network among it
     torch.cuda.empty_cache()
     return _failed(candidate, bench, reason)
 
 
 def _kept_cell(candidate: Candidate, bench: Bench, place: Path) -> Found:
-    """The cell's outcome, written whole or not at all to its place; that of a candidate which fails by itself is the reason."""
+    """The cell's outcome, written whole or not at all to its place; that of a candidate which fails by itself is the
+    reason.
+    """
     work = bench.folder / "work" / place.stem
     work.mkdir(parents=True, exist_ok=True)
     try:
@@ -285,7 +342,9 @@ def _failed(candidate: Candidate, bench: Bench, reason: str) -> Found:
 
 def _is_lack_of_memory(error: Exception) -> bool:
     """Whether the GPU or the machine had too little: PyTorch has a type of its own for one of the ways to say so."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(words in str(error).lower() for words in _LACK_OF_MEMORY)
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
+        words in str(error).lower() for words in _LACK_OF_MEMORY
+    )
 
 
 def _scored(logit: FloatArray, training: LabelledReviews, validation: LabelledReviews, weighting: str) -> Scored:
@@ -294,7 +353,10 @@ def _scored(logit: FloatArray, training: LabelledReviews, validation: LabelledRe
 
 def _plan_line(settings: int, rows: Sequence[int], eta: int) -> str:
     sizes = ", ".join(f"{size:,}" for size in rows)
-    return f"{settings} settings, yours among them; {len(rows)} rungs of {sizes} training rows; after each the best 1 in {eta} goes on"
+    return (
+        f"{settings} settings, yours among them; {len(rows)} rungs of {sizes} training rows; after each the best 1 in"
+        f" {eta} goes on"
+    )
 
 
 def _indented(report: Report) -> Report:

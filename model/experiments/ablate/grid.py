@@ -1,4 +1,6 @@
-"""What an ablation tries, and the arithmetic of successive halving: settings, rows per rung, who goes on, who is on the frontier."""
+"""What an ablation tries, and the arithmetic of successive halving: settings, rows per rung, who goes on, who is on the
+frontier.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +19,9 @@ FEWEST_ROWS = 50
 class Sweep:
     """The grid (every combination of the first four is tried) and its size.
 
-    Each of `targets` is what lora.targets takes, several joined by commas; each of `layers` is all, upper or lower (half), or numbers
-    joined by commas. `rows` train in the last rung, an `eta`-th of them in the one before, and so on; of every rung the best
-    1 in `eta` goes on. `validation_rows` is the most that a rung judges on.
+    Each of `targets` is what lora.targets takes, several joined by commas; each of `layers` is all, upper or lower
+    (half), or numbers joined by commas. `rows` train in the last rung, an `eta`-th of them in the one before, and so
+    on; of every rung the best 1 in `eta` goes on. `validation_rows` is the most that a rung judges on.
     """
 
     ranks: tuple[int, ...] = (4, 16)
@@ -47,7 +49,8 @@ class Candidate:
         return f"rank {self.rank}, {','.join(self.targets)}, {layers}, learning rate {self.learning_rate:g}"
 
     def lora(self, settings: LoraSettings) -> LoraSettings:
-        """The settings with this candidate's in them; an alpha that is set keeps its ratio to the default one of the rank.
+        """The settings with this candidate's in them; an alpha that is set keeps its ratio to the default one of the
+        rank.
 
         So alpha / rank stays, and with rank_stabilised alpha itself.
         """
@@ -71,8 +74,13 @@ class Standing:
 
 
 def candidates(sweep: Sweep, settings: ModelSettings, depth: int) -> list[Candidate]:
-    """The config's own settings first, then every combination, none twice. `depth` is the encoder's number of layers."""
-    grid = product(sweep.ranks, map(_split, sweep.targets), (_layers(words, depth) for words in sweep.layers), sweep.learning_rates)
+    """The config's own settings first, then every combination, none twice.
+
+    `depth` is the encoder's number of layers.
+    """
+    grid = product(
+        sweep.ranks, map(_split, sweep.targets), (_layers(words, depth) for words in sweep.layers), sweep.learning_rates
+    )
     return list(dict.fromkeys([reference(settings, depth), *(Candidate(*choice) for choice in grid)]))
 
 
@@ -98,7 +106,8 @@ def rung_rows(sweep: Sweep, available: int) -> list[int]:
 
 
 def survivors(standings: Sequence[Standing], eta: int, own: Candidate | None) -> list[Candidate]:
-    """The best 1 in eta (rounded up), best first, and then the config's own settings, where they have a standing but are not among them.
+    """The best 1 in eta (rounded up), best first, and then the config's own settings, where they have a standing but
+    are not among them.
 
     Of equal average precision the one with fewer parameters is better.
     """
@@ -108,7 +117,9 @@ def survivors(standings: Sequence[Standing], eta: int, own: Candidate | None) ->
 
 
 def frontier(standings: Sequence[Standing]) -> list[Standing]:
-    """Those that no other beats in average precision without training more, or in parameters without being less precise; smallest first."""
+    """Those that no other beats in average precision without training more, or in parameters without being less
+    precise; smallest first.
+    """
     kept = [standing for standing in standings if not any(_beats(other, standing) for other in standings)]
     return sorted(kept, key=lambda standing: (standing.adapter, -standing.average_precision))
 
@@ -124,14 +135,18 @@ def _split(words: str) -> tuple[str, ...]:
 
 
 def _layers(words: str, depth: int) -> tuple[int, ...] | None:
-    """Numbers of the layers that the words stand for; whether the encoder has them is checked where LoRA is attached."""
+    """Numbers of the layers that the words stand for; whether the encoder has them is checked where
+    LoRA is attached.
+    """
     named = {"all": None, "upper": tuple(range(depth // 2, depth)), "lower": tuple(range(depth // 2))}
     if words in named:
         return _all_or_some(named[words], depth)
     try:
         return _all_or_some(tuple(sorted({int(word) for word in words.split(",")})), depth)
     except ValueError:
-        raise ReviewriskError(f"--layers {words!r} is neither all, upper or lower nor numbers joined by commas, such as 0,1,2.") from None
+        raise ReviewriskError(
+            f"--layers {words!r} is neither all, upper or lower nor numbers joined by commas, such as 0,1,2."
+        ) from None
 
 
 def _all_or_some(layers: tuple[int, ...] | None, depth: int) -> tuple[int, ...] | None:

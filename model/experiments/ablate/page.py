@@ -1,4 +1,6 @@
-"""What a sweep found: Markdown tables of its rungs, the winner with its corrected figure, the frontier, and lines for the config."""
+"""What a sweep found: Markdown tables of its rungs, the winner with its corrected figure, the frontier, and lines for
+the config.
+"""
 
 from __future__ import annotations
 
@@ -20,10 +22,11 @@ _MEASURE = "average_precision"
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the last rung says. `finalists` are those with figures, the one that trains least first; `choice` is among them.
+    """What the last rung says. `finalists` are those with figures, the one that trains least first; `choice` is among
+    them.
 
-    `gain` is the winner's average precision less that of the config's own settings on the same rows, as observed; None where the own
-    settings won or failed.
+    `gain` is the winner's average precision less that of the config's own settings on the same rows, as observed; None
+    where the own settings won or failed.
     """
 
     finalists: list[Outcome]
@@ -36,7 +39,9 @@ class Verdict:
 
     @property
     def is_better(self) -> bool:
-        """Whether the winner is better than the own settings by more than chance: the paired interval and the one corrected for the choosing lie above 0."""
+        """Whether the winner is better than the own settings by more than chance: the paired interval and the one
+        corrected for the choosing lie above 0.
+        """
         return _is_above_0(self.gain) and _is_above_0(self.choice.gain)
 
 
@@ -53,12 +58,16 @@ def judge(ablation: Ablation) -> Verdict:
         settings.thresholds.confidence,
         settings.training.seed,
     )
-    gain = None if own is None or own == choice.winner else _difference(finalists[choice.winner], finalists[own], ablation)
+    gain = (
+        None if own is None or own == choice.winner else _difference(finalists[choice.winner], finalists[own], ablation)
+    )
     return Verdict(finalists, choice, gain)
 
 
 def page(ablation: Ablation, command: str, hardware: Sequence[str]) -> list[str]:
-    """Lines of Markdown: how it was made, a table per rung, and where the sweep is complete the winner, the frontier and the config's lines."""
+    """Lines of Markdown: how it was made, a table per rung, and where the sweep is complete the winner, the frontier
+    and the config's lines.
+    """
     sections = [("## Which LoRA setting?", _how_made(ablation, command, hardware))]
     sections += [(_rung_title(ablation, place), _rung_table(ablation, place)) for place in range(len(ablation.rungs))]
     if ablation.is_complete:
@@ -66,7 +75,10 @@ def page(ablation: Ablation, command: str, hardware: Sequence[str]) -> list[str]
         sections += [
             ("### The winner", _winner(ablation, verdict)),
             ("### The frontier", _frontier(ablation, verdict)),
-            ("### The winner's lines for the config", ["```yaml", *config_lines(verdict.winner.candidate, ablation), "```"]),
+            (
+                "### The winner's lines for the config",
+                ["```yaml", *config_lines(verdict.winner.candidate, ablation), "```"],
+            ),
         ]
     else:
         sections.append(("### Not finished", [_left(ablation)]))
@@ -100,20 +112,32 @@ def _how_made(ablation: Ablation, command: str, hardware: Sequence[str]) -> list
         "",
         *(f"* {line}" for line in hardware),
         *only_line(settings),
-        f"* Data version `{folds.data_version}`, of the training and validation splits alone: no test row was read. Cut by product with seed {sweep.seed} into "
-        f"{len(folds.training):,} rows to train on, {len(folds.stopping):,} that stop a training, and a fold to judge on for each rung "
-        f"({_counts(folds.validation)} rows); {folds.duplicates_dropped:,} rows were left out, as their text stands in another part too.",
-        f"* Encoder {settings.backbone.name}; epochs as the config has them, at most {trained.epochs} in every rung; batches of {trained.batch_size}. "
-        "All settings of a rung are trained on the same rows and judged on the same others.",
-        "* Settings are ranked by average precision, of equal ones the smaller is better. Log-loss is after the known shift of weighted classes is taken "
-        f"back, without a calibrator. Intervals are of {settings.thresholds.confidence:.0%}, from a bootstrap of whole products.",
+        (
+            f"* Data version `{folds.data_version}`, of the training and validation splits alone: no test row was read."
+            f" Cut by product with seed {sweep.seed} into {len(folds.training):,} rows to train on,"
+            f" {len(folds.stopping):,} that stop a training, and a fold to judge on for each rung"
+            f" ({_counts(folds.validation)} rows); {folds.duplicates_dropped:,} rows were left out, as their text"
+            " stands in another part too."
+        ),
+        (
+            f"* Encoder {settings.backbone.name}; epochs as the config has them, at most {trained.epochs} in every"
+            f" rung; batches of {trained.batch_size}. All settings of a rung are trained on the same rows and judged on"
+            " the same others."
+        ),
+        (
+            "* Settings are ranked by average precision, of equal ones the smaller is better. Log-loss is after the"
+            " known shift of weighted classes is taken back, without a calibrator. Intervals are of"
+            f" {settings.thresholds.confidence:.0%}, from a bootstrap of whole products."
+        ),
     ]
 
 
 def _rung_title(ablation: Ablation, place: int) -> str:
     rung = ablation.rungs[place]
     settings = len(rung.outcomes) + len(rung.waiting)
-    return f"### Rung {place + 1} of {ablation.sweep.rungs}: {settings} settings on {len(rung.training):,} training rows"
+    return (
+        f"### Rung {place + 1} of {ablation.sweep.rungs}: {settings} settings on {len(rung.training):,} training rows"
+    )
 
 
 def _rung_table(ablation: Ablation, place: int) -> list[str]:
@@ -122,11 +146,27 @@ def _rung_table(ablation: Ablation, place: int) -> list[str]:
     done = sorted(rung.done, key=lambda outcome: (-outcome.standing.average_precision, outcome.standing.adapter))
     ordered = [*done, *(outcome for outcome in rung.outcomes if outcome.failed is not None)]
     rows = [
-        [_named(outcome.candidate, ablation), *_figures(outcome), "yes" if outcome.candidate in best else "", _becomes(outcome, ablation, place)]
+        [
+            _named(outcome.candidate, ablation),
+            *_figures(outcome),
+            "yes" if outcome.candidate in best else "",
+            _becomes(outcome, ablation, place),
+        ]
         for outcome in ordered
     ]
     rows += [[_named(candidate, ablation), *[_NONE] * 7, "", "not run yet"] for candidate in rung.waiting]
-    head = ["setting", "average precision", "AUC", "log-loss", "in the encoder", "in the head", "epochs", "rows/s", "frontier", "then"]
+    head = [
+        "setting",
+        "average precision",
+        "AUC",
+        "log-loss",
+        "in the encoder",
+        "in the head",
+        "epochs",
+        "rows/s",
+        "frontier",
+        "then",
+    ]
     note = f"Judged on {_described(rung.validation)}. Trained parameters are counted in the encoder and in the head."
     failed = [f"* {outcome.candidate} failed: {outcome.failed}" for outcome in rung.outcomes if outcome.failed]
     return [note, "", *table(head, rows), *(["", *failed] if failed else [])]
@@ -175,9 +215,12 @@ def _winner(ablation: Ablation, verdict: Verdict) -> list[str]:
             ],
         ),
         "",
-        f"The last fold chose among {len(verdict.finalists)} finalists; this one in {choice.shares[choice.winner]:.0%} of resamples. The corrected figure "
-        "(BBC-CV, Tsamardinos et al. 2018) is what a setting chosen in this way has on rows that had no say, for a training on "
-        f"{len(rung.training):,} rows and reviews like these. It is no test figure: `train` gives that.",
+        (
+            f"The last fold chose among {len(verdict.finalists)} finalists; this one in"
+            f" {choice.shares[choice.winner]:.0%} of resamples. The corrected figure (BBC-CV, Tsamardinos et al. 2018)"
+            " is what a setting chosen in this way has on rows that had no say, for a training on"
+            f" {len(rung.training):,} rows and reviews like these. It is no test figure: `train` gives that."
+        ),
     ]
     return [*lines, "", _against_own(ablation, verdict)]
 
@@ -187,10 +230,15 @@ def _against_own(ablation: Ablation, verdict: Verdict) -> str:
     if verdict.winner.candidate == ablation.own:
         return "Your own settings won: keep them."
     if verdict.gain is None:
-        return "Your own settings could not be trained (see the tables), so there is nothing to hold the winner against."
+        return (
+            "Your own settings could not be trained (see the tables), so there is nothing to hold the winner against."
+        )
     gain, corrected = verdict.gain, verdict.choice.gain
     assert corrected is not None  # the own settings are a finalist, so they were the reference
-    said = f"the winner's average precision less yours, on the same rows, is {signed(gain)}; corrected for the choosing it is {signed(corrected)}"
+    said = (
+        f"the winner's average precision less yours, on the same rows, is {signed(gain)}; corrected for the choosing it"
+        f" is {signed(corrected)}"
+    )
     if verdict.is_better:
         return f"Better than your settings by more than chance: {said}. Both intervals lie above 0."
     return f"**Your settings do as well**, as far as these rows can tell: {said}. {_why_not(gain, corrected)}"
@@ -216,14 +264,30 @@ def _frontier(ablation: Ablation, verdict: Verdict) -> list[str]:
     rows = []
     for standing in frontier(rung.standings):
         outcome = found[standing.candidate]
-        figures = intervals(_scored(outcome, ablation), settings.calibration.bins, groups, settings.thresholds.confidence, settings.training.seed)
+        figures = intervals(
+            _scored(outcome, ablation),
+            settings.calibration.bins,
+            groups,
+            settings.thresholds.confidence,
+            settings.training.seed,
+        )
         difference = _NONE if outcome is verdict.winner else signed(_difference(outcome, verdict.winner, ablation))
         *_, adapter, head_parameters, _, speed = _figures(outcome)
-        rows.append([_named(standing.candidate, ablation), adapter, head_parameters, interval(figures[_MEASURE]), difference, speed])
+        rows.append(
+            [
+                _named(standing.candidate, ablation),
+                adapter,
+                head_parameters,
+                interval(figures[_MEASURE]),
+                difference,
+                speed,
+            ]
+        )
     head = ["setting", "in the encoder", "in the head", "average precision", "less the winner's", "rows/s"]
     legend = (
-        "No finalist beats these in both average precision and parameters trained in the encoder. Where “less the winner's” has an interval that "
-        "includes 0, the smaller setting does as well as these rows can tell. The figures are as observed, so the best of them is flattered."
+        "No finalist beats these in both average precision and parameters trained in the encoder. Where “less the"
+        " winner's” has an interval that includes 0, the smaller setting does as well as these rows can tell. The"
+        " figures are as observed, so the best of them is flattered."
     )
     return [*table(head, rows), "", legend]
 
@@ -232,8 +296,8 @@ def _left(ablation: Ablation) -> str:
     rung = ablation.rungs[-1]
     left, settings = len(rung.waiting), len(rung.waiting) + len(rung.outcomes)
     return (
-        f"Rung {len(ablation.rungs)} of {ablation.sweep.rungs} has {left} of {settings} settings still to run, so there is no winner yet. "
-        "The same command goes on here: what is finished is kept."
+        f"Rung {len(ablation.rungs)} of {ablation.sweep.rungs} has {left} of {settings} settings still to run, so there"
+        " is no winner yet. The same command goes on here: what is finished is kept."
     )
 
 
@@ -241,7 +305,9 @@ def _difference(one: Outcome, other: Outcome, ablation: Ablation) -> Limits:
     """one - other in average precision on the last fold, with a paired interval."""
     settings, groups = ablation.settings, np.asarray(ablation.rungs[-1].validation.product_ids)
     first, second = _scored(one, ablation), _scored(other, ablation)
-    return difference_intervals(first, second, settings.calibration.bins, groups, settings.thresholds.confidence, settings.training.seed)[_MEASURE]
+    return difference_intervals(
+        first, second, settings.calibration.bins, groups, settings.thresholds.confidence, settings.training.seed
+    )[_MEASURE]
 
 
 def _scored(outcome: Outcome, ablation: Ablation) -> Scored:
@@ -257,4 +323,7 @@ def _counts(folds: Sequence[LabelledReviews]) -> str:
 
 
 def _described(rows: LabelledReviews) -> str:
-    return f"{len(rows):,} rows of {len(set(rows.product_ids)):,} products, {int(rows.labels.sum()):,} of them dissatisfied"
+    return (
+        f"{len(rows):,} rows of {len(set(rows.product_ids)):,} products, {int(rows.labels.sum()):,} of them"
+        " dissatisfied"
+    )

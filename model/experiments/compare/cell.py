@@ -1,4 +1,6 @@
-"""One cell of a comparison, in the process that `comparison.run_cells` starts for it: fit, calibrate, judge, and write its file."""
+"""One cell of a comparison, in the process that `comparison.run_cells` starts for it: fit, calibrate, judge, and write
+its file.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,16 @@ from model.evaluation.calibrators import Calibrator, FloatArray
 from model.evaluation.metrics import intervals
 from model.evaluation.minimal_pairs import load_pairs
 from model.evaluation.views import READ_AS, Logits, decide
-from model.experiments.compare.comparison import CELL_VERSION, PACKAGES, POPULATIONS, Cell, Inputs, read_inputs, rows_for, scored_rows
+from model.experiments.compare.comparison import (
+    CELL_VERSION,
+    PACKAGES,
+    POPULATIONS,
+    Cell,
+    Inputs,
+    read_inputs,
+    rows_for,
+    scored_rows,
+)
 from model.experiments.compare.fits import Score, Task, fit_method
 from model.experiments.methods import METHODS, Method
 from model.files import read_json, write_json
@@ -39,12 +50,13 @@ CANNOT_RUN = 2
 def run_cell(cell: Cell, inputs: Inputs, settings: ModelSettings, work: Path, report: Report) -> Figures:
     """The cell's figures as JSON holds them. `work` is this cell's own folder, for the checkpoints of its training.
 
-    parameters: trained ones, `adapter` (in the encoder) and `head`. training: epochs, rows per second (early stopping's validation in
-    the time; None where an earlier run did all), growth of the process's peak memory in MiB, and how it was trained. populations: of
-    each of comparison.POPULATIONS the rows, positives and every figure with its interval, at the calibrator and threshold that
-    validation chose. logits: what they follow from, and the log-odds of the minimal pairs. cost: seconds per 1,000 test rows of the plain
-    classifier, of the network as trained (`unmerged`) and merged. forgetting: on test rows and on the shifted population, see
-    `model.experiments.forgetting`. seconds: of the whole cell. None for what a method lacks.
+    parameters: trained ones, `adapter` (in the encoder) and `head`. training: epochs, rows per second (early stopping's
+    validation in the time; None where an earlier run did all), growth of the process's peak memory in MiB, and how it
+    was trained. populations: of each of comparison.POPULATIONS the rows, positives and every figure with its interval,
+    at the calibrator and threshold that validation chose. logits: what they follow from, and the log-odds of the
+    minimal pairs. cost: seconds per 1,000 test rows of the plain classifier, of the network as trained (`unmerged`) and
+    merged. forgetting: on test rows and on the shifted population, see `model.experiments.forgetting`. seconds: of the
+    whole cell. None for what a method lacks.
     """
     method, started = METHODS[cell.method], time.monotonic()
     with cpu_threads(settings.training.threads) as threads:
@@ -56,8 +68,19 @@ def run_cell(cell: Cell, inputs: Inputs, settings: ModelSettings, work: Path, re
         with progress("resampling for intervals", report):
             judged = _judged(method, logits, data, inputs, own)
     versions = {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
-    described = {"version": CELL_VERSION, "method": cell.method, "rows": len(data.train), "dissatisfied": int(data.train.labels.sum())}
-    return {**described, "run_on": {"threads": threads, **versions}, **fitted.figures(), **judged, "seconds": time.monotonic() - started}
+    described = {
+        "version": CELL_VERSION,
+        "method": cell.method,
+        "rows": len(data.train),
+        "dissatisfied": int(data.train.labels.sum()),
+    }
+    return {
+        **described,
+        "run_on": {"threads": threads, **versions},
+        **fitted.figures(),
+        **judged,
+        "seconds": time.monotonic() - started,
+    }
 
 
 def main(spec_path: Path) -> int:
@@ -87,7 +110,9 @@ def _say(line: str) -> None:
 
 
 def _end_with_parent() -> None:
-    """Standard input is a pipe that the parent holds and never writes to: at its end the parent is gone, and so is this process's use."""
+    """Standard input is a pipe that the parent holds and never writes to: at its end the parent is gone, and so is this
+    process's use.
+    """
 
     def watch() -> None:
         os.read(0, 1)  # not sys.stdin, whose lock this thread would still hold when the process ends
@@ -97,37 +122,54 @@ def _end_with_parent() -> None:
 
 
 def cell_logits(score: Score, data: PreparedData, inputs: Inputs, mode: HeadlineMode) -> dict[str, FloatArray]:
-    """The log-odds of every row that a cell is judged on: validation's two later parts, test read as it is and as in READ_AS,
-    the shifted population, and the minimal pairs' texts (a and b of each pair, one after the other). `score` gets each distinct text once: most
-    reviews state no rating, and are the same text when ratings are masked."""
+    """The log-odds of every row that a cell is judged on: validation's two later parts, test read as it is and as in
+    READ_AS, the shifted population, and the minimal pairs' texts (a and b of each pair, one after the other). `score`
+    gets each distinct text once: most reviews state no rating, and are the same text when ratings are masked.
+    """
     texts = {"fitting": data.fitting.texts, "choosing": data.choosing.texts, "as_is": data.test.texts}
     for view, read_as in READ_AS.items():
-        texts[view] = [model_text(headline, body, read_as) for headline, body in zip(data.test.headlines, data.test.bodies, strict=True)]
+        texts[view] = [
+            model_text(headline, body, read_as)
+            for headline, body in zip(data.test.headlines, data.test.bodies, strict=True)
+        ]
     if inputs.shifted is not None:
         texts["shifted"] = inputs.shifted.texts
     if inputs.pairs is not None:
-        texts["pairs"] = [model_text(side.headline, side.body, mode) for pair in load_pairs(inputs.pairs) for side in (pair.a, pair.b)]
+        texts["pairs"] = [
+            model_text(side.headline, side.body, mode) for pair in load_pairs(inputs.pairs) for side in (pair.a, pair.b)
+        ]
     places = {text: place for place, text in enumerate(dict.fromkeys(chain.from_iterable(texts.values())))}
     logits = np.asarray(score(list(places)), dtype=np.float64)
     return {name: logits[[places[text] for text in each]] for name, each in texts.items()}
 
 
-def _judged(method: Method, logits: dict[str, FloatArray], data: PreparedData, inputs: Inputs, settings: ModelSettings) -> Figures:
+def _judged(
+    method: Method, logits: dict[str, FloatArray], data: PreparedData, inputs: Inputs, settings: ModelSettings
+) -> Figures:
     """calibrator, threshold, and per population its figures; the logits."""
     calibrator, threshold = _decided(method, logits, data, settings)
     found = {}
     for name in POPULATIONS if inputs.shifted is not None else POPULATIONS[:-1]:
         scored, groups = scored_rows(name, logits, calibrator, threshold, inputs)
-        figures = intervals(scored, settings.calibration.bins, groups, settings.thresholds.confidence, settings.training.seed)
+        figures = intervals(
+            scored, settings.calibration.bins, groups, settings.thresholds.confidence, settings.training.seed
+        )
         found[name] = {"rows": len(scored.label), "positives": int(scored.label.sum()), "figures": figures}
     kept = {name: values.tolist() for name, values in logits.items()}
     return {"calibrator": calibrator.to_json(), "threshold": threshold, "populations": found, "logits": kept}
 
 
-def _decided(method: Method, logits: dict[str, FloatArray], data: PreparedData, settings: ModelSettings) -> tuple[Calibrator, float]:
+def _decided(
+    method: Method, logits: dict[str, FloatArray], data: PreparedData, settings: ModelSettings
+) -> tuple[Calibrator, float]:
     if method.kind == "majority":  # one probability for all, which is the majority's decision at 0.5
         return Calibrator(), 0.5
-    decided = decide(Logits(logits["fitting"], logits["choosing"], logits["as_is"], {}), data, settings, None if method.kind == "network" else TFIDF_WEIGHTING)
+    decided = decide(
+        Logits(logits["fitting"], logits["choosing"], logits["as_is"], {}),
+        data,
+        settings,
+        None if method.kind == "network" else TFIDF_WEIGHTING,
+    )
     assert decided.default.threshold is not None
     return decided.choice.calibrator, decided.default.threshold
 

@@ -1,4 +1,6 @@
-"""Methods held side by side on the same rows: each method at each training size is a cell, run in a process of its own and kept as a file."""
+"""Methods held side by side on the same rows: each method at each training size is a cell, run in a process of its own
+and kept as a file.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,14 @@ from model.evaluation.calibrators import Calibrator, FloatArray
 from model.evaluation.metrics import Groups, Scored
 from model.evaluation.views import VIEWS, rows_of
 from model.experiments.methods import METHODS, Method
-from model.files import canonical_json, file_sha256, import_path_of_children, read_json, temporary_folder_beside, write_json
+from model.files import (
+    canonical_json,
+    file_sha256,
+    import_path_of_children,
+    read_json,
+    temporary_folder_beside,
+    write_json,
+)
 from model.network.backbone import load_backbone
 from model.network.hardware import resolve_device, resolve_precision
 from model.network.quantisation import check_quantization
@@ -48,7 +57,9 @@ _FEWEST_ROWS = 100
 
 @dataclass(frozen=True)
 class Inputs:
-    """What all cells read: the splits, the rows of another population, and a file of minimal pairs; `checksum` is of all of it."""
+    """What all cells read: the splits, the rows of another population, and a file of minimal pairs; `checksum` is of
+    all of it.
+    """
 
     data: PreparedData
     shifted: LabelledReviews | None
@@ -56,7 +67,9 @@ class Inputs:
 
     @property
     def checksum(self) -> str:
-        """16 hexadecimal digits of the sha256 over all that `write_inputs` writes: every column of every part, what is said of them, and the pairs."""
+        """16 hexadecimal digits of the sha256 over all that `write_inputs` writes: every column of every part, what is
+        said of them, and the pairs.
+        """
         digest = hashlib.sha256()
         for part in _parts(self):
             for name in part.column_names:
@@ -79,7 +92,9 @@ class Cell:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a cell: its figures (see `comparison_cell.run_cell`), or why there are none; `failed` where that is no reason but a crash."""
+    """What came of a cell: its figures (see `comparison_cell.run_cell`), or why there are none; `failed` where that is
+    no reason but a crash.
+    """
 
     cell: Cell
     figures: dict[str, Any] | None
@@ -87,16 +102,23 @@ class Outcome:
     failed: bool = False
 
 
-def prepare_inputs(reviews: pa.Table, shifted: pa.Table | None, pairs: Path | None, settings: ModelSettings, test_rows: int | None) -> Inputs:
-    """The splits with at most `test_rows` test rows, and as many of the labelled rows of `shifted` whatever their split.
+def prepare_inputs(
+    reviews: pa.Table, shifted: pa.Table | None, pairs: Path | None, settings: ModelSettings, test_rows: int | None
+) -> Inputs:
+    """The splits with at most `test_rows` test rows, and as many of the labelled rows of `shifted` whatever their
+    split.
 
-    Both are drawn by product with the seed, so that intervals that draw whole products stay right. Raises ReviewriskError as `prepare`
-    does, and where a class is missing from what was drawn.
+    Both are drawn by product with the seed, so that intervals that draw whole products stay right. Raises
+    ReviewriskError as `prepare` does, and where a class is missing from what was drawn.
     """
-    data = prepare(reviews, settings.model_copy(update={"training": settings.training.model_copy(update={"max_rows": None})}))
+    data = prepare(
+        reviews, settings.model_copy(update={"training": settings.training.model_copy(update={"max_rows": None})})
+    )
     chosen = drawn_by_product(data.test, test_rows, settings.training.seed)
     overlap = Overlap(data.test_overlap.exact[chosen], data.test_overlap.near[chosen])
-    data = replace(data, test=data.test.take(chosen), test_overlap=overlap, test_product_is_new=data.test_product_is_new[chosen])
+    data = replace(
+        data, test=data.test.take(chosen), test_overlap=overlap, test_product_is_new=data.test_product_is_new[chosen]
+    )
     check_both_classes(data.test, "the drawn test rows")
     other = None
     if shifted is not None:
@@ -107,14 +129,18 @@ def prepare_inputs(reviews: pa.Table, shifted: pa.Table | None, pairs: Path | No
 
 
 def planned_cells(rows: int, inputs: Inputs, curve_rows: int | None = None, chosen: Collection[str] = ()) -> list[Cell]:
-    """All cells in the order in which they are run: the methods at `rows` training rows, the learning curve after the last one that it is of.
+    """All cells in the order in which they are run: the methods at `rows` training rows, the learning curve after the
+    last one that it is of.
 
-    The curve has `curve_rows`, or as many as there are, and `rows` halved up to four times. With `chosen`, of all methods only these and
-    TF-IDF, and the curve only where LoRA on all linear layers is one of them.
+    The curve has `curve_rows`, or as many as there are, and `rows` halved up to four times. With `chosen`, of all
+    methods only these and TF-IDF, and the curve only where LoRA on all linear layers is one of them.
     """
     available = len(inputs.data.train)
     rows = min(rows, available)
-    sizes = [*([min(curve_rows, available)] if curve_rows else []), *(rows // 2**times for times in range(_CURVE_HALVINGS, 0, -1))]
+    sizes = [
+        *([min(curve_rows, available)] if curve_rows else []),
+        *(rows // 2**times for times in range(_CURVE_HALVINGS, 0, -1)),
+    ]
     names = [name for name in METHODS if not chosen or name in chosen or name == _CURVE_METHODS[0]]
     if not set(_CURVE_METHODS) <= set(names):
         return [Cell(name, rows) for name in names]
@@ -124,10 +150,14 @@ def planned_cells(rows: int, inputs: Inputs, curve_rows: int | None = None, chos
     return list(dict.fromkeys([*methods[:first], *curve, *methods[first:]]))
 
 
-def scored_rows(population: str, logits: Mapping[str, FloatArray], calibrator: Calibrator, threshold: float, inputs: Inputs) -> tuple[Scored, Groups]:
-    """The rows of one of POPULATIONS as a cell scores and decides them, and each row's product. `logits` are those that a cell keeps.
+def scored_rows(
+    population: str, logits: Mapping[str, FloatArray], calibrator: Calibrator, threshold: float, inputs: Inputs
+) -> tuple[Scored, Groups]:
+    """The rows of one of POPULATIONS as a cell scores and decides them, and each row's product. `logits` are those that
+    a cell keeps.
 
-    validation: the rows that calibrator and threshold were fitted on; the views of `model.evaluation.views`: test rows; shifted: all of those.
+    validation: the rows that calibrator and threshold were fitted on; the views of `model.evaluation.views`: test rows;
+    shifted: all of those.
     """
     data = inputs.data
     parts = [data.test]
@@ -138,7 +168,9 @@ def scored_rows(population: str, logits: Mapping[str, FloatArray], calibrator: C
         parts, logit = [inputs.shifted], logits[_SHIFTED]
     else:
         logit = logits.get(population, logits["as_is"])
-    labels, products = (np.concatenate([np.asarray(getattr(part, name)) for part in parts]) for name in ("labels", "product_ids"))
+    labels, products = (
+        np.concatenate([np.asarray(getattr(part, name)) for part in parts]) for name in ("labels", "product_ids")
+    )
     scored = Scored(logit, calibrator.apply(logit), labels, threshold)
     if population not in VIEWS:
         return scored, products
@@ -147,18 +179,27 @@ def scored_rows(population: str, logits: Mapping[str, FloatArray], calibrator: C
 
 
 def rows_for(cell: Cell, data: PreparedData, seed: int) -> PreparedData:
-    """The data with the cell's training rows alone, drawn with the seed: a smaller draw is a part of every larger one."""
+    """The data with the cell's training rows alone, drawn with the seed: a smaller draw is a part of
+    every larger one.
+    """
     return replace(data, train=nested_draw(data.train, cell.rows, seed))
 
 
 def fingerprint(cell: Cell, inputs_checksum: str, settings: ModelSettings, revision: str) -> str:
-    """16 hexadecimal digits that differ wherever the cell, the inputs, the settings that matter to its method or the versions of PACKAGES do.
+    """16 hexadecimal digits that differ wherever the cell, the inputs, the settings that matter to its method or the
+    versions of PACKAGES do.
 
-    For a method with an encoder also where its `revision`, the kind of device or the arithmetic does. How many threads there are, and which
-    processor or GPU it is, is left out: rounding may move last digits with them, and durations do.
+    For a method with an encoder also where its `revision`, the kind of device or the arithmetic does. How many threads
+    there are, and which processor or GPU it is, is left out: rounding may move last digits with them, and durations do.
     """
     method, packages = METHODS[cell.method], {name: version(name) for name in PACKAGES}
-    identity: list[Any] = [CELL_VERSION, asdict(cell), inputs_checksum, _settings_that_matter(method, settings), packages]
+    identity: list[Any] = [
+        CELL_VERSION,
+        asdict(cell),
+        inputs_checksum,
+        _settings_that_matter(method, settings),
+        packages,
+    ]
     if method.kind in ("network", "probe"):
         device = resolve_device(settings.training.device)
         identity += [revision, device.type, str(resolve_precision(settings.training.precision, device))]
@@ -166,12 +207,20 @@ def fingerprint(cell: Cell, inputs_checksum: str, settings: ModelSettings, revis
 
 
 def run_cells(
-    cells: Sequence[Cell], inputs: Inputs, settings: ModelSettings, folder: Path, minutes: float | None, report: Report, parallel: int = 1
+    cells: Sequence[Cell],
+    inputs: Inputs,
+    settings: ModelSettings,
+    folder: Path,
+    minutes: float | None,
+    report: Report,
+    parallel: int = 1,
 ) -> list[Outcome]:
-    """The outcome of each cell. Finished ones are read from folder/<fingerprint>.json, the others run, `parallel` at a time.
+    """The outcome of each cell. Finished ones are read from folder/<fingerprint>.json, the others run, `parallel` at a
+    time.
 
-    After `minutes` no further cell is started. A cell that is killed leaves nothing but its training's checkpoints, from which it goes on.
-    Cells beside each other share the cores, unless settings.training.threads says how many threads each has.
+    After `minutes` no further cell is started. A cell that is killed leaves nothing but its training's checkpoints,
+    from which it goes on. Cells beside each other share the cores, unless settings.training.threads says how many
+    threads each has.
     """
     started = time.monotonic()
     with progress("loading the backbone", report):
@@ -199,7 +248,9 @@ def run_cells(
 
 
 def write_inputs(inputs: Inputs, folder: Path) -> Path:
-    """The folder, with the rows as Parquet and what is said of them as JSON, for the cells' processes; left alone where it stands."""
+    """The folder, with the rows as Parquet and what is said of them as JSON, for the cells' processes; left alone where
+    it stands.
+    """
     if folder.exists():
         return folder
     with temporary_folder_beside(folder) as written:
@@ -216,7 +267,10 @@ def read_inputs(folder: Path) -> Inputs:
     table, described = pq.read_table(folder / "rows.parquet"), read_json(folder / "inputs.json")
     parts = {name: table.filter(pc.equal(table["part"], name)) for name in (*_PARTS, _SHIFTED)}
     reviews = {name: _reviews(part) for name, part in parts.items()}
-    exact, near, new = (parts["test"][name].to_numpy(zero_copy_only=False).astype(np.bool_) for name in ("exact", "near", "product_is_new"))
+    exact, near, new = (
+        parts["test"][name].to_numpy(zero_copy_only=False).astype(np.bool_)
+        for name in ("exact", "near", "product_is_new")
+    )
     data = PreparedData(
         **{name: reviews[name] for name in _PARTS},
         test_overlap=Overlap(exact, near),
@@ -234,7 +288,11 @@ def _settings_that_matter(method: Method, settings: ModelSettings) -> dict[str, 
     if method.kind == "network":
         return described if method.lora else {name: value for name, value in described.items() if name != "lora"}
     sections = ("text", "calibration", "thresholds", *(("backbone",) if method.kind == "probe" else ()))
-    return {**{name: described[name] for name in sections}, "seed": settings.training.seed, "class_weighting": settings.training.class_weighting}
+    return {
+        **{name: described[name] for name in sections},
+        "seed": settings.training.seed,
+        "class_weighting": settings.training.class_weighting,
+    }
 
 
 def _run(cell: Cell, source: Path, settings: ModelSettings, place: Path, report: Report) -> Outcome:
@@ -247,7 +305,12 @@ def _run(cell: Cell, source: Path, settings: ModelSettings, place: Path, report:
     work = place.parent / "work" / place.stem
     work.mkdir(parents=True, exist_ok=True)
     (work / "refused.json").unlink(missing_ok=True)
-    spec = {"cell": asdict(cell), "inputs": str(source), "settings": settings.model_dump(mode="json"), "place": str(place)}
+    spec = {
+        "cell": asdict(cell),
+        "inputs": str(source),
+        "settings": settings.model_dump(mode="json"),
+        "place": str(place),
+    }
     write_json(work / "spec.json", spec)
     code = _child(work, report)
     if place.exists():
@@ -267,7 +330,12 @@ def _child(work: Path, report: Report) -> int:
     with (
         (work / "errors.log").open("w", encoding="utf-8") as errors,
         subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, env={**os.environ, "PYTHONPATH": import_path_of_children()}
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            env={**os.environ, "PYTHONPATH": import_path_of_children()},
         ) as process,
     ):
         assert process.stdout is not None

@@ -1,4 +1,6 @@
-"""How each kind of method is fitted for a comparison, and what that took: time, memory, the cost of scoring, and what was forgotten."""
+"""How each kind of method is fitted for a comparison, and what that took: time, memory, the cost of scoring, and what
+was forgotten.
+"""
 
 from __future__ import annotations
 
@@ -43,8 +45,9 @@ Score = Callable[[list[str]], FloatArray]
 
 @dataclass(frozen=True)
 class Task:
-    """One method to fit on data.train. `shifted` is another population to measure forgetting on; `settings` are the method's own and
-    resolved; `work` is a folder for checkpoints alone."""
+    """One method to fit on data.train. `shifted` is another population to measure forgetting on; `settings` are the
+    method's own and resolved; `work` is a folder for checkpoints alone.
+    """
 
     method: Method
     data: PreparedData
@@ -60,7 +63,9 @@ class Task:
 
 @dataclass(frozen=True)
 class Fitted:
-    """A fitted method: `score` gives texts' log-odds of dissatisfaction, and the rest what it took (see `comparison_cell.run_cell`)."""
+    """A fitted method: `score` gives texts' log-odds of dissatisfaction, and the rest what it took (see
+    `comparison_cell.run_cell`).
+    """
 
     score: Score
     parameters: TrainedParameters
@@ -70,7 +75,12 @@ class Fitted:
 
     def figures(self) -> Figures:
         """All but `score`, as JSON holds it."""
-        return {"parameters": asdict(self.parameters), "training": self.training, "cost": self.cost, "forgetting": self.forgetting}
+        return {
+            "parameters": asdict(self.parameters),
+            "training": self.training,
+            "cost": self.cost,
+            "forgetting": self.forgetting,
+        }
 
 
 def fit_method(task: Task) -> Fitted:
@@ -91,7 +101,12 @@ def _fit_tfidf(task: Task) -> Fitted:
         model = fit_tfidf(train.texts, train.labels)
     training = _training(time.monotonic() - started, len(train), memory.growth(), {})
     timed = _timed_texts(task)
-    return Fitted(model.decision_function, _linear_parameters(model), training, _seconds({"unmerged": partial(model.decision_function, timed)}, len(timed)))
+    return Fitted(
+        model.decision_function,
+        _linear_parameters(model),
+        training,
+        _seconds({"unmerged": partial(model.decision_function, timed)}, len(timed)),
+    )
 
 
 def _fit_probe(task: Task) -> Fitted:
@@ -109,7 +124,9 @@ def _fit_probe(task: Task) -> Fitted:
 
     timed = _timed_texts(task)
     with progress("timing", task.report):
-        cost = _seconds({"plain": partial(_read, plain, backbone, timed), "unmerged": partial(score, timed)}, len(timed))
+        cost = _seconds(
+            {"plain": partial(_read, plain, backbone, timed), "unmerged": partial(score, timed)}, len(timed)
+        )
     return Fitted(score, _linear_parameters(head), training, cost)
 
 
@@ -117,12 +134,17 @@ def _fit_network(task: Task) -> Fitted:
     backbone, fresh = _load(task)
     populations = {"test": task.data.test} | ({"shifted": task.shifted} if task.shifted is not None else {})
     with progress("reading texts before the training", task.report):
-        before = {name: _Before.of(fresh, backbone, draw(reviews, PROBED_ROWS, task.seed), task.seed) for name, reviews in populations.items()}
+        before = {
+            name: _Before.of(fresh, backbone, draw(reviews, PROBED_ROWS, task.seed), task.seed)
+            for name, reviews in populations.items()
+        }
     assert task.method.attach is not None
     network = task.method.attach(fresh, task.settings)
     counts = trained_parameters(network)
     rate = task.settings.training.learning_rate
-    task.report(f"trains {counts.adapter:,} parameters in the encoder and {counts.head:,} in the head, learning rate {rate:g}")
+    task.report(
+        f"trains {counts.adapter:,} parameters in the encoder and {counts.head:,} in the head, learning rate {rate:g}"
+    )
     training = _train(network, backbone, task)
     with progress("merging and timing", task.report):
         final, cost = _cost(network, backbone, task)
@@ -131,7 +153,12 @@ def _fit_network(task: Task) -> Fitted:
     return Fitted(lambda texts: _read(final, backbone, texts).margin, counts, training, cost, forgetting)
 
 
-_FITS: dict[Kind, Callable[[Task], Fitted]] = {"majority": _fit_majority, "tfidf": _fit_tfidf, "probe": _fit_probe, "network": _fit_network}
+_FITS: dict[Kind, Callable[[Task], Fitted]] = {
+    "majority": _fit_majority,
+    "tfidf": _fit_tfidf,
+    "probe": _fit_probe,
+    "network": _fit_network,
+}
 
 
 def _load(task: Task) -> tuple[Backbone, ReviewClassifier]:
@@ -143,11 +170,21 @@ def _load(task: Task) -> tuple[Backbone, ReviewClassifier]:
 
 
 def _train(network: nn.Module, backbone: Backbone, task: Task) -> Figures:
-    training, stopping = (tokenise(part, backbone.tokenizer, backbone.max_length) for part in (task.data.train, task.data.stopping))
+    training, stopping = (
+        tokenise(part, backbone.tokenizer, backbone.max_length) for part in (task.data.train, task.data.stopping)
+    )
     known = load_state(task.work)
     done_before = known.epoch if known else 0
     memory, started = PeakMemory(resolve_device(task.settings.training.device)), time.monotonic()
-    result = train(cast(PeftModel, network), training, stopping, task.settings, int(backbone.tokenizer.pad_token_id), task.work, task.report)
+    result = train(
+        cast(PeftModel, network),
+        training,
+        stopping,
+        task.settings,
+        int(backbone.tokenizer.pad_token_id),
+        task.work,
+        task.report,
+    )
     described = {
         "epochs": len(result.history),
         "best_epoch": result.best_epoch,
@@ -161,9 +198,15 @@ def _train(network: nn.Module, backbone: Backbone, task: Task) -> Figures:
 
 
 def _training(seconds: float, rows_here: int, memory: float, described: Figures) -> Figures:
-    """`rows_here` are the rows that this process trained on, each epoch's counted, but no repeats by oversampling: a run that went on after a
-    kill has fewer than all."""
-    return {"epochs": 1, "rows_per_second": rows_here / seconds if rows_here else None, "memory_mib": memory, **described}
+    """`rows_here` are the rows that this process trained on, each epoch's counted, but no repeats by oversampling: a
+    run that went on after a kill has fewer than all.
+    """
+    return {
+        "epochs": 1,
+        "rows_per_second": rows_here / seconds if rows_here else None,
+        "memory_mib": memory,
+        **described,
+    }
 
 
 def _cost(network: nn.Module, backbone: Backbone, task: Task) -> tuple[nn.Module, Figures]:
@@ -180,7 +223,9 @@ def _cost(network: nn.Module, backbone: Backbone, task: Task) -> tuple[nn.Module
 def _merged(network: PeftModel, full: Backbone, task: Task) -> ReviewClassifier:
     if task.settings.lora.quantization == "none":
         return merge_adapter(copy.deepcopy(network))
-    return merge_adapter(move_to_base(network, make_classifier(copy.deepcopy(full), task.settings.training.head_dropout, task.seed)))
+    return merge_adapter(
+        move_to_base(network, make_classifier(copy.deepcopy(full), task.settings.training.head_dropout, task.seed))
+    )
 
 
 def _timed_texts(task: Task) -> list[str]:
@@ -188,7 +233,10 @@ def _timed_texts(task: Task) -> list[str]:
 
 
 def _seconds(calls: Mapping[str, Callable[[], Any]], rows: int) -> Figures:
-    """Median seconds per 1,000 rows of each call. They take turns, so that other work on the machine meets all alike."""
+    """Median seconds per 1,000 rows of each call.
+
+    They take turns, so that other work on the machine meets all alike.
+    """
     taken: dict[str, list[float]] = {name: [] for name in calls}
     for call in calls.values():
         call()  # the first call of each pays for what is set up once
@@ -217,18 +265,29 @@ class _Before:
 
 
 def _forgetting(final: nn.Module, backbone: Backbone, before: _Before, seed: int) -> Figures:
-    """drift; probe: its task, loss before and after; masked_token: loss before and after. None for what cannot be had."""
+    """drift; probe: its task, loss before and after; masked_token: loss before and after.
+
+    None for what cannot be had.
+    """
     after = read_texts(final, before.tokens, int(backbone.tokenizer.pad_token_id)).pooled
     probe, task = None, probe_task(before.reviews)
     if task is not None:
         name, classes = task
-        losses = {when: probe_loss(vectors, classes, before.reviews.product_ids) for when, vectors in (("before", before.reading.pooled), ("after", after))}
+        losses = {
+            when: probe_loss(vectors, classes, before.reviews.product_ids)
+            for when, vectors in (("before", before.reading.pooled), ("after", after))
+        }
         probe = {"task": name, **losses}
     masked = None
     if before.masked_token is not None:
         encoder = cast(PreTrainedModel, final.get_submodule("encoder"))
         masked = {"before": before.masked_token, "after": masked_token_loss(encoder, backbone, before.tokens, seed)}
-    return {"rows": len(before.reviews), "drift": embedding_drift(before.reading.pooled, after), "probe": probe, "masked_token": masked}
+    return {
+        "rows": len(before.reviews),
+        "drift": embedding_drift(before.reading.pooled, after),
+        "probe": probe,
+        "masked_token": masked,
+    }
 
 
 def _read(network: nn.Module, backbone: Backbone, texts: list[str]) -> Reading:

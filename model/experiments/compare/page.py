@@ -10,7 +10,17 @@ from model.evaluation.calibrators import Calibrator
 from model.evaluation.minimal_pairs import load_pairs, pair_report, pairs_table
 from model.evaluation.model_card import interval, number, only_line, table
 from model.experiments.compare.comparison import POPULATIONS, Outcome
-from model.experiments.compare.rule import ADAPTER, BASELINE, FULL, TITLES, Comparison, Figures, is_significant, lora_or_not, training_seconds
+from model.experiments.compare.rule import (
+    ADAPTER,
+    BASELINE,
+    FULL,
+    TITLES,
+    Comparison,
+    Figures,
+    is_significant,
+    lora_or_not,
+    training_seconds,
+)
 from model.experiments.methods import METHODS
 
 _PROBED = {"test": "test", "shifted": "shifted population"}
@@ -29,7 +39,9 @@ _NONE = "–"
 
 
 def page(comparison: Comparison, command: str, hardware: Sequence[str]) -> list[str]:
-    """Lines of Markdown: how it was made, then quality, cost, forgetting, the learning curve, minimal pairs, and the rule."""
+    """Lines of Markdown: how it was made, then quality, cost, forgetting, the learning curve, minimal pairs, and the
+    rule.
+    """
     populations = POPULATIONS if comparison.inputs.shifted is not None else POPULATIONS[:-1]
     sections = [
         ("## Is it worth it?", _how_made(comparison, command, hardware)),
@@ -46,21 +58,46 @@ def page(comparison: Comparison, command: str, hardware: Sequence[str]) -> list[
 def _how_made(comparison: Comparison, command: str, hardware: Sequence[str]) -> list[str]:
     data, settings, shifted = comparison.inputs.data, comparison.settings, comparison.inputs.shifted
     trained = settings.training
-    lines = ["```", command, "```", "", *(f"* {line}" for line in hardware), *_threads(comparison), *only_line(settings)]
+    lines = [
+        "```",
+        command,
+        "```",
+        "",
+        *(f"* {line}" for line in hardware),
+        *_threads(comparison),
+        *only_line(settings),
+    ]
     lines += [
-        f"* Data version `{data.data_version}`; {comparison.rows:,} of {len(data.train):,} training rows, drawn with seed {trained.seed}; "
-        f"{len(data.stopping):,} / {len(data.fitting):,} / {len(data.choosing):,} validation rows stop, calibrate and choose; "
-        f"{len(data.test):,} of {data.rows['test']:,} test rows ({int(data.test.labels.sum()):,} dissatisfied)"
-        + (f"; {len(shifted):,} rows of the shifted population ({int(shifted.labels.sum()):,} dissatisfied)." if shifted else "."),
-        f"* Encoder {settings.backbone.name}; {trained.epochs} epochs at most, batches of {trained.batch_size}, classes {trained.class_weighting}; "
-        f"LoRA of rank {settings.lora.rank}. All methods share everything but what their names say and the learning rate in the cost table.",
-        "* Test rows and those of the shifted population are drawn by whole products, the largest passed over where they no longer fit.",
-        "* Calibrator and threshold are chosen on validation and used unchanged on every other population; a method, too, should be chosen by "
-        "validation, so that test can be believed of it. Intervals are of "
-        f"{settings.thresholds.confidence:.0%}, from a bootstrap of whole products; gains over TF-IDF are paired, on the same rows.",
+        f"* Data version `{data.data_version}`; {comparison.rows:,} of {len(data.train):,} training rows, drawn with"
+        f" seed {trained.seed}; {len(data.stopping):,} / {len(data.fitting):,} / {len(data.choosing):,} validation rows"
+        f" stop, calibrate and choose; {len(data.test):,} of {data.rows['test']:,} test rows"
+        f" ({int(data.test.labels.sum()):,} dissatisfied)"
+        + (
+            f"; {len(shifted):,} rows of the shifted population ({int(shifted.labels.sum()):,} dissatisfied)."
+            if shifted
+            else "."
+        ),
+        (
+            f"* Encoder {settings.backbone.name}; {trained.epochs} epochs at most, batches of {trained.batch_size},"
+            f" classes {trained.class_weighting}; LoRA of rank {settings.lora.rank}. All methods share everything but"
+            " what their names say and the learning rate in the cost table."
+        ),
+        (
+            "* Test rows and those of the shifted population are drawn by whole products, the largest passed over where"
+            " they no longer fit."
+        ),
+        (
+            "* Calibrator and threshold are chosen on validation and used unchanged on every other population; a"
+            " method, too, should be chosen by validation, so that test can be believed of it. Intervals are of"
+            f" {settings.thresholds.confidence:.0%}, from a bootstrap of whole products; gains over TF-IDF are paired,"
+            " on the same rows."
+        ),
         f"* A gain whose interval does not lie above zero is marked “{NOT_SIGNIFICANT}”.",
     ]
-    return [*lines, *(f"* {outcome.cell}: {outcome.not_run}." for outcome in comparison.outcomes if outcome.figures is None)]
+    return [
+        *lines,
+        *(f"* {outcome.cell}: {outcome.not_run}." for outcome in comparison.outcomes if outcome.figures is None),
+    ]
 
 
 def _threads(comparison: Comparison) -> list[str]:
@@ -71,10 +108,18 @@ def _threads(comparison: Comparison) -> list[str]:
 
 def _quality(comparison: Comparison, population: str) -> list[str]:
     """A row for each method, and for the curve's two with the most training rows."""
-    judged = [(METHODS[method].title, outcome.figures, comparison.figures(BASELINE)) for method, outcome in comparison.main.items()]
+    judged = [
+        (METHODS[method].title, outcome.figures, comparison.figures(BASELINE))
+        for method, outcome in comparison.main.items()
+    ]
     if most := comparison.fullest:
         judged += [
-            (f"{METHODS[name].title}, {most:,} rows", comparison.figures(name, most), comparison.figures(BASELINE, most)) for name in (BASELINE, ADAPTER)
+            (
+                f"{METHODS[name].title}, {most:,} rows",
+                comparison.figures(name, most),
+                comparison.figures(BASELINE, most),
+            )
+            for name in (BASELINE, ADAPTER)
         ]
     rows, sizes = [], set()
     for title, found, baseline in judged:
@@ -84,7 +129,9 @@ def _quality(comparison: Comparison, population: str) -> list[str]:
         of = found["populations"][population]
         sizes.add(f"{of['rows']:,} rows, {of['positives']:,} dissatisfied.")
         gain = comparison.gain(found, baseline, population) if found["method"] != BASELINE else None
-        mark = _NONE if gain is None else interval(gain["f1"]) + ("" if is_significant(gain) else f", {NOT_SIGNIFICANT}")
+        mark = (
+            _NONE if gain is None else interval(gain["f1"]) + ("" if is_significant(gain) else f", {NOT_SIGNIFICANT}")
+        )
         rows.append([title, *(interval(of["figures"][name]) for name in _SHOWN), mark])
     lines = table(["method", *_SHOWN.values(), "F1 gain over TF-IDF"], rows)
     return [*sorted(sizes), *([""] if sizes else []), *lines]
@@ -113,11 +160,24 @@ def _costs(comparison: Comparison) -> list[str]:
                 _ratio(cost, "merged"),
             ]
         )
-    head = ["method", "trained in the encoder", "trained in the head", "learning rate", "training, s", "rows/s", "memory growth, MiB"]
+    head = [
+        "method",
+        "trained in the encoder",
+        "trained in the head",
+        "learning rate",
+        "training, s",
+        "rows/s",
+        "memory growth, MiB",
+    ]
     legend = [
-        "Memory is by how much the process's peak, or on a GPU that of PyTorch's allocations there, grows while it trains: the encoder's weights, "
-        "which quantising shrinks, are there before. Scoring is in float32; the ratios are to the plain classifier in the same process.",
-        "Learning rates: " + "; ".join(f"{METHODS[name].title}: {METHODS[name].reason}" for name in comparison.main) + ".",
+        (
+            "Memory is by how much the process's peak, or on a GPU that of PyTorch's allocations there, grows while it"
+            " trains: the encoder's weights, which quantising shrinks, are there before. Scoring is in float32; the"
+            " ratios are to the plain classifier in the same process."
+        ),
+        "Learning rates: "
+        + "; ".join(f"{METHODS[name].title}: {METHODS[name].reason}" for name in comparison.main)
+        + ".",
     ]
     return [*table([*head, "scoring, s per 1,000 rows", "ratio to plain", "ratio merged"], rows), "", *legend]
 
@@ -129,14 +189,32 @@ def _forgetting(comparison: Comparison) -> list[str]:
             probe, masked = found["probe"], found["masked_token"]
             told = [probe["task"] if probe else _NONE, *_before_after(probe)]
             rows.append(
-                [METHODS[method].title, _PROBED[population], f"{found['drift']:.4f}", *told, *(_before_after(masked) if masked else ["not available"] * 3)]
+                [
+                    METHODS[method].title,
+                    _PROBED[population],
+                    f"{found['drift']:.4f}",
+                    *told,
+                    *(_before_after(masked) if masked else ["not available"] * 3),
+                ]
             )
     if not rows:
         return ["No method that trains the encoder has run."]
-    head = ["method", "reviews", "drift", "probe", "before", "after", "difference", "masked-token before", "masked-token after", "difference"]
+    head = [
+        "method",
+        "reviews",
+        "drift",
+        "probe",
+        "before",
+        "after",
+        "difference",
+        "masked-token before",
+        "masked-token after",
+        "difference",
+    ]
     legend = (
-        "Drift is the mean cosine distance of the texts' pooled vectors before and after training; the probe tells what its column says from the frozen "
-        "vectors (log-loss in nats; a rise is forgetting). Frozen encoders forget nothing."
+        "Drift is the mean cosine distance of the texts' pooled vectors before and after training; the probe tells what"
+        " its column says from the frozen vectors (log-loss in nats; a rise is forgetting). Frozen encoders forget"
+        " nothing."
     )
     return [*table(head, rows), "", legend]
 
@@ -160,7 +238,9 @@ def _learning_curve(comparison: Comparison) -> list[str]:
         lora, tfidf = comparison.figures(ADAPTER, size), comparison.figures(BASELINE, size)
         gain = comparison.gain(lora, tfidf, "as_is")
         masked = comparison.gain(lora, tfidf, "ratings_masked")
-        cells = [interval(found["populations"]["as_is"]["figures"]["f1"]) if found else "not run" for found in (tfidf, lora)]
+        cells = [
+            interval(found["populations"]["as_is"]["figures"]["f1"]) if found else "not run" for found in (tfidf, lora)
+        ]
         rows.append([f"{size:,}", *cells, *(_NONE if one is None else interval(one["f1"]) for one in (gain, masked))])
     return table(["training rows", "TF-IDF F1", "LoRA F1", "gain", "gain, rating phrases masked"], rows)
 
@@ -171,10 +251,15 @@ def _pairs(comparison: Comparison) -> list[str]:
     pairs, reports = load_pairs(comparison.inputs.pairs), {}
     shown = {METHODS[method].title: comparison.figures(method) for method in (BASELINE, ADAPTER, FULL)}
     if most := comparison.fullest:
-        shown |= {f"{METHODS[method].title}, {most:,} rows": comparison.figures(method, most) for method in (BASELINE, ADAPTER)}
+        shown |= {
+            f"{METHODS[method].title}, {most:,} rows": comparison.figures(method, most)
+            for method in (BASELINE, ADAPTER)
+        }
     for title, found in shown.items():
         if found is not None:
-            probability = Calibrator.from_json(found["calibrator"]).apply(np.asarray(found["logits"]["pairs"])).reshape(-1, 2)
+            probability = (
+                Calibrator.from_json(found["calibrator"]).apply(np.asarray(found["logits"]["pairs"])).reshape(-1, 2)
+            )
             reports[title] = pair_report(pairs, probability, found["threshold"])
     return pairs_table(reports) if reports else ["No cell of TF-IDF, LoRA or full fine-tuning has run."]
 

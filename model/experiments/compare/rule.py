@@ -33,8 +33,9 @@ _RULED = ("as_is", "ratings_masked", "shifted")
 
 @dataclass(frozen=True)
 class Comparison:
-    """The outcomes with what their figures are of. The gains are computed here, from the cells' logits: any cell can be held against
-    any other, row by row."""
+    """The outcomes with what their figures are of. The gains are computed here, from the cells' logits: any cell can be
+    held against any other, row by row.
+    """
 
     outcomes: Sequence[Outcome]
     inputs: Inputs
@@ -50,30 +51,48 @@ class Comparison:
     def fullest(self) -> int | None:
         """The learning curve's greatest number of rows, where more than `rows` and run for both its methods."""
         sizes = [outcome.cell.rows for outcome in self.outcomes if outcome.cell.rows > self.rows and outcome.figures]
-        return max((size for size in sizes if self.figures(BASELINE, size) and self.figures(ADAPTER, size)), default=None)
+        return max(
+            (size for size in sizes if self.figures(BASELINE, size) and self.figures(ADAPTER, size)), default=None
+        )
 
     def figures(self, method: str, rows: int | None = None) -> Figures | None:
         """The cell's figures; None where it has not run."""
-        found = [outcome.figures for outcome in self.outcomes if outcome.cell.method == method and outcome.cell.rows == (rows or self.rows)]
+        found = [
+            outcome.figures
+            for outcome in self.outcomes
+            if outcome.cell.method == method and outcome.cell.rows == (rows or self.rows)
+        ]
         return found[0] if found else None
 
-    def gain(self, first: Figures | None, second: Figures | None, population: str) -> dict[str, dict[str, float | None]] | None:
+    def gain(
+        self, first: Figures | None, second: Figures | None, population: str
+    ) -> dict[str, dict[str, float | None]] | None:
         """first - second of every figure on a population, with paired intervals; None where either is missing."""
         if first is None or second is None or population not in first["populations"]:
             return None
         (one, groups), (other, _) = (self._scored(figures, population) for figures in (first, second))
         settings = self.settings
-        return difference_intervals(one, other, settings.calibration.bins, groups, settings.thresholds.confidence, settings.training.seed)
+        return difference_intervals(
+            one, other, settings.calibration.bins, groups, settings.thresholds.confidence, settings.training.seed
+        )
 
     def _scored(self, figures: Figures, population: str) -> tuple[Scored, Groups]:
         logits = {name: np.asarray(values) for name, values in figures["logits"].items()}
-        return scored_rows(population, logits, Calibrator.from_json(figures["calibrator"]), figures["threshold"], self.inputs)
+        return scored_rows(
+            population, logits, Calibrator.from_json(figures["calibrator"]), figures["threshold"], self.inputs
+        )
 
 
 def lora_or_not(comparison: Comparison) -> list[str]:
-    """The rule in words that follows from the cells: what validation would choose, and what test then says of TF-IDF, a frozen encoder,
-    LoRA and full fine-tuning."""
-    return [*_by_validation(comparison), *_against_tfidf(comparison), *_by_size(comparison), *_against_rivals(comparison)]
+    """The rule in words that follows from the cells: what validation would choose, and what test then says of TF-IDF, a
+    frozen encoder, LoRA and full fine-tuning.
+    """
+    return [
+        *_by_validation(comparison),
+        *_against_tfidf(comparison),
+        *_by_size(comparison),
+        *_against_rivals(comparison),
+    ]
 
 
 def is_significant(gain: dict[str, dict[str, float | None]] | None, figure: str = "f1") -> bool:
@@ -95,7 +114,9 @@ def _by_validation(comparison: Comparison) -> list[str]:
     found = {method: outcome.figures for method, outcome in comparison.main.items() if outcome.figures}
     if len(found) < 2:
         return []
-    best = max(found, key=lambda method: found[method]["populations"]["validation"]["figures"]["average_precision"]["value"])
+    best = max(
+        found, key=lambda method: found[method]["populations"]["validation"]["figures"]["average_precision"]["value"]
+    )
     value = found[best]["populations"]["validation"]["figures"]["average_precision"]
     near = []
     for method, figures in found.items():
@@ -127,19 +148,26 @@ def _against_tfidf(comparison: Comparison) -> list[str]:
         gain = comparison.gain(lora, tfidf, population)
         if gain is not None:
             verdict = _verdict(gain, "LoRA gains", "TF-IDF is enough")
-            lines.append(f"{TITLES[population]}: {verdict}; LoRA's F1 less TF-IDF's is {interval(gain['f1'])} with {comparison.rows:,} training rows.")
+            lines.append(
+                f"{TITLES[population]}: {verdict}; LoRA's F1 less TF-IDF's is {interval(gain['f1'])} with"
+                f" {comparison.rows:,} training rows."
+            )
     seconds = [training_seconds(found) for found in (lora, tfidf)]
     scoring = [found["cost"]["merged" if "merged" in found["cost"] else "unmerged"] for found in (lora, tfidf)]
     if all(value is not None for value in seconds):
         training = f"{seconds[0]:,.0f} s of training instead of {seconds[1]:,.1f}"
-        lines.append(f"The price: {training}, and {scoring[0]:.2f} s per 1,000 rows scored instead of {scoring[1]:.2f}.")
+        lines.append(
+            f"The price: {training}, and {scoring[0]:.2f} s per 1,000 rows scored instead of {scoring[1]:.2f}."
+        )
     return lines
 
 
 def _by_size(comparison: Comparison) -> list[str]:
     """From how many training rows on LoRA gains significantly."""
     found = []
-    for size in sorted({outcome.cell.rows for outcome in comparison.outcomes if outcome.cell.method == ADAPTER and outcome.figures}):
+    for size in sorted(
+        {outcome.cell.rows for outcome in comparison.outcomes if outcome.cell.method == ADAPTER and outcome.figures}
+    ):
         gain = comparison.gain(comparison.figures(ADAPTER, size), comparison.figures(BASELINE, size), "as_is")
         if gain is not None:
             found.append((size, is_significant(gain)))
@@ -147,11 +175,16 @@ def _by_size(comparison: Comparison) -> list[str]:
         return []
     enough = [size for place, (size, _) in enumerate(found) if all(later for _, later in found[place:])]
     if not enough:
-        return [f"By size: no gain of LoRA over TF-IDF is shown at the largest size tried, {found[-1][0]:,} training rows."]
+        return [
+            f"By size: no gain of LoRA over TF-IDF is shown at the largest size tried, {found[-1][0]:,} training rows."
+        ]
     if enough[0] == found[0][0]:
         return [f"By size: LoRA gains significantly from the smallest size tried on, {enough[0]:,} training rows."]
     without = ", ".join(f"{size:,}" for size, gains in found if size < enough[0] and not gains)
-    return [f"By size: LoRA gains over TF-IDF at every size tried from {enough[0]:,} training rows on; no sure gain with {without}."]
+    return [
+        f"By size: LoRA gains over TF-IDF at every size tried from {enough[0]:,} training rows on; no sure gain with"
+        f" {without}."
+    ]
 
 
 def _against_rivals(comparison: Comparison) -> list[str]:
@@ -169,5 +202,8 @@ def _against_rivals(comparison: Comparison) -> list[str]:
     for method in (EIGHT_BIT, FOUR_BIT):
         gain = comparison.gain(comparison.figures(method), lora, "as_is")
         if gain is not None:
-            lines.append(f"{METHODS[method].title}: its F1 less that of LoRA on full-precision weights, its accuracy tax, is {interval(gain['f1'])}.")
+            lines.append(
+                f"{METHODS[method].title}: its F1 less that of LoRA on full-precision weights, its accuracy tax, is"
+                f" {interval(gain['f1'])}."
+            )
     return lines

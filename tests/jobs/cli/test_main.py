@@ -31,7 +31,11 @@ def test_try_scores_decides_and_names_the_words(conf: Path) -> None:
 
 def test_try_reads_a_file_and_gives_one_object_a_line(conf: Path, tmp_path: Path) -> None:
     texts = tmp_path / "texts.jsonl"
-    rows = [{"headline": "Bad", "body": "broke broken waste"}, {"headline": None, "body": "love it great"}, {"body": "not ( readable"}]
+    rows = [
+        {"headline": "Bad", "body": "broke broken waste"},
+        {"headline": None, "body": "love it great"},
+        {"body": "not ( readable"},
+    ]
     texts.write_text("".join(json.dumps(row) + "\n" for row in rows))
     found = [json.loads(row) for row in run("try", "--conf", conf, "--jsonl", texts).output.splitlines()]
     assert [row["is_flagged"] for row in found] == [True, False, None]
@@ -39,10 +43,14 @@ def test_try_reads_a_file_and_gives_one_object_a_line(conf: Path, tmp_path: Path
     assert found[0]["words"][0]["word"] in {"broke", "broken", "waste", "Bad"}
     bare = [json.loads(row) for row in run("try", "--conf", conf, "--jsonl", texts, "--no-explain").output.splitlines()]
     assert [row["words"] for row in bare] == [[], [], []] and bare[0]["score"] == pytest.approx(found[0]["score"])
-    assert run("try", "--conf", conf, "--jsonl", texts, "--headline", "Bad").exit_code == 2, "each line has a headline of its own"
+    assert run("try", "--conf", conf, "--jsonl", texts, "--headline", "Bad").exit_code == 2, (
+        "each line has a headline of its own"
+    )
     assert run("try", "--conf", conf, "--jsonl", texts, "--marketplace", "US").exit_code == 2, "and a place of its own"
     texts.write_text('\n{"body": "love it great"}\n\n')
-    assert len(run("try", "--conf", conf, "--jsonl", texts, "--no-explain").output.splitlines()) == 1, "blank lines are no texts"
+    assert len(run("try", "--conf", conf, "--jsonl", texts, "--no-explain").output.splitlines()) == 1, (
+        "blank lines are no texts"
+    )
     texts.write_text('{"body": "love it", "product_category": 7}\n')
     assert "line 1: product_category must be text or null" in run("try", "--conf", conf, "--jsonl", texts).output
     texts.write_text('{"text": 1}\n')
@@ -75,7 +83,14 @@ def test_a_mistyped_root_is_not_made(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_a_night_goes_from_a_new_file_to_the_report(conf: Path, trained: Config, tmp_path: Path, spark: Any) -> None:
     night = [
-        line(review_id=f"night-{i}", product_id="P9", review_date=f"2015-09-{i + 1:02d}", review_body="broke broken waste", star_rating="1") for i in range(20)
+        line(
+            review_id=f"night-{i}",
+            product_id="P9",
+            review_date=f"2015-09-{i + 1:02d}",
+            review_body="broke broken waste",
+            star_rating="1",
+        )
+        for i in range(20)
     ]
     source = write_source(tmp_path / "night.tsv.gz", night)
     result = run("nightly", "--conf", conf, source)
@@ -85,11 +100,18 @@ def test_a_night_goes_from_a_new_file_to_the_report(conf: Path, trained: Config,
     checked = run("tables", "check", "--conf", conf)
     assert checked.exit_code == 0, checked.output
     flagged = run(
-        "sql", "--conf", conf, "--format", "json", "select count(*) as n from fct_review_scores where is_flagged and review_month = date '2015-09-01'"
+        "sql",
+        "--conf",
+        conf,
+        "--format",
+        "json",
+        "select count(*) as n from fct_review_scores where is_flagged and review_month = date '2015-09-01'",
     )
     assert json.loads(flagged.output) == [{"n": 20}]
     again = run("nightly", "--conf", conf, source)
-    assert again.exit_code == 0 and "was ingested before, skipped" in again.output and "0 reviews to score" in again.output
+    assert (
+        again.exit_code == 0 and "was ingested before, skipped" in again.output and "0 reviews to score" in again.output
+    )
 
 
 def test_vacuum_and_export_say_what_they_did(conf: Path, tmp_path: Path) -> None:
@@ -98,7 +120,9 @@ def test_vacuum_and_export_say_what_they_did(conf: Path, tmp_path: Path) -> None
     assert exported.exit_code == 0 and (tmp_path / "out" / "reviews").is_dir() and "models: 1 rows" in exported.output
 
 
-def test_ingest_takes_split_ends_from_the_command_line(spark: Any, config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ingest_takes_split_ends_from_the_command_line(
+    spark: Any, config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from tests.support.raw_files import corpus
 
     source = write_source(tmp_path / "a.tsv", corpus())

@@ -40,8 +40,9 @@ def output_of(*arguments: object) -> str:
 
 @pytest.fixture
 def received(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
-    """The arguments after the config that `compare`, `retrain`, `models evaluate` and `models merge` gave to the functions behind them; these
-    do nothing."""
+    """The arguments after the config that `compare`, `retrain`, `models evaluate` and `models merge` gave to the
+    functions behind them; these do nothing.
+    """
     calls: list[tuple[Any, ...]] = []
 
     def stand_in(_: Config, *arguments: Any) -> list[str]:
@@ -58,21 +59,40 @@ def received(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
     return calls
 
 
-def test_compare_gives_each_option_on_and_prints_the_page(bare: Path, received: list[tuple[Any, ...]], tmp_path: Path) -> None:
+def test_compare_gives_each_option_on_and_prints_the_page(
+    bare: Path, received: list[tuple[Any, ...]], tmp_path: Path
+) -> None:
     pairs, page = tmp_path / "pairs.jsonl", tmp_path / "page.md"
     pairs.touch()
     sizes = ("--rows", 700, "--test-rows", 300, "--curve-rows", 900)
     methods = ("--method", "lora_all", "--method", "qlora")
-    options = ("--shifted-root", "other", *sizes, *methods, "--parallel", 2, "--minutes", 1.5, "--pairs", pairs, "--output", page)
+    options = (
+        "--shifted-root",
+        "other",
+        *sizes,
+        *methods,
+        "--parallel",
+        2,
+        "--minutes",
+        1.5,
+        "--pairs",
+        pairs,
+        "--output",
+        page,
+    )
     assert "| the page |" in output_of("compare", "--conf", bare, *options)
     output_of("compare", "--conf", bare)
     given = Wanted(700, "other", 300, 900, methods=("lora_all", "qlora"), pairs=pairs, minutes=1.5, parallel=2)
     assert received == [(given, page, "report"), (Wanted(6000), None, "report")]
 
 
-def test_evaluate_gives_each_option_on_and_prints_the_page(bare: Path, received: list[tuple[Any, ...]], tmp_path: Path) -> None:
+def test_evaluate_gives_each_option_on_and_prints_the_page(
+    bare: Path, received: list[tuple[Any, ...]], tmp_path: Path
+) -> None:
     page = tmp_path / "page.md"
-    assert "| the page |" in output_of("models", "evaluate", "--conf", bare, "--rows", 300, "--output", page, "a", "elsewhere")
+    assert "| the page |" in output_of(
+        "models", "evaluate", "--conf", bare, "--rows", 300, "--output", page, "a", "elsewhere"
+    )
     output_of("models", "evaluate", "--conf", bare, "a", "elsewhere")
     assert received == [("a", "elsewhere", 300, page, "report"), ("a", "elsewhere", None, None, "report")]
 
@@ -105,18 +125,37 @@ def test_commands_that_look_say_what_they_see_and_change_nothing(conf: Path, tra
         assert "There is no model z" in run(*command, "--conf", conf, "z").output
 
 
-def test_exports_and_a_dry_push_take_the_form_asked_for(conf: Path, trained: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_exports_and_a_dry_push_take_the_form_asked_for(
+    conf: Path, trained: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     version = champion(trained.root)["model_version"]
     for form, file in (("adapter", "adapter_model.safetensors"), ("merged", "model.safetensors")):
-        assert f"{version}, {form}, is in" in output_of("models", "export", "--conf", conf, "--form", form, version, tmp_path / form)
+        assert f"{version}, {form}, is in" in output_of(
+            "models", "export", "--conf", conf, "--form", form, version, tmp_path / form
+        )
         assert (tmp_path / form / file).is_file()
     monkeypatch.delenv("HF_TOKEN", raising=False)
-    pushed = output_of("models", "push", "--conf", conf, "--dry-run", "--public", "--form", "merged", "--endpoint", "http://hub.invalid", version, "owner/name")
+    pushed = output_of(
+        "models",
+        "push",
+        "--conf",
+        conf,
+        "--dry-run",
+        "--public",
+        "--form",
+        "merged",
+        "--endpoint",
+        "http://hub.invalid",
+        version,
+        "owner/name",
+    )
     assert f"would push {version}, merged, to http://hub.invalid/owner/name (public" in pushed
     private = output_of("models", "push", "--conf", conf, "--dry-run", version, "owner/name")
     assert f"would push {version}, adapter, to " in private and "(private" in private
     refused = run("models", "push", "--conf", conf, "--endpoint", "http://hub.invalid", version, "owner/name")
-    assert refused.exit_code == 1 and "HF_TOKEN, which is not set" in refused.output, "without --dry-run it would have pushed"
+    assert refused.exit_code == 1 and "HF_TOKEN, which is not set" in refused.output, (
+        "without --dry-run it would have pushed"
+    )
 
 
 def test_thresholds_are_those_of_the_config(conf: Path, trained: Config) -> None:
@@ -133,15 +172,31 @@ def test_thresholds_are_those_of_the_config(conf: Path, trained: Config) -> None
 def test_a_model_is_promoted_with_a_reason_and_another_one_retired(conf: Path, trained: Config) -> None:
     """The candidate's bundle is not there, so nothing can be compared."""
     old = champion(trained.root)
-    rows = [old, *({**old, "model_version": name, "status": "candidate", "promoted_at": None, "bundle_path": f"models/{name}"} for name in ("a", "b"))]
+    rows = [
+        old,
+        *(
+            {**old, "model_version": name, "status": "candidate", "promoted_at": None, "bundle_path": f"models/{name}"}
+            for name in ("a", "b")
+        ),
+    ]
     tables.replace_rows(trained.root, "models", "r", lambda _: pa.Table.from_pylist(rows, MODELS.schema))
     refused = run("models", "promote", "--conf", conf, "a")
-    assert refused.exit_code == 1 and "could not be compared" in refused.output and champion(trained.root)["model_version"] == old["model_version"]
-    output_of("models", "promote", "--conf", conf, "--since", "2015-06-01", "--override", "its bundle is on its way", "a")
+    assert (
+        refused.exit_code == 1
+        and "could not be compared" in refused.output
+        and champion(trained.root)["model_version"] == old["model_version"]
+    )
+    output_of(
+        "models", "promote", "--conf", conf, "--since", "2015-06-01", "--override", "its bundle is on its way", "a"
+    )
     now = champion(trained.root)
     assert (now["model_version"], now["score_since"]) == ("a", datetime.date(2015, 6, 1))
     runs = tables.read_arrow(trained.root, "job_runs").to_pylist()
-    [promotion] = [row for row in runs if row["command"] == "promote" and row["model_version"] == "a" and row["status"] == "succeeded"]
+    [promotion] = [
+        row
+        for row in runs
+        if row["command"] == "promote" and row["model_version"] == "a" and row["status"] == "succeeded"
+    ]
     assert json.loads(promotion["details"])["override"] == "its bundle is on its way"
     assert "b is retired" in output_of("models", "retire", "--conf", conf, "b")
     statuses = {row["model_version"]: row["status"] for row in tables.read_arrow(trained.root, "models").to_pylist()}

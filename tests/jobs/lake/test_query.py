@@ -36,13 +36,21 @@ def warehouse() -> Iterator[duckdb.DuckDBPyConnection]:
 
 def test_every_table_and_every_mart_has_its_plain_name(warehouse: duckdb.DuckDBPyConnection) -> None:
     assert set(table_names(warehouse)) == set(TABLES) | MARTS
-    counts = "select (select count(*) from reviews), (select count(*) from review_scores), (select count(*) from fct_review_scores)"
+    counts = (
+        "select (select count(*) from reviews), (select count(*) from review_scores), (select count(*) from"
+        " fct_review_scores)"
+    )
     assert warehouse.execute(counts).fetchone() == (90, 180, 90)
 
 
 def test_a_table_keeps_its_types_also_in_its_partition_columns(warehouse: duckdb.DuckDBPyConnection) -> None:
     types = dict(warehouse.execute("select column_name, column_type from (describe reviews)").fetchall())
-    assert (types["review_month"], types["split"], types["star_rating"], types["vine"]) == ("DATE", "VARCHAR", "INTEGER", "BOOLEAN")
+    assert (types["review_month"], types["split"], types["star_rating"], types["vine"]) == (
+        "DATE",
+        "VARCHAR",
+        "INTEGER",
+        "BOOLEAN",
+    )
     assert types["ingested_at"] == "TIMESTAMP WITH TIME ZONE"
 
 
@@ -110,7 +118,9 @@ def test_what_does_not_only_read_is_refused(warehouse: duckdb.DuckDBPyConnection
     assert set(table_names(warehouse)) == set(TABLES) | MARTS
 
 
-@pytest.mark.parametrize("sql", ["from read_csv('{file}')", "from '{file}'", "from read_text('{file}')", "from glob('{file}')"])
+@pytest.mark.parametrize(
+    "sql", ["from read_csv('{file}')", "from '{file}'", "from read_text('{file}')", "from glob('{file}')"]
+)
 def test_no_file_is_read(warehouse: duckdb.DuckDBPyConnection, tmp_path: Path, sql: str) -> None:
     file = tmp_path / "secret.csv"
     file.write_text("password\nhunter2\n", encoding="utf-8")
@@ -126,7 +136,12 @@ def test_no_variable_of_python_is_a_table(warehouse: duckdb.DuckDBPyConnection) 
 
 
 def test_an_unknown_table_is_answered_with_the_known_ones(warehouse: duckdb.DuckDBPyConnection) -> None:
-    with pytest.raises(ReviewriskError, match=r"Table with name review does not exist[\s\S]*there are: dim_models, .*, reviews, .*, token_attributions\."):
+    with pytest.raises(
+        ReviewriskError,
+        match=(
+            r"Table with name review does not exist[\s\S]*there are: dim_models, .*, reviews, .*, token_attributions\."
+        ),
+    ):
         run_query(warehouse, "select * from review")
 
 
@@ -138,8 +153,10 @@ def test_an_unknown_column_and_broken_sql_are_shown_as_duckdb_puts_them(warehous
 
 
 KINDS = """
-    select 'a "b", c' || chr(10) || 'd' as text, date '2015-06-01' as day, timestamptz '2015-06-01 12:00:00+02' as moment, 1.5::decimal(4, 2) as price,
-        0.1 + 0.2::double as sum, 'nan'::double as gap, null as nothing, true as yes, [1, null] as list, {'day': date '2015-06-01'} as struct
+    select 'a "b", c' || chr(10) || 'd' as text, date '2015-06-01' as day,
+        timestamptz '2015-06-01 12:00:00+02' as moment, 1.5::decimal(4, 2) as price,
+        0.1 + 0.2::double as sum, 'nan'::double as gap, null as nothing, true as yes, [1, null] as list,
+        {'day': date '2015-06-01'} as struct
 """
 
 
@@ -165,7 +182,10 @@ def test_json_is_an_array_of_objects(warehouse: duckdb.DuckDBPyConnection) -> No
 
 def test_csv_is_that_of_rfc_4180_with_lines_that_a_shell_can_read(warehouse: duckdb.DuckDBPyConnection) -> None:
     text = run_query(warehouse, KINDS, "csv")
-    assert text.startswith('text,day,moment,price,sum,gap,nothing,yes,list,struct\n"a ""b"", c\nd",2015-06-01,2015-06-01T10:00:00+00:00,1.50,')
+    assert text.startswith(
+        'text,day,moment,price,sum,gap,nothing,yes,list,struct\n"a ""b"",'
+        ' c\nd",2015-06-01,2015-06-01T10:00:00+00:00,1.50,'
+    )
     header, row = csv.reader(io.StringIO(text, newline=""))
     assert dict(zip(header, row, strict=True))["text"] == 'a "b", c\nd'
     assert row[4:] == ["0.30000000000000004", "nan", "", "true", "[1, null]", '{"day": "2015-06-01"}']
@@ -185,7 +205,11 @@ def test_a_table_is_aligned_and_cuts_nothing(warehouse: duckdb.DuckDBPyConnectio
 
 
 def test_columns_stay_aligned_beside_wide_characters() -> None:
-    assert align([("椅子", "1"), ("café", "20"), ("\x1b[31m", "3")], right=[False, True]) == ["椅子       1", "café      20", "\\x1b[31m   3"]
+    assert align([("椅子", "1"), ("café", "20"), ("\x1b[31m", "3")], right=[False, True]) == [
+        "椅子       1",
+        "café      20",
+        "\\x1b[31m   3",
+    ]
 
 
 def test_an_unknown_format_is_named(warehouse: duckdb.DuckDBPyConnection) -> None:

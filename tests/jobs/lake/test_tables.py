@@ -30,17 +30,24 @@ NOW = datetime.datetime(2015, 3, 1, tzinfo=datetime.UTC)
 def scores(*rows: tuple[str, datetime.date, float], version: str = "m-1") -> pa.Table:
     base = {"model_version": version, "text_hash": "h", "logit": 0.0, "token_count": 5, "is_truncated": False}
     constants = {"engine": "torch", "precision": "float32", "error": None, "scored_at": NOW, "run_id": "r"}
-    listed = [{**base, "review_id": i, "review_month": m, "raw_probability": p, "probability": p, **constants} for i, m, p in rows]
+    listed = [
+        {**base, "review_id": i, "review_month": m, "raw_probability": p, "probability": p, **constants}
+        for i, m, p in rows
+    ]
     return pa.Table.from_pylist(listed, schema=REVIEW_SCORES.schema)
 
 
 def publish(root: Root, rows: pa.Table, *months: datetime.date, **options: Any) -> None:
     scope = {"model_version": ["m-1"], "review_month": months}
-    tables.publish(root, "review_scores", "r", lambda _: tables.stage_arrow(rows, root, "review_scores", "r", scope), **options)
+    tables.publish(
+        root, "review_scores", "r", lambda _: tables.stage_arrow(rows, root, "review_scores", "r", scope), **options
+    )
 
 
 def stored(root: Root) -> list[tuple[str, float]]:
-    return sorted((row["review_id"], row["probability"]) for row in tables.read_arrow(root, "review_scores").to_pylist())
+    return sorted(
+        (row["review_id"], row["probability"]) for row in tables.read_arrow(root, "review_scores").to_pylist()
+    )
 
 
 @pytest.fixture(scope="session")
@@ -57,7 +64,11 @@ def s3_endpoint() -> Iterator[str]:
 @pytest.fixture(params=["local", "s3"])
 def root(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Root:
     is_local = request.param == "local"
-    made = parse_root(str(tmp_path / "root"), StorageSettings()) if is_local else s3_root(request.getfixturevalue("s3_endpoint"), monkeypatch)
+    made = (
+        parse_root(str(tmp_path / "root"), StorageSettings())
+        if is_local
+        else s3_root(request.getfixturevalue("s3_endpoint"), monkeypatch)
+    )
     tables.create_tables(made)
     return made
 
@@ -68,8 +79,12 @@ def s3_root(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Root:
     monkeypatch.setenv("TEST_KEY_ID", "key")
     monkeypatch.setenv("TEST_SECRET", "secret")
     bucket = f"reviews-{time.time_ns()}"
-    boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1", aws_access_key_id="key", aws_secret_access_key="secret").create_bucket(Bucket=bucket)
-    settings = StorageSettings(endpoint_url=endpoint, region="us-east-1", access_key_id_env="TEST_KEY_ID", secret_access_key_env="TEST_SECRET")
+    boto3.client(
+        "s3", endpoint_url=endpoint, region_name="us-east-1", aws_access_key_id="key", aws_secret_access_key="secret"
+    ).create_bucket(Bucket=bucket)
+    settings = StorageSettings(
+        endpoint_url=endpoint, region="us-east-1", access_key_id_env="TEST_KEY_ID", secret_access_key_env="TEST_SECRET"
+    )
     return parse_root(f"s3://{bucket}/some/prefix", settings)
 
 
@@ -91,11 +106,18 @@ def test_a_table_of_an_earlier_version_gets_its_new_columns_and_keeps_its_rows(r
     made_by_an_earlier_version(root, "error", "token_count")
     before = tables.current_version(root, "review_scores")
     known = tables.read_arrow(root, "review_scores")
-    assert known.schema.equals(REVIEW_SCORES.schema) and known["error"].null_count == known["token_count"].null_count == 1, "to be read before any run"
-    assert tables.read_arrow(root, "review_scores", ["error", "review_id"]).to_pylist() == [{"error": None, "review_id": "a"}]
+    assert (
+        known.schema.equals(REVIEW_SCORES.schema) and known["error"].null_count == known["token_count"].null_count == 1
+    ), "to be read before any run"
+    assert tables.read_arrow(root, "review_scores", ["error", "review_id"]).to_pylist() == [
+        {"error": None, "review_id": "a"}
+    ]
     with JobRun(root, "score"):
         pass
-    assert [(row["review_id"], row["error"], row["token_count"]) for row in tables.read_arrow(root, "review_scores").to_pylist()] == [("a", None, None)]
+    assert [
+        (row["review_id"], row["error"], row["token_count"])
+        for row in tables.read_arrow(root, "review_scores").to_pylist()
+    ] == [("a", None, None)]
     publish(root, scores(("b", FEBRUARY, 0.2)), FEBRUARY)
     assert stored(root) == [("a", 0.1), ("b", 0.2)]
     assert tables.current_version(root, "review_scores") == before + 2
@@ -106,7 +128,10 @@ def test_a_table_of_an_earlier_version_gets_its_new_columns_and_keeps_its_rows(r
 
 def test_a_table_of_an_earlier_version_that_lacks_a_needed_column_is_refused(root: Root) -> None:
     made_by_an_earlier_version(root, "engine")
-    with pytest.raises(ReviewriskError, match="earlier version of the code and has no engine: build a new root"), JobRun(root, "score"):
+    with (
+        pytest.raises(ReviewriskError, match="earlier version of the code and has no engine: build a new root"),
+        JobRun(root, "score"),
+    ):
         pass
     with pytest.raises(ReviewriskError, match="earlier version of the code, has no engine: build a new root"):
         tables.read_arrow(root, "review_scores")
@@ -125,7 +150,12 @@ def test_spark_reads_and_writes_the_same_rows(root: Root, spark: Any) -> None:
     frame = tables.read_frame(spark, root, "review_scores", {"review_month": [JANUARY]})
     assert {row["review_id"] for row in frame.collect()} == {f"r{i}" for i in range(0, 50, 2)}
     scope = {"model_version": ["m-1"], "review_month": [JANUARY]}
-    tables.publish(root, "review_scores", "r", lambda _: tables.stage_frame(frame.where("probability > 0.4"), root, "review_scores", "r", scope))
+    tables.publish(
+        root,
+        "review_scores",
+        "r",
+        lambda _: tables.stage_frame(frame.where("probability > 0.4"), root, "review_scores", "r", scope),
+    )
     assert len(stored(root)) == 25 + 4
     assert tables.read_arrow(root, "review_scores").schema.equals(REVIEW_SCORES.schema)
     with delta_log_row_count(root) as counted:
@@ -149,7 +179,13 @@ def test_another_writer_in_another_month_is_no_conflict(root: Root) -> None:
     def stage(_: int) -> delta.Staged:
         nonlocal builds
         builds += 1
-        staged = tables.stage_arrow(scores(("a", JANUARY, 0.1)), root, "review_scores", "r", {"model_version": ["m-1"], "review_month": [JANUARY]})
+        staged = tables.stage_arrow(
+            scores(("a", JANUARY, 0.1)),
+            root,
+            "review_scores",
+            "r",
+            {"model_version": ["m-1"], "review_month": [JANUARY]},
+        )
         publish(root, scores(("b", FEBRUARY, 0.2)), FEBRUARY)
         return staged
 
@@ -166,7 +202,9 @@ def test_another_writer_in_the_same_month_makes_the_rows_be_worked_out_anew(root
         kept = tables.read_arrow(root, "review_scores", version=version)
         seen.append(kept.num_rows)
         rows = pa.concat_tables([kept, scores(("mine", JANUARY, 0.1))])
-        staged = tables.stage_arrow(rows, root, "review_scores", "r", {"model_version": ["m-1"], "review_month": [JANUARY]})
+        staged = tables.stage_arrow(
+            rows, root, "review_scores", "r", {"model_version": ["m-1"], "review_month": [JANUARY]}
+        )
         if len(seen) == 1:
             publish(root, scores(("old", JANUARY, 0.5), ("theirs", JANUARY, 0.2)), JANUARY)
         return staged
@@ -184,7 +222,9 @@ def test_two_first_writers_of_an_empty_month_do_not_double_it(root: Root) -> Non
         calls += 1
         kept = tables.read_arrow(root, "review_scores", version=version)
         rows = kept if kept.num_rows else scores(("a", JANUARY, 0.1))
-        staged = tables.stage_arrow(rows, root, "review_scores", "r", {"model_version": ["m-1"], "review_month": [JANUARY]})
+        staged = tables.stage_arrow(
+            rows, root, "review_scores", "r", {"model_version": ["m-1"], "review_month": [JANUARY]}
+        )
         if calls == 1:
             publish(root, scores(("a", JANUARY, 0.1)), JANUARY)
         return staged
@@ -212,7 +252,9 @@ def test_a_row_outside_the_scope_or_a_lost_file_is_refused(tmp_path: Path) -> No
         publish(root, scores(("b", FEBRUARY, 0.2)), JANUARY)
 
     def stage(_: int) -> delta.Staged:
-        staged = tables.stage_arrow(scores(("a", JANUARY, 0.1)), root, "review_scores", "r", {"review_month": [JANUARY]})
+        staged = tables.stage_arrow(
+            scores(("a", JANUARY, 0.1)), root, "review_scores", "r", {"review_month": [JANUARY]}
+        )
         Path(delta.table_uri(root, "review_scores"), staged.files[0].path).unlink()
         return staged
 
@@ -250,7 +292,9 @@ def test_a_killed_writer_leaves_the_last_version_and_the_next_run_finishes(tmp_p
     root = parse_root(str(tmp_path / "root"), StorageSettings())
     tables.create_tables(root)
     publish(root, scores(("old", JANUARY, 0.5)), JANUARY)
-    writer = subprocess.Popen([sys.executable, "-c", WRITER, root.uri, where], stdout=subprocess.PIPE, cwd=ROOT, env={**os.environ})
+    writer = subprocess.Popen(
+        [sys.executable, "-c", WRITER, root.uri, where], stdout=subprocess.PIPE, cwd=ROOT, env={**os.environ}
+    )
     assert writer.stdout is not None and writer.stdout.readline() == b"ready\n"
     writer.send_signal(signal.SIGKILL)
     writer.wait()
@@ -290,7 +334,9 @@ def test_the_delta_table_carries_descriptions_and_keys(tmp_path: Path) -> None:
         assert set(table.key) <= set(table.schema.names)
 
 
-@pytest.mark.parametrize(("uri", "message"), [("hdfs://x/y", "hdfs:// is not supported"), ("s3:///x", "names a bucket"), (" ", "is empty")])
+@pytest.mark.parametrize(
+    ("uri", "message"), [("hdfs://x/y", "hdfs:// is not supported"), ("s3:///x", "names a bucket"), (" ", "is empty")]
+)
 def test_other_schemes_are_refused_by_name(uri: str, message: str) -> None:
     with pytest.raises(ReviewriskError, match=message):
         parse_root(uri, StorageSettings())
@@ -298,6 +344,8 @@ def test_other_schemes_are_refused_by_name(uri: str, message: str) -> None:
 
 def test_half_a_secret_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TEST_KEY_ID", "key")
-    root = parse_root("s3://b/p", StorageSettings(access_key_id_env="TEST_KEY_ID", secret_access_key_env="TEST_NOT_SET"))
+    root = parse_root(
+        "s3://b/p", StorageSettings(access_key_id_env="TEST_KEY_ID", secret_access_key_env="TEST_NOT_SET")
+    )
     with pytest.raises(ReviewriskError, match="TEST_NOT_SET, which is not set"):
         root.storage_options()

@@ -56,11 +56,24 @@ LIMITS = PromotionSettings(minimum_auc=0.9, minimum_f1=0.8, maximum_ece=0.03)
 
 def register(config: Config, *versions: str, **overrides: float) -> None:
     tables.create_tables(config.root)
-    rows = [{**BASE, **overrides, "model_version": name, "trained_at": DAY + datetime.timedelta(days=place)} for place, name in enumerate(versions)]
-    tables.replace_rows(config.root, "models", "r", lambda before: pa.concat_tables([before, pa.Table.from_pylist(rows, schema=MODELS.schema)]))
+    rows = [
+        {**BASE, **overrides, "model_version": name, "trained_at": DAY + datetime.timedelta(days=place)}
+        for place, name in enumerate(versions)
+    ]
+    tables.replace_rows(
+        config.root,
+        "models",
+        "r",
+        lambda before: pa.concat_tables([before, pa.Table.from_pylist(rows, schema=MODELS.schema)]),
+    )
 
 
-def promote(config: Config, version: str | None = None, since: datetime.date | None = None, override: str | None = "these models have no bundles") -> str:
+def promote(
+    config: Config,
+    version: str | None = None,
+    since: datetime.date | None = None,
+    override: str | None = "these models have no bundles",
+) -> str:
     return run_promote(config.model_copy(update={"promotion": LIMITS}), version, since, override, lambda _: None)
 
 
@@ -116,7 +129,9 @@ def test_unknown_versions_and_empty_registries_are_sentences(config: Config, tmp
 def candidates(config: Config, row_filters: dict[str, str | None]) -> None:
     """A root with a candidate of each name, each newer than the one before it."""
     rows = [
-        model(name, status="candidate", promoted_at=None, trained_at=DAY + datetime.timedelta(days=place), row_filter=only)
+        model(
+            name, status="candidate", promoted_at=None, trained_at=DAY + datetime.timedelta(days=place), row_filter=only
+        )
         for place, (name, only) in enumerate(row_filters.items())
     ]
     tables.create_tables(config.root)
@@ -135,10 +150,16 @@ def test_without_a_version_the_newest_candidate_for_all_reviews_is_promoted(conf
 
 
 @pytest.mark.parametrize("override", [None, "there is nothing else"])
-def test_candidates_for_some_reviews_alone_are_promoted_by_name_and_reason_only(config: Config, override: str | None) -> None:
+def test_candidates_for_some_reviews_alone_are_promoted_by_name_and_reason_only(
+    config: Config, override: str | None
+) -> None:
     candidates(config, {"b": "product_category=furniture", "c": "marketplace=de"})
     with pytest.raises(
-        ReviewriskError, match=r'made for all reviews: c was .* with marketplace=de alone\. .* route .*`reviewrisk models promote c --override "…"`'
+        ReviewriskError,
+        match=(
+            r"made for all reviews: c was .* with marketplace=de alone\. .* route .*`reviewrisk models promote c"
+            r' --override "…"`'
+        ),
     ):
         promote(config, override=override)
     assert set(statuses(config).values()) == {"candidate"}
@@ -182,7 +203,9 @@ def test_a_model_that_a_route_names_is_not_retired(config: Config) -> None:
     register(config, "a", "b")
     promote(config, "a")
     set_routes(config, {"Furniture": "b", "Sofas": "b"})
-    with pytest.raises(ReviewriskError, match=r"b decides for furniture, sofas: take it out of the config's routing\.models"):
+    with pytest.raises(
+        ReviewriskError, match=r"b decides for furniture, sofas: take it out of the config's routing\.models"
+    ):
         retire(config, "b")
     assert statuses(config)["b"] == "candidate"
     set_routes(config, {})
@@ -199,7 +222,9 @@ def test_the_list_says_what_a_model_is_routed_for(config: Config) -> None:
 
 def test_the_list_marks_a_gain_over_tf_idf_that_may_be_chance(config: Config) -> None:
     gains = {"sure": (0.01, True), "doubtful": (-0.01, False), "of-an-older-release": (None, None)}
-    rows = [model(name, status="candidate", f1_gain_low=low, beats_baseline=beats) for name, (low, beats) in gains.items()]
+    rows = [
+        model(name, status="candidate", f1_gain_low=low, beats_baseline=beats) for name, (low, beats) in gains.items()
+    ]
     write_root(config.root.local_path, {"models": rows})
     assert {line.split()[0]: "may be chance" in line for line in list_models(config.root)[1:]} == {
         "sure": False,
@@ -225,7 +250,12 @@ def test_a_run_on_a_folder_without_tables_makes_none(config: Config) -> None:
 
 def test_promoting_counts_no_review_that_a_route_gives_to_another(config: Config) -> None:
     register(config, "a", "b")
-    reviews = [review("1"), review("2", product_category=" FURNITURE"), review("3", product_category="Kitchen"), review("4", product_category=None)]
+    reviews = [
+        review("1"),
+        review("2", product_category=" FURNITURE"),
+        review("3", product_category="Kitchen"),
+        review("4", product_category=None),
+    ]
     tables.replace_rows(config.root, "reviews", "r", lambda _: arrow_rows("reviews", reviews))
     assert counted(config, "a") == 4
     set_routes(config, {"furniture": "b"})
@@ -238,7 +268,9 @@ def test_promoting_counts_no_review_that_a_route_gives_to_another(config: Config
 def counted(config: Config, version: str) -> int:
     """The rows that promoting a model says it is still to score."""
     printed: list[str] = []
-    run_promote(config.model_copy(update={"promotion": LIMITS}), version, None, "these models have no bundles", printed.append)
+    run_promote(
+        config.model_copy(update={"promotion": LIMITS}), version, None, "these models have no bundles", printed.append
+    )
     [said] = [line for line in printed if "is the champion" in line]
     return int(said.split("; ")[1].split(" reviews")[0].replace(",", ""))
 
@@ -250,15 +282,24 @@ def shown(config: Config, tmp_path: Path) -> tuple[Config, str]:
     version = bundle.name
     gain = {"f1_gain": 0.05, "f1_gain_low": -0.01, "f1_gain_high": 0.11, "beats_baseline": False}
     row = model(version, bundle_checksum=file_sha256(bundle / "manifest.json"), **gain)
-    limits = [threshold(version, "f1_max", precision=None), threshold(version, "cost_5_1", threshold=0.2, is_active=False)]
+    limits = [
+        threshold(version, "f1_max", precision=None),
+        threshold(version, "cost_5_1", threshold=0.2, is_active=False),
+    ]
     promoted = {"command": "promote", "model_version": version, "details": '{"since": null}'}
     runs = [
-        job_run(run_id="2", **{**promoted, "started_at": DAY + datetime.timedelta(days=1), "details": '{"since": "2015-06-01"}'}),
+        job_run(
+            run_id="2",
+            **{**promoted, "started_at": DAY + datetime.timedelta(days=1), "details": '{"since": "2015-06-01"}'},
+        ),
         job_run(run_id="1", **{**promoted, "started_at": DAY}),
         job_run(run_id="3", **{**promoted, "status": "failed"}),
         job_run(run_id="4", **{**promoted, "model_version": "another"}),
     ]
-    write_root(config.root.local_path, {"models": [row], "model_thresholds": limits, "model_routes": [route("sofas", version)], "job_runs": runs})
+    write_root(
+        config.root.local_path,
+        {"models": [row], "model_thresholds": limits, "model_routes": [route("sofas", version)], "job_runs": runs},
+    )
     return config, version
 
 
@@ -283,12 +324,18 @@ def test_show_says_what_is_known_of_a_model(shown: tuple[Config, str]) -> None:
         assert said in text
     limits = [line for line in lines if line.startswith("  threshold")]
     assert limits == [
-        "  threshold    f1_max (default, active): 0.5000; on test precision –, recall 80.0%, f1 85.0%, flagged share 20.0%",
+        (
+            "  threshold    f1_max (default, active): 0.5000; on test precision –, recall 80.0%, f1 85.0%, flagged"
+            " share 20.0%"
+        ),
         "  threshold    cost_5_1: 0.2000; on test precision 90.0%, recall 80.0%, f1 85.0%, flagged share 20.0%",
     ]
     assert "  routed       product_category sofas" in lines
     promotions = [line for line in lines if line.startswith("  promoted")]
-    assert promotions == ["  promoted     2026-01-01 00:00 UTC", "  promoted     2026-01-02 00:00 UTC, since 2015-06-01"]
+    assert promotions == [
+        "  promoted     2026-01-01 00:00 UTC",
+        "  promoted     2026-01-02 00:00 UTC, since 2015-06-01",
+    ]
     files = sum(path.is_file() for path in (config.root.local_path / "models" / version).rglob("*")) - 1
     assert f"{config.root.join('models', version)}: whole, {files} files as its manifest says" in text
     assert "  setting      model.lora.rank: 4" in lines and "  setting      model.text.headline: keep" in lines

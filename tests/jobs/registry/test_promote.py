@@ -1,4 +1,6 @@
-"""Champion against challenger: compared on both periods, refused where it loses by more than chance, promoted with a recorded reason."""
+"""Champion against challenger: compared on both periods, refused where it loses by more than chance, promoted with a
+recorded reason.
+"""
 
 from __future__ import annotations
 
@@ -46,9 +48,17 @@ def logits(skill_old: float, skill_new: float, seed: int) -> np.ndarray:
 
 
 def add_model(
-    config: Config, name: str, logit: np.ndarray, status: str, parts: tuple[str, ...] = ("test",), only: str | None = None, parents: tuple[str, ...] = ()
+    config: Config,
+    name: str,
+    logit: np.ndarray,
+    status: str,
+    parts: tuple[str, ...] = ("test",),
+    only: str | None = None,
+    parents: tuple[str, ...] = (),
 ) -> None:
-    """A registered model whose bundle has just what comparing and thresholds read; `only` is its row_filter, `parents` are those it was combined from."""
+    """A registered model whose bundle has just what comparing and thresholds read; `only` is its row_filter, `parents`
+    are those it was combined from.
+    """
     labels, dates = world()
     bundle = config.root.local_path / "models" / name
     bundle.mkdir(parents=True)
@@ -67,9 +77,16 @@ def add_model(
     promoted = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC) if status == "champion" else None
     place = {"bundle_path": f"models/{name}", "bundle_checksum": file_sha256(bundle / "manifest.json")}
     row = model(name, status=status, promoted_at=promoted, row_filter=only, **place)
-    tables.replace_rows(config.root, "models", "r", lambda before: pa.Table.from_pylist([*before.to_pylist(), row], MODELS.schema))
+    tables.replace_rows(
+        config.root, "models", "r", lambda before: pa.Table.from_pylist([*before.to_pylist(), row], MODELS.schema)
+    )
     limit = threshold(name, threshold=0.5)
-    tables.replace_rows(config.root, "model_thresholds", "r", lambda before: pa.Table.from_pylist([*before.to_pylist(), limit], MODEL_THRESHOLDS.schema))
+    tables.replace_rows(
+        config.root,
+        "model_thresholds",
+        "r",
+        lambda before: pa.Table.from_pylist([*before.to_pylist(), limit], MODEL_THRESHOLDS.schema),
+    )
 
 
 @pytest.fixture
@@ -85,10 +102,14 @@ def champion_scores(config: Config, name: str, logit: np.ndarray) -> None:
     rows = [score(f"R{row}", model_version=name, logit=float(value)) for row, value in enumerate(logit)]
     scope = {"model_version": [name], "review_month": {row["review_month"] for row in rows}}
     table = pa.Table.from_pylist(rows, REVIEW_SCORES.schema)
-    tables.publish(config.root, "review_scores", "r", lambda _: tables.stage_arrow(table, config.root, "review_scores", "r", scope))
+    tables.publish(
+        config.root, "review_scores", "r", lambda _: tables.stage_arrow(table, config.root, "review_scores", "r", scope)
+    )
 
 
-def duel(config: Config, champion_skill: tuple[float, float], challenger_skill: tuple[float, float], scored: bool = True) -> None:
+def duel(
+    config: Config, champion_skill: tuple[float, float], challenger_skill: tuple[float, float], scored: bool = True
+) -> None:
     add_model(config, "old-1", logits(*champion_skill, seed=1), "champion")
     add_model(config, "new-2", logits(*challenger_skill, seed=2), "candidate")
     if scored:
@@ -109,11 +130,15 @@ def test_both_models_are_compared_on_the_same_rows_of_each_period(root: Config) 
     assert new.gain["auc"]["low"] > 0.1 and abs(old.gain["auc"]["value"]) < 0.05
     for one in (old, new):
         for figure in ("auc", "f1"):
-            assert one.gain[figure]["value"] == pytest.approx(one.challenger[figure]["value"] - one.champion[figure]["value"])
+            assert one.gain[figure]["value"] == pytest.approx(
+                one.challenger[figure]["value"] - one.champion[figure]["value"]
+            )
 
 
 @pytest.mark.parametrize(("skill", "named"), [((0.3, 2.0), "of the old period"), ((2.0, 0.3), "of the new period")])
-def test_a_challenger_that_loses_on_one_period_is_refused_and_stays_a_candidate(root: Config, skill: tuple[float, float], named: str) -> None:
+def test_a_challenger_that_loses_on_one_period_is_refused_and_stays_a_candidate(
+    root: Config, skill: tuple[float, float], named: str
+) -> None:
     duel(root, (1.5, 1.5), skill)
     with pytest.raises(ReviewriskError, match=f"significantly worse than the champion in .*{named}"):
         promote(root)
@@ -127,7 +152,9 @@ def test_an_override_promotes_it_and_its_reason_is_kept(root: Config) -> None:
     assert any("SIGNIFICANTLY WORSE" in line for line in printed)
     [run] = [row for row in tables.read_arrow(root.root, "job_runs").to_pylist() if row["status"] == "succeeded"]
     details = json.loads(run["details"])
-    assert details["override"] == "the old shop is closed" and "auc of the old period" in details["significantly worse in"]
+    assert (
+        details["override"] == "the old shop is closed" and "auc of the old period" in details["significantly worse in"]
+    )
 
 
 def test_a_loss_within_chance_does_not_stop_a_promotion(root: Config) -> None:
@@ -141,8 +168,13 @@ def test_a_locked_warehouse_does_not_stop_a_promotion(root: Config) -> None:
     duel(root, (1.5, 1.5), (1.5, 1.5))
     warehouse = root.root.local_path / "warehouse" / "reviewrisk.duckdb"
     warehouse.parent.mkdir()
-    hold = "import duckdb, sys; held = duckdb.connect(sys.argv[1]); held.execute('create table t (a int)'); print('held', flush=True); sys.stdin.read()"
-    with subprocess.Popen([sys.executable, "-c", hold, str(warehouse)], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+    hold = (
+        "import duckdb, sys; held = duckdb.connect(sys.argv[1]); held.execute('create table t (a int)'); print('held',"
+        " flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", hold, str(warehouse)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as holder:
         assert holder.stdout is not None and holder.stdout.readline() == b"held\n"
         with pytest.raises(ReviewriskError, match="cannot be opened"):
             open_warehouse(root.root)
@@ -152,7 +184,10 @@ def test_a_locked_warehouse_does_not_stop_a_promotion(root: Config) -> None:
 
 def test_without_scores_the_champion_is_compared_on_what_its_bundle_has(root: Config) -> None:
     duel(root, (1.5, 1.5), (1.5, 1.5), scored=False)
-    assert [one.period for one in compare_with_champion(root, champion(root.root), registered(root.root, "new-2"))] == ["old", "new"]
+    assert [one.period for one in compare_with_champion(root, champion(root.root), registered(root.root, "new-2"))] == [
+        "old",
+        "new",
+    ]
 
 
 def recorded(config: Config) -> dict[str, Any]:
@@ -163,9 +198,17 @@ def recorded(config: Config) -> dict[str, Any]:
 
 
 def refused_without_comparison(config: Config, reason: str) -> None:
-    """The candidate is refused, with what could not be compared, why, and the command that goes on; an empty reason is none."""
+    """The candidate is refused, with what could not be compared, why, and the command that goes on; an empty reason is
+    none.
+    """
     for override in (None, " "):
-        with pytest.raises(ReviewriskError, match=rf'could not be compared with the champion on the old period.*: .*{reason}.*promote new-2 --override "…"'):
+        with pytest.raises(
+            ReviewriskError,
+            match=(
+                rf"could not be compared with the champion on the old period.*: .*{reason}.*promote new-2"
+                r' --override "…"'
+            ),
+        ):
             promote(config, override)
     assert champion(config.root)["model_version"] == "old-1"
 
@@ -175,9 +218,15 @@ def harm(config: Config, file: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("file", "reason"), [("predictions.parquet", "old-1 has no predictions.parquet"), ("manifest.json", "manifest.json is missing or changed")]
+    ("file", "reason"),
+    [
+        ("predictions.parquet", "old-1 has no predictions.parquet"),
+        ("manifest.json", "manifest.json is missing or changed"),
+    ],
 )
-def test_a_champion_whose_bundle_cannot_be_read_stands_until_a_reason_is_given(root: Config, file: str, reason: str) -> None:
+def test_a_champion_whose_bundle_cannot_be_read_stands_until_a_reason_is_given(
+    root: Config, file: str, reason: str
+) -> None:
     duel(root, (1.5, 1.5), (1.5, 1.5))
     harm(root, file)
     refused_without_comparison(root, reason)
@@ -189,7 +238,9 @@ def test_a_champion_whose_bundle_cannot_be_read_stands_until_a_reason_is_given(r
     assert details["override"] == "the old bundle is lost" and reason in details["not compared on"]
 
 
-def test_without_the_packages_of_training_a_champion_stands_until_a_reason_is_given(root: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_packages_of_training_a_champion_stands_until_a_reason_is_given(
+    root: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
     duel(root, (1.5, 1.5), (1.5, 1.5))
     monkeypatch.setitem(sys.modules, "model.evaluation.metrics", None)
     refused_without_comparison(root, "Comparing models needs packages of training")
@@ -204,7 +255,10 @@ def test_a_first_champion_needs_no_comparison(root: Config) -> None:
 
 def set_status(config: Config, name: str, status: str) -> None:
     def changed(before: pa.Table) -> pa.Table:
-        return pa.Table.from_pylist([{**row, "status": status} if row["model_version"] == name else row for row in before.to_pylist()], MODELS.schema)
+        return pa.Table.from_pylist(
+            [{**row, "status": status} if row["model_version"] == name else row for row in before.to_pylist()],
+            MODELS.schema,
+        )
 
     tables.replace_rows(config.root, "models", "r", changed)
 
@@ -237,14 +291,18 @@ def test_a_candidate_of_plain_training_is_promoted_and_the_new_period_named(root
     tables.replace_rows(root.root, "reviews", "r", lambda _: arrow_rows("reviews", live))
     [said] = [line for line in promote(root) if "not compared on the new period" in line]
     assert "new-2 was not tested on the 2 labelled reviews after 2015-08-31" in said and "`reviewrisk retrain`" in said
-    assert champion(root.root)["model_version"] == "new-2" and "`reviewrisk retrain`" in recorded(root)["not compared on"]
+    assert (
+        champion(root.root)["model_version"] == "new-2" and "`reviewrisk retrain`" in recorded(root)["not compared on"]
+    )
 
 
 def test_a_root_without_live_reviews_has_no_new_period_to_compare(root: Config) -> None:
     duel(root, (1.5, 1.5), (1.5, 1.5))
     keep_predictions(root, "new-2", IS_OLD)
     [said] = [line for line in promote(root) if "not compared" in line]
-    assert said.endswith("new period (reviews since then (live)): no labelled review after the test split is stored yet")
+    assert said.endswith(
+        "new period (reviews since then (live)): no labelled review after the test split is stored yet"
+    )
 
 
 def test_a_new_period_that_the_champion_has_not_scored_is_named(root: Config) -> None:
@@ -257,17 +315,36 @@ def test_a_new_period_that_the_champion_has_not_scored_is_named(root: Config) ->
 @pytest.mark.parametrize(
     ("only", "said_of_it"),
     [
-        ("product_category=furniture", "new-2 was not tested on the 2 labelled reviews with product_category=furniture after 2015-08-31"),
-        ("product_category=unknown", "new-2 was not tested on the 3 labelled reviews with product_category=unknown after 2015-08-31"),
+        (
+            "product_category=furniture",
+            "new-2 was not tested on the 2 labelled reviews with product_category=furniture after 2015-08-31",
+        ),
+        (
+            "product_category=unknown",
+            "new-2 was not tested on the 3 labelled reviews with product_category=unknown after 2015-08-31",
+        ),
         ("product_category=toys", "no labelled review with product_category=toys after the test split is stored yet"),
     ],
 )
-def test_live_reviews_that_a_model_is_not_for_are_not_said_to_be_untested(root: Config, only: str, said_of_it: str) -> None:
+def test_live_reviews_that_a_model_is_not_for_are_not_said_to_be_untested(
+    root: Config, only: str, said_of_it: str
+) -> None:
     add_model(root, "old-1", logits(1.5, 1.5, seed=1), "champion")
     add_model(root, "new-2", logits(1.5, 1.5, seed=2), "candidate", only=only)
     keep_predictions(root, "new-2", IS_OLD)
-    of_category = [(" FURNITURE", 1), ("furniture", 5), ("Furniture", 3), ("Kitchen", 5), (None, 1), (None, 4), (" ", 5)]
-    live = [review(f"L{place}", review_date=NEW_DAY, product_category=name, star_rating=stars) for place, (name, stars) in enumerate(of_category)]
+    of_category = [
+        (" FURNITURE", 1),
+        ("furniture", 5),
+        ("Furniture", 3),
+        ("Kitchen", 5),
+        (None, 1),
+        (None, 4),
+        (" ", 5),
+    ]
+    live = [
+        review(f"L{place}", review_date=NEW_DAY, product_category=name, star_rating=stars)
+        for place, (name, stars) in enumerate(of_category)
+    ]
     tables.replace_rows(root.root, "reviews", "r", lambda _: arrow_rows("reviews", live))
     printed: list[str] = []
     held_against_champion(root, registered(root.root, "new-2"), printed.append)
@@ -280,7 +357,9 @@ LEARNED = slice(ROWS // 2, 3 * ROWS // 4)
 
 
 def duel_with_a_retrained_champion(config: Config, scored: bool = True) -> None:
-    """Of the new period's rows the champion learned the earlier half by heart, and was tested on the later one; on all others both models are the same."""
+    """Of the new period's rows the champion learned the earlier half by heart, and was tested on the later one; on all
+    others both models are the same.
+    """
     labels, dates = world()
     alike = logits(0.7, 0.7, seed=1)
     by_heart = alike.copy()
@@ -303,7 +382,11 @@ def test_reviews_that_a_retrained_champion_learned_from_do_not_speak_against_a_c
     assert (old.rows, old.left_out, new.rows, new.left_out) == (300, 0, 150, 150)
     printed = promote(root)
     assert champion(root.root)["model_version"] == "new-2"
-    assert any("new period" in line and line.endswith("; 150 earlier ones are left out, as the champion may have learned from them") for line in printed)
+    assert any(
+        "new period" in line
+        and line.endswith("; 150 earlier ones are left out, as the champion may have learned from them")
+        for line in printed
+    )
     assert sum("left out" in line for line in printed) == 1, "the old period is kept out of every training"
 
 
@@ -315,7 +398,9 @@ def test_a_champion_of_the_corpus_alone_has_learned_from_no_live_review(root: Co
 
 
 def test_a_champion_combined_of_retrained_models_has_learned_what_they_have(root: Config) -> None:
-    """It is tested up to the test split alone, as every combined model is; of its parents one is of the corpus and one of `retrain`."""
+    """It is tested up to the test split alone, as every combined model is; of its parents one is of the corpus and one
+    of `retrain`.
+    """
     duel_with_a_retrained_champion(root, scored=False)
     set_status(root, "old-1", "candidate")
     labels, _ = world()
@@ -333,9 +418,15 @@ def test_a_new_period_that_the_champion_has_all_learned_from_is_named_with_what_
     duel_with_a_retrained_champion(root)
     keep_predictions(root, "new-2", ~IS_LATER)
     [said] = [line for line in promote(root) if "not compared on the new period" in line]
-    assert "all of its 150 rows lie before 2015-09-20, up to when the champion old-1 may have learned from reviews: ingest" in said
+    assert (
+        "all of its 150 rows lie before 2015-09-20, up to when the champion old-1 may have learned from reviews: ingest"
+        in said
+    )
     assert said.endswith("`reviewrisk retrain` makes a challenger that is tested on later ones")
-    assert "may have learned from reviews" in recorded(root)["not compared on"] and champion(root.root)["model_version"] == "new-2"
+    assert (
+        "may have learned from reviews" in recorded(root)["not compared on"]
+        and champion(root.root)["model_version"] == "new-2"
+    )
 
 
 def test_of_rows_that_the_champion_has_yet_to_score_only_those_it_has_not_learned_from_count(root: Config) -> None:
@@ -349,7 +440,13 @@ def test_of_rows_that_the_champion_has_yet_to_score_only_those_it_has_not_learne
 def test_every_figure_is_shown_with_its_interval(root: Config) -> None:
     duel(root, (1.5, 1.5), (1.5, 1.5))
     shown = [line.split() for line in promote(root) if " champion " in line and " challenger " in line]
-    assert [" ".join(words[: words.index("champion")]) for words in shown] == ["AUC", "average precision", "F1", "ECE", "Brier"] * 2
+    assert [" ".join(words[: words.index("champion")]) for words in shown] == [
+        "AUC",
+        "average precision",
+        "F1",
+        "ECE",
+        "Brier",
+    ] * 2
     assert all(" ".join(words).count("[") == 3 for words in shown)
     assert ["less" in words or "(less" in words for words in shown] == [False, False, False, True, True] * 2
 
@@ -365,7 +462,9 @@ def with_thresholds(config: Config, **changes: Any) -> Config:
 
 @pytest.fixture
 def unverified(monkeypatch: pytest.MonkeyPatch) -> None:
-    """These bundles have no adapter, which thresholds do not need; the whole check of a bundle is tested with whole bundles."""
+    """These bundles have no adapter, which thresholds do not need; the whole check of a bundle is tested with whole
+    bundles.
+    """
     monkeypatch.setattr("model.bundle.bundle.verify_bundle", lambda _: {})
 
 
@@ -374,7 +473,11 @@ def test_another_cost_gives_another_threshold_row_and_leaves_scores_alone(root: 
     add_model(root, "old-1", logits(0.7, 0.7, seed=1), "champion", parts=("fitting", "choosing", "test"))
     champion_scores(root, "old-1", logits(0.7, 0.7, seed=1))
     before = tables.current_version(root.root, "review_scores")
-    [cheap] = [row for row in run_thresholds(with_costs(root, 2, 1), None, lambda _: None) if row["threshold_name"] == "cost_2_1"]
+    [cheap] = [
+        row
+        for row in run_thresholds(with_costs(root, 2, 1), None, lambda _: None)
+        if row["threshold_name"] == "cost_2_1"
+    ]
     run_thresholds(with_costs(root, 20, 1), None, lambda _: None)
     rows = {row["threshold_name"]: row for row in tables.read_arrow(root.root, "model_thresholds").to_pylist()}
     assert {"f1_max", "cost_20_1", "recall_90"} <= rows.keys()
@@ -407,7 +510,9 @@ def test_rows_that_the_config_gives_no_more_go_and_those_of_other_models_stay(ro
     unproven, printed = fit_thresholds(with_thresholds(guarantees, confidence=0.999))
     assert unproven == without_band - {"recall_99"}, "its row would be of another confidence"
     assert any("recall_99 could not be set" in line for line in printed)
-    others = [row for row in tables.read_arrow(root.root, "model_thresholds").to_pylist() if row["model_version"] == "new-2"]
+    others = [
+        row for row in tables.read_arrow(root.root, "model_thresholds").to_pylist() if row["model_version"] == "new-2"
+    ]
     assert [row["threshold_name"] for row in others] == ["f1_max"]
 
 
@@ -417,13 +522,18 @@ def test_an_active_threshold_that_cannot_be_set_keeps_its_row(root: Config) -> N
     active = with_thresholds(root, recall=0.99, active=("f1_max", "recall_99"))
     fit_thresholds(active)
     names, printed = fit_thresholds(with_thresholds(active, confidence=0.999))
-    assert "recall_99" in names and "  recall_99 keeps the row of an earlier fit, since model.thresholds.active names it" in printed
+    assert (
+        "recall_99" in names
+        and "  recall_99 keeps the row of an earlier fit, since model.thresholds.active names it" in printed
+    )
 
 
 def test_thresholds_without_a_champion_are_a_failed_run(root: Config) -> None:
     with pytest.raises(ReviewriskError, match="has no champion yet"):
         run_thresholds(root, None, lambda _: None)
-    assert [(row["command"], row["status"]) for row in tables.read_arrow(root.root, "job_runs").to_pylist()] == [("thresholds", "failed")]
+    assert [(row["command"], row["status"]) for row in tables.read_arrow(root.root, "job_runs").to_pylist()] == [
+        ("thresholds", "failed")
+    ]
 
 
 @pytest.mark.usefixtures("unverified")

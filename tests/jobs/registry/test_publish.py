@@ -45,7 +45,9 @@ def planted_rows() -> list[dict[str, Any]]:
         category = generator.choice(CATEGORIES)
         stars = 6 - row["star_rating"] if category == UPSIDE_DOWN else row["star_rating"]
         month = row["review_date"].replace(day=1)
-        rows.append(review(**{**row, "product_category": category.title() + " ", "star_rating": stars, "review_month": month}))
+        rows.append(
+            review(**{**row, "product_category": category.title() + " ", "star_rating": stars, "review_month": month})
+        )
     return rows
 
 
@@ -55,14 +57,20 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, list[str]]:
     folder = tmp_path_factory.mktemp("publishing")
     base = load_config(ROOT / "conf" / "test.yml")
     settings = tiny_settings(tiny_encoder(folder / "encoder"), epochs=2)
-    settings = settings.model_copy(update={"calibration": settings.calibration.model_copy(update={"method": "isotonic"})})
-    config = base.model_copy(update={"paths": base.paths.model_copy(update={"root": str(folder / "root")}), "model": settings})
+    settings = settings.model_copy(
+        update={"calibration": settings.calibration.model_copy(update={"method": "isotonic"})}
+    )
+    config = base.model_copy(
+        update={"paths": base.paths.model_copy(update={"root": str(folder / "root")}), "model": settings}
+    )
     write_root(folder / "root", {"reviews": planted_rows()})
     reviews = tables.read_arrow(config.root, "reviews", COLUMNS)
     versions = []
     for category in CATEGORIES:
         with JobRun(config.root, "train") as run:
-            own = reviews.filter(pc.equal(pc.utf8_trim_whitespace(pc.utf8_lower(reviews["product_category"])), category))
+            own = reviews.filter(
+                pc.equal(pc.utf8_trim_whitespace(pc.utf8_lower(reviews["product_category"])), category)
+            )
             fitted = fit(own, settings, folder / "root" / "models", folder / "work", lambda _: None)
             register(config.root, fitted, run)
         versions.append(fitted.model_version)
@@ -74,7 +82,10 @@ def root(made: tuple[Config, list[str]], tmp_path: Path) -> tuple[Config, list[s
     """A copy of the root for a test that writes."""
     config, versions = made
     shutil.copytree(config.root.local_path, tmp_path / "root")
-    return config.model_copy(update={"paths": config.paths.model_copy(update={"root": str(tmp_path / "root")})}), versions
+    return (
+        config.model_copy(update={"paths": config.paths.model_copy(update={"root": str(tmp_path / "root")})}),
+        versions,
+    )
 
 
 def scored(config: Config, version: str) -> tuple[Any, Any]:
@@ -84,7 +95,9 @@ def scored(config: Config, version: str) -> tuple[Any, Any]:
     return reviews, scorer.score(reviews.headlines, reviews.bodies)
 
 
-def test_a_child_is_a_new_candidate_and_every_figure_of_it_and_its_parents_is_what_scoring_gives(root: tuple[Config, list[str]]) -> None:
+def test_a_child_is_a_new_candidate_and_every_figure_of_it_and_its_parents_is_what_scoring_gives(
+    root: tuple[Config, list[str]],
+) -> None:
     config, parents = root
     lines: list[str] = []
     child = run_merge(config, parents, lines.append)
@@ -92,7 +105,12 @@ def test_a_child_is_a_new_candidate_and_every_figure_of_it_and_its_parents_is_wh
     assert row["status"] == "candidate" and row["lora_rank"] == 8 and row["lora_alpha"] == 8.0
     metrics = read_json(config.root.local_path / row["bundle_path"] / "metrics.json")
     merge = metrics["merge"]
-    assert (merge["parents"], merge["method"], merge["weights"], merge["heads_began_alike"]) == (parents, "average", [0.5, 0.5], True)
+    assert (merge["parents"], merge["method"], merge["weights"], merge["heads_began_alike"]) == (
+        parents,
+        "average",
+        [0.5, 0.5],
+        True,
+    )
     assert list(merge["by_category"]) == ["all test rows", *CATEGORIES]
     for name, version in (*((parent, parent) for parent in parents), ("child", child)):
         reviews, scores = scored(config, version)
@@ -101,7 +119,9 @@ def test_a_child_is_a_new_candidate_and_every_figure_of_it_and_its_parents_is_wh
             rows = np.array([group in ("all test rows", category.strip()) for category in reviews.categories])
             labels = reviews.labels[rows]
             assert (found["rows"], found["positives"]) == (rows.sum(), labels.sum())
-            assert found["f1"][name]["value"] == pytest.approx(f1_score(labels, scores.probability[rows] >= limit, zero_division=0))
+            assert found["f1"][name]["value"] == pytest.approx(
+                f1_score(labels, scores.probability[rows] >= limit, zero_division=0)
+            )
             assert found["auc"][name]["value"] == pytest.approx(roc_auc_score(labels, scores.logit[rows]))
         if name == "child":
             assert row["test_f1"] == pytest.approx(f1_score(reviews.labels, scores.probability >= limit))
@@ -116,7 +136,9 @@ def test_interference_is_shown_on_each_parents_own_rows(root: tuple[Config, list
     for parent, own, other in zip(parents, CATEGORIES, reversed(CATEGORIES), strict=True):
         assert table[own]["auc"][parent]["value"] > 0.9, "a parent knows its own category"
         assert table[other]["auc"][parent]["value"] < 0.1, "and has the other one upside down"
-        assert table[own]["gain"]["auc"]["high"] < 0 and table[own]["gain"]["auc"]["parent"] == parent, "the child has to live with both"
+        assert table[own]["gain"]["auc"]["high"] < 0 and table[own]["gain"]["auc"]["parent"] == parent, (
+            "the child has to live with both"
+        )
     assert any(line.startswith("Interference: the child loses most F1 to its best parent on ") for line in lines)
     assert f"Each model at its own default threshold, with intervals; A is {parents[0]}, B is {parents[1]}:" in lines
     assert any(line.startswith("| lamps") for line in lines)
@@ -126,7 +148,9 @@ def test_interference_is_shown_on_each_parents_own_rows(root: tuple[Config, list
     assert not [body for body in bodies if body in card]
 
 
-def test_the_childs_thresholds_are_its_own_and_the_same_merge_makes_the_same_model(root: tuple[Config, list[str]]) -> None:
+def test_the_childs_thresholds_are_its_own_and_the_same_merge_makes_the_same_model(
+    root: tuple[Config, list[str]],
+) -> None:
     config, parents = root
     options: dict[str, Any] = {"method": "arithmetic", "weights": (1.2, -0.2)}
     child = run_merge(config, parents, lambda _: None, **options)
@@ -134,7 +158,9 @@ def test_the_childs_thresholds_are_its_own_and_the_same_merge_makes_the_same_mod
     assert {row["threshold_name"] for row in thresholds(config.root, child)} >= {"f1_max"}
     assert run_merge(config, parents, lambda _: None, **options) == child
     other = run_merge(config, parents, lambda _: None, method="arithmetic", weights=(1.2, -0.1))
-    assert sorted(row["model_version"] for row in tables.read_arrow(config.root, "models").to_pylist()) == sorted([*parents, child, other])
+    assert sorted(row["model_version"] for row in tables.read_arrow(config.root, "models").to_pylist()) == sorted(
+        [*parents, child, other]
+    )
     runs = [row for row in tables.read_arrow(config.root, "job_runs").to_pylist() if row["command"] == "merge"]
     assert [row["status"] for row in runs] == ["succeeded"] * 3 and '"arithmetic"' in runs[0]["details"]
 
@@ -188,7 +214,12 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
 
 @pytest.mark.parametrize("form", ["adapter", "merged"])
 def test_pushed_files_arrive_byte_for_byte_in_one_commit(
-    root: tuple[Config, list[str]], hub: Hub, form: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+    root: tuple[Config, list[str]],
+    hub: Hub,
+    form: Any,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     config, (version, _) = root
     lines: list[str] = []
@@ -203,14 +234,20 @@ def test_pushed_files_arrive_byte_for_byte_in_one_commit(
     assert {authorization for method, _, authorization in hub.requests if method == "POST"} == {f"Bearer {TOKEN}"}
     captured = capfd.readouterr()
     rows = [row for row in tables.read_arrow(config.root, "job_runs").to_pylist() if row["command"] == "push"]
-    assert rows[0]["status"] == "succeeded" and COMMIT in rows[0]["details"] and f"{hub.endpoint}/somebody/reviews" in rows[0]["details"]
+    assert (
+        rows[0]["status"] == "succeeded"
+        and COMMIT in rows[0]["details"]
+        and f"{hub.endpoint}/somebody/reviews" in rows[0]["details"]
+    )
     for output in (*lines, captured.out, captured.err, caplog.text, str(rows), *map(str, hub.files.values())):
         assert TOKEN not in output
     assert any(f"to {hub.endpoint}/somebody/reviews, commit {COMMIT}" in line for line in lines)
     assert not list((config.scratch / "push").iterdir())
 
 
-def test_a_repository_that_is_there_is_pushed_to_again_and_public_is_asked_for(made: tuple[Config, list[str]], hub: Hub) -> None:
+def test_a_repository_that_is_there_is_pushed_to_again_and_public_is_asked_for(
+    made: tuple[Config, list[str]], hub: Hub
+) -> None:
     config, (first, second) = made
     run_push(config, first, "somebody/reviews", False, lambda _: None, endpoint=hub.endpoint, public=True)
     run_push(config, second, "somebody/reviews", False, lambda _: None, endpoint=hub.endpoint)
@@ -218,14 +255,20 @@ def test_a_repository_that_is_there_is_pushed_to_again_and_public_is_asked_for(m
     assert f"# {second}".encode() in hub.files["README.md"]
 
 
-def test_a_dry_run_lists_files_and_place_and_contacts_nobody(made: tuple[Config, list[str]], hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dry_run_lists_files_and_place_and_contacts_nobody(
+    made: tuple[Config, list[str]], hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
     config, (version, _) = made
     monkeypatch.delenv("HF_TOKEN")
     before = tables.read_arrow(config.root, "job_runs").num_rows
     lines: list[str] = []
     run_push(config, version, "somebody/reviews", True, lines.append, endpoint=hub.endpoint)
     assert f"would push {version}, adapter, to {hub.endpoint}/somebody/reviews (private, where it is new)" in lines[0]
-    size = (local_bundle(config, registered(config.root, version)) / "adapter" / "adapter_model.safetensors").stat().st_size
+    size = (
+        (local_bundle(config, registered(config.root, version)) / "adapter" / "adapter_model.safetensors")
+        .stat()
+        .st_size
+    )
     assert any(line.split() == [f"{size:,}", "bytes", "adapter_model.safetensors"] for line in lines)
     assert hub.requests == [] and tables.read_arrow(config.root, "job_runs").num_rows == before
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "https://hub.example")
@@ -248,9 +291,19 @@ def test_no_token_is_a_sentence_even_where_one_is_stored_elsewhere(
 @pytest.mark.parametrize(
     ("path", "status", "headers", "message"),
     [
-        ("/api/repos/create", 401, {"X-Error-Message": "Invalid credentials in Authorization header"}, "does not accept the token in HF_TOKEN: make a new one"),
+        (
+            "/api/repos/create",
+            401,
+            {"X-Error-Message": "Invalid credentials in Authorization header"},
+            "does not accept the token in HF_TOKEN: make a new one",
+        ),
         ("/api/repos/create", 403, {}, "may not write to somebody/reviews on .*: give it write access"),
-        ("/preupload/main", 404, {"X-Error-Code": "RepoNotFound"}, "has no repository somebody/reviews that this token may write to"),
+        (
+            "/preupload/main",
+            404,
+            {"X-Error-Code": "RepoNotFound"},
+            "has no repository somebody/reviews that this token may write to",
+        ),
         ("/commit/main", 403, {}, "may not write to somebody/reviews"),
         ("/store/", 403, {}, "failed: RuntimeError: Error while uploading .*arrives whole or not at all"),
         ("/commit/main", 422, {"X-Error-Message": f"no, {TOKEN}"}, r"failed: \w+: .*no, \*\*\*"),
@@ -270,12 +323,16 @@ def test_a_refusal_says_what_to_do_and_keeps_the_token(
 
 def test_a_hub_that_is_not_there_is_a_sentence(made: tuple[Config, list[str]], hub: Hub) -> None:
     config, (version, _) = made
-    with pytest.raises(ReviewriskError, match=r"Pushing to somebody/reviews on http://127\.0\.0\.1:9 failed: ConnectError"):
+    with pytest.raises(
+        ReviewriskError, match=r"Pushing to somebody/reviews on http://127\.0\.0\.1:9 failed: ConnectError"
+    ):
         run_push(config, version, "somebody/reviews", False, print, endpoint="http://127.0.0.1:9")
 
 
 @pytest.mark.parametrize("name", ["reviews", "a/b/c", "some body/x", "/x", "owner/", "../x"])
-def test_repository_names_that_are_none_are_refused_before_anything(made: tuple[Config, list[str]], hub: Hub, name: str) -> None:
+def test_repository_names_that_are_none_are_refused_before_anything(
+    made: tuple[Config, list[str]], hub: Hub, name: str
+) -> None:
     config, (version, _) = made
     with pytest.raises(ReviewriskError, match="is no name of a hub repository: write owner/name"):
         run_push(config, version, name, True, print)

@@ -22,7 +22,13 @@ PUBLISHED = PublishedFigures(
     tolerance_f1=0.01,
     tolerance_ece=0.005,
 )
-OWN = {"test_auc": 0.998, "test_f1": 0.9, "baseline_f1": None, "trainable_parameters": 739_586, "total_parameters": 67_102_466}
+OWN = {
+    "test_auc": 0.998,
+    "test_f1": 0.9,
+    "baseline_f1": None,
+    "trainable_parameters": 739_586,
+    "total_parameters": 67_102_466,
+}
 
 
 def test_each_published_figure_stands_beside_the_models_own() -> None:
@@ -54,4 +60,8 @@ def test_the_reference_config_has_figures_for_every_line() -> None:
 def test_the_heading_says_that_the_published_figures_and_not_the_models_own_were_not_repeated() -> None:
     published = load_config(ROOT / "conf" / "reference.yml").reference
     head, *_ = beside_published(published, model())
-    assert head == "Beside published figures (a published article on 576k Amazon US furniture reviews; not repeated by this project):"
+    assert (
+        head
+        == "Beside published figures (a published article on 576k Amazon US furniture reviews; not repeated by this"
+        " project):"
+    )

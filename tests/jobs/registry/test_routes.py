@@ -1,4 +1,6 @@
-"""Several models in one pass: each review is scored by the model that its route names, and routes come into force when all is scored."""
+"""Several models in one pass: each review is scored by the model that its route names, and routes come into force when
+all is scored.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,19 @@ from tests.support.raw_files import line, write_source
 from tests.support.trained_root import copied, routed, versions, with_second_model
 
 NOW = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
-ODD_VALUES = ["Furniture", " FURNITURE  ", "furniture", "Möbel", "MÖBEL", "Home & Kitchen", "\tfurniture", "", "   ", "UNKNOWN", "家具"]
+ODD_VALUES = [
+    "Furniture",
+    " FURNITURE  ",
+    "furniture",
+    "Möbel",
+    "MÖBEL",
+    "Home & Kitchen",
+    "\tfurniture",
+    "",
+    "   ",
+    "UNKNOWN",
+    "家具",
+]
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +72,10 @@ def score(spark: Any, config: Config) -> tuple[ScoreSummary, dict[tuple[str, str
 
 def by_category(config: Config) -> dict[str, str]:
     """Each review's category as routes compare it."""
-    return {row["review_id"]: route_key(row["product_category"] or "") for row in tables.read_arrow(config.root, "reviews").to_pylist()}
+    return {
+        row["review_id"]: route_key(row["product_category"] or "")
+        for row in tables.read_arrow(config.root, "reviews").to_pylist()
+    }
 
 
 def expected(config: Config, routes: dict[str, str]) -> set[tuple[str, str]]:
@@ -73,10 +90,19 @@ def test_one_pass_scores_each_review_by_the_model_of_its_category(spark: Any, pa
     printed: list[str] = []
     summary = run_score(spark, config, printed.append)
     rows = tables.read_arrow(config.root, "review_scores").to_pylist()
-    assert {(row["review_id"], row["model_version"]) for row in rows} == expected(config, {"furniture": second, "unknown": second})
+    assert {(row["review_id"], row["model_version"]) for row in rows} == expected(
+        config, {"furniture": second, "unknown": second}
+    )
     counts = {version: sum(row["model_version"] == version for row in rows) for version in (first, second)}
-    assert summary.rows_by_version == counts and summary.scored == len(rows) == sum(counts.values()) and min(counts.values()) > 100
-    assert f"    {second} (furniture, unknown): {counts[second]}" in printed and f"    {first} (all others): {counts[first]}" in printed
+    assert (
+        summary.rows_by_version == counts
+        and summary.scored == len(rows) == sum(counts.values())
+        and min(counts.values()) > 100
+    )
+    assert (
+        f"    {second} (furniture, unknown): {counts[second]}" in printed
+        and f"    {first} (all others): {counts[first]}" in printed
+    )
     assert f"  routes in force: furniture → {second}, unknown → {second}" in printed
     longest = config.model.backbone.max_length
     assert summary.tokens == sum(min(row["token_count"], longest) for row in rows), "no row was computed twice"
@@ -110,7 +136,9 @@ def test_a_route_that_is_taken_out_leaves_its_reviews_to_the_champion(spark: Any
     summary, scores = score(spark, config)
     furniture = [review for review, category in by_category(config).items() if category == "furniture"]
     assert summary.scored == len(furniture)
-    assert scores.keys() == routed_scores.keys() | expected(config, {}), "the scores of the route that was stay as history"
+    assert scores.keys() == routed_scores.keys() | expected(config, {}), (
+        "the scores of the route that was stay as history"
+    )
     assert {key: scores[key] for key in routed_scores} == routed_scores
     assert published_routes(config.root) == Routes()
 
@@ -128,7 +156,9 @@ def test_a_changed_route_scores_just_what_changes_hands(spark: Any, pair: tuple[
 
 
 @pytest.mark.parametrize("table", ["review_scores", "model_routes"])
-def test_a_pass_that_fails_leaves_the_routes_as_they_were(spark: Any, pair: tuple[Config, str], table: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pass_that_fails_leaves_the_routes_as_they_were(
+    spark: Any, pair: tuple[Config, str], table: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     config, second = pair
     small = config.model_copy(update={"score": config.score.model_copy(update={"rows_per_commit": 100})})
     score(spark, routed(small, {"furniture": second}))
@@ -151,20 +181,30 @@ def test_a_pass_that_fails_leaves_the_routes_as_they_were(spark: Any, pair: tupl
     assert published_routes(config.root).models == {"kitchen": second}
 
 
-def test_a_moved_review_has_at_no_time_two_scores_of_any_model(spark: Any, pair: tuple[Config, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_moved_review_has_at_no_time_two_scores_of_any_model(
+    spark: Any, pair: tuple[Config, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     config, second = pair
     small = config.model_copy(update={"score": config.score.model_copy(update={"rows_per_commit": 1})})
     score(spark, small)
     small = routed(small, {"furniture": second})
     score(spark, small)
-    moved = line(review_id="test-1", review_date="2015-09-03", review_body="moved to a newer month", product_category="Furniture")
+    moved = line(
+        review_id="test-1", review_date="2015-09-03", review_body="moved to a newer month", product_category="Furniture"
+    )
     run_ingest(spark, small, [str(write_source(tmp_path / "night.tsv", [moved]))], lambda _: None)
     real, seen = tables.publish, []
 
     def publish(root: Any, name: str, *rest: Any, **options: Any) -> Any:
         done = real(root, name, *rest, **options)
         if name == "review_scores":
-            seen.append([row["model_version"] for row in tables.read_arrow(root, name).to_pylist() if row["review_id"] == "test-1"])
+            seen.append(
+                [
+                    row["model_version"]
+                    for row in tables.read_arrow(root, name).to_pylist()
+                    if row["review_id"] == "test-1"
+                ]
+            )
         return done
 
     monkeypatch.setattr(tables, "publish", publish)
@@ -172,7 +212,9 @@ def test_a_moved_review_has_at_no_time_two_scores_of_any_model(spark: Any, pair:
     assert seen == [[], [second]]
 
 
-def test_a_corrected_category_changes_the_model_though_the_text_is_the_same(spark: Any, pair: tuple[Config, str], tmp_path: Path) -> None:
+def test_a_corrected_category_changes_the_model_though_the_text_is_the_same(
+    spark: Any, pair: tuple[Config, str], tmp_path: Path
+) -> None:
     config, second = pair
     config = routed(config, {"garden": second})
     texts = {"review_id": "moves", "review_date": "2015-09-03", "review_body": "it broke"}
@@ -194,7 +236,9 @@ def test_the_champions_first_day_bounds_the_whole_pass(spark: Any, pair: tuple[C
 
     tables.replace_rows(config.root, "models", "run-test", bounded)
     _, scores = score(spark, routed(config, {"furniture": second}))
-    newer = {row["review_id"] for row in tables.read_arrow(config.root, "reviews").to_pylist() if row["review_date"] >= since}
+    newer = {
+        row["review_id"] for row in tables.read_arrow(config.root, "reviews").to_pylist() if row["review_date"] >= since
+    }
     assert scores.keys() == {key for key in expected(config, {"furniture": second}) if key[0] in newer}
 
 
@@ -212,19 +256,31 @@ def test_a_model_of_one_category_learns_from_it_alone_and_decides_for_it_alone(s
     assert {"train": found["train_split"], "validation": found["validation"], "test": found["test"]} == counts
     predicted = pq.read_table(bundle / "predictions.parquet").to_pylist()
     assert {one["review_id"] for one in predicted} <= {one["review_id"] for one in own}
-    assert {one["review_id"] for one in predicted if one["part"] == "test"} == {one["review_id"] for one in own if one["split"] == "test"}
-    assert f"  old period (the corpus's test split): {counts['test']} rows, {row_positives(own)} dissatisfied" in printed, "held against the champion"
+    assert {one["review_id"] for one in predicted if one["part"] == "test"} == {
+        one["review_id"] for one in own if one["split"] == "test"
+    }
+    assert (
+        f"  old period (the corpus's test split): {counts['test']} rows, {row_positives(own)} dissatisfied" in printed
+    ), "held against the champion"
     shown: list[str] = []
     run_show(trained, version, shown.append)
     assert "  reviews      only those with product_category=furniture, in training, validation and test alike" in shown
     assert "**Only reviews with product_category=furniture** were read" in (bundle / "README.md").read_text()
-    assert [line.startswith(version) and "only product_category=furniture" in line for line in list_models(trained.root)[1:]] == [True, False]
+    assert [
+        line.startswith(version) and "only product_category=furniture" in line for line in list_models(trained.root)[1:]
+    ] == [True, False]
     for column, value in (("product_category", "kitchen"), ("marketplace", "us")):
-        with pytest.raises(ReviewriskError, match=f"gives {column}={value} to {version}, which was .* on reviews with product_category=furniture alone"):
+        with pytest.raises(
+            ReviewriskError,
+            match=f"gives {column}={value} to {version}, which was .* on reviews with product_category=furniture alone",
+        ):
             run_score(spark, routed(trained, {value: version}, column), lambda _: None)
     summary, _ = score(spark, routed(trained, {"Furniture": version}))
     assert summary.rows_by_version[version] == list(by_category(trained).values()).count("furniture")
-    with pytest.raises(ReviewriskError, match=f"{version} is not promoted: it was trained and tested on reviews with product_category=furniture alone"):
+    with pytest.raises(
+        ReviewriskError,
+        match=f"{version} is not promoted: it was trained and tested on reviews with product_category=furniture alone",
+    ):
         run_promote(trained, version, None, None, lambda _: None)
     assert champion(trained.root)["model_version"] == first
     run_promote(trained, version, None, "there is furniture alone from now on", lambda _: None)
@@ -243,12 +299,18 @@ def test_a_model_that_may_not_decide_is_not_routed_to(spark: Any, pair: tuple[Co
         run_score(spark, routed(config, {"furniture": "nobody"}), lambda _: None)
     assert first in str(raised.value) and second in str(raised.value)
     strict = config.model_copy(update={"promotion": config.promotion.model_copy(update={"minimum_f1": 1.0})})
-    with pytest.raises(ReviewriskError, match=rf"routing\.models names {second}, which may not decide: .*F1 0\.\d+ is below the config's 1\.0"):
+    with pytest.raises(
+        ReviewriskError,
+        match=rf"routing\.models names {second}, which may not decide: .*F1 0\.\d+ is below the config's 1\.0",
+    ):
         run_score(spark, routed(strict, {"furniture": second}), lambda _: None)
     inactive = [
-        row | {"is_active": row["is_active"] and row["model_version"] != second} for row in tables.read_arrow(config.root, "model_thresholds").to_pylist()
+        row | {"is_active": row["is_active"] and row["model_version"] != second}
+        for row in tables.read_arrow(config.root, "model_thresholds").to_pylist()
     ]
-    tables.replace_rows(config.root, "model_thresholds", "run-test", lambda before: pa.Table.from_pylist(inactive, schema=before.schema))
+    tables.replace_rows(
+        config.root, "model_thresholds", "run-test", lambda before: pa.Table.from_pylist(inactive, schema=before.schema)
+    )
     with pytest.raises(ReviewriskError, match=f"{second} has no active threshold"):
         run_score(spark, routed(config, {"furniture": second}), lambda _: None)
     assert tables.read_arrow(config.root, "review_scores").num_rows == 0
@@ -261,11 +323,16 @@ def test_python_spark_and_the_warehouse_compare_a_value_alike(spark: Any, column
     keys = [route_key(value or "") for (value,) in rows]
     assert keys[:3] == ["furniture"] * 3 and keys[3] == keys[4] == "möbel" and keys[-1] == "unknown"
     with duckdb.connect() as connection:
-        in_warehouse = [connection.execute("select coalesce(nullif(lower(trim(?)), ''), 'unknown')", list(row)).fetchone() for row in rows]
+        in_warehouse = [
+            connection.execute("select coalesce(nullif(lower(trim(?)), ''), 'unknown')", list(row)).fetchone()
+            for row in rows
+        ]
     assert in_warehouse == [(key,) for key in keys]
     for wanted in sorted(set(keys)):
         found = assigned(frame, Routes(column, {wanted: "second"}), "first").collect()
-        assert [row["model_version"] for row in found] == ["second" if key == wanted else "first" for key in keys], wanted
+        assert [row["model_version"] for row in found] == ["second" if key == wanted else "first" for key in keys], (
+            wanted
+        )
 
 
 def test_without_routes_the_champion_decides_for_all(spark: Any) -> None:
@@ -277,11 +344,16 @@ def test_routes_are_published_in_one_commit_where_they_differ(config: Config) ->
     tables.create_tables(config.root)
     root = config.root
     one = configured_routes(RoutingSettings(column="marketplace", models={"DE": "b", "us": "c"}))
-    assert publish_routes(root, one, "run-1", NOW) and published_routes(root) == one == Routes("marketplace", {"de": "b", "us": "c"})
+    assert publish_routes(root, one, "run-1", NOW) and published_routes(root) == one == Routes(
+        "marketplace", {"de": "b", "us": "c"}
+    )
     assert not publish_routes(root, one, "run-2", NOW) and tables.current_version(root, "model_routes") == 1
     later = NOW + datetime.timedelta(days=1)
     assert publish_routes(root, Routes("marketplace", {"de": "b", "fr": "c"}), "run-3", later)
-    rows = {row["route_value"]: (row["run_id"], row["set_at"]) for row in tables.read_arrow(root, "model_routes").to_pylist()}
+    rows = {
+        row["route_value"]: (row["run_id"], row["set_at"])
+        for row in tables.read_arrow(root, "model_routes").to_pylist()
+    }
     assert rows == {"de": ("run-1", NOW), "fr": ("run-3", later)}
     assert publish_routes(root, configured_routes(RoutingSettings(column="marketplace")), "run-4", later)
     assert published_routes(root) == Routes() and tables.read_arrow(root, "model_routes").num_rows == 0
@@ -307,12 +379,20 @@ def test_try_asks_the_model_of_the_route_in_force(spark: Any, pair: tuple[Config
     ]
     config = routed(config, {"furniture": second, "unknown": second})
     before = list(run_single(config, texts, with_words=False))
-    assert {result.model_version for result in before} == {first}, "routes of the config are not in force before a pass has published them"
+    assert {result.model_version for result in before} == {first}, (
+        "routes of the config are not in force before a pass has published them"
+    )
     score(spark, config)
     found = list(run_single(config, texts, with_words=True))
     assert [result.model_version for result in found] == [second, first, first, second, first, second]
     assert [result.text for result in found] == texts, "in the order of the texts"
     by_model = {version: default_threshold(config.root, version)["threshold"] for version in (first, second)}
-    assert by_model[first] != by_model[second] and [result.threshold for result in found] == [by_model[result.model_version] for result in found]
-    assert found[0].score == found[3].score != found[1].score == found[2].score == found[4].score, "each model has a score of its own"
-    assert [result.is_flagged for result in found] == [True, True, True, True, True, False] and all(result.words for result in found)
+    assert by_model[first] != by_model[second] and [result.threshold for result in found] == [
+        by_model[result.model_version] for result in found
+    ]
+    assert found[0].score == found[3].score != found[1].score == found[2].score == found[4].score, (
+        "each model has a score of its own"
+    )
+    assert [result.is_flagged for result in found] == [True, True, True, True, True, False] and all(
+        result.words for result in found
+    )

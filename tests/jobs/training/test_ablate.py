@@ -18,7 +18,18 @@ from tests.support.tiny_models import planted_reviews, tiny_encoder
 from tests.support.trained_root import tiny_config
 from tests.support.warehouse_rows import review, write_root
 
-OPTIONS = ["--rank", "2", "--targets", "attention", "--layers", "all", "--learning-rate", "0.01", "--learning-rate", "0.001"]
+OPTIONS = [
+    "--rank",
+    "2",
+    "--targets",
+    "attention",
+    "--layers",
+    "all",
+    "--learning-rate",
+    "0.01",
+    "--learning-rate",
+    "0.001",
+]
 SIZES = ["--rows", "200", "--validation-rows", "100", "--rungs", "2", "--eta", "2"]
 
 
@@ -43,9 +54,18 @@ def test_the_command_prints_and_writes_its_page_without_reading_a_test_row(corpu
     assert result.exit_code == 0, result.output
     page = output.read_text()
     assert page.strip() in result.output
-    assert f"reviewrisk {' '.join([*arguments[:1], *OPTIONS, *SIZES])} --seed 5\n" in page, "the command in the page makes the same sweep"
+    assert f"reviewrisk {' '.join([*arguments[:1], *OPTIONS, *SIZES])} --seed 5\n" in page, (
+        "the command in the page makes the same sweep"
+    )
     assert "rung 1 of 2, setting 1 of 3: rank 4, all-linear, all layers, learning rate 0.01; 100 rows" in result.output
-    for part in ("### Rung 2 of 2", "### The winner", "### The frontier", "### The winner's lines for the config", "torch 2", "cores"):
+    for part in (
+        "### Rung 2 of 2",
+        "### The winner",
+        "### The frontier",
+        "### The winner's lines for the config",
+        "torch 2",
+        "cores",
+    ):
         assert part in page
     again = CliRunner().invoke(main, [*arguments, "--minutes", "0"])
     assert again.exit_code == 0 and output.read_text() == page, "all is kept, so no time is needed"
@@ -53,8 +73,9 @@ def test_the_command_prints_and_writes_its_page_without_reading_a_test_row(corpu
 
 
 def test_the_command_line_spells_every_option_out() -> None:
-    assert command_line(Sweep((4, 16), ("attention",), ("all", "0,1"), (2e-4,), 600, 200, 2, 4, 9)) == (
-        "reviewrisk ablate --rank 4 --rank 16 --targets attention --layers all --layers 0,1 --learning-rate 0.0002 "
+    assert (
+        command_line(Sweep((4, 16), ("attention",), ("all", "0,1"), (2e-4,), 600, 200, 2, 4, 9))
+        == "reviewrisk ablate --rank 4 --rank 16 --targets attention --layers all --layers 0,1 --learning-rate 0.0002 "
         "--rows 600 --validation-rows 200 --rungs 2 --eta 4 --seed 9"
     )
 
@@ -68,9 +89,15 @@ def test_a_root_without_rows_to_sweep_on_is_said_to_be_empty(config: Config, tmp
 
 def test_a_sweep_of_one_category_reads_its_rows_alone(corpus: Config) -> None:
     sweep = Sweep((2,), ("attention",), ("all",), (0.01,), 200, 100, 2, 2, 5)
-    every, furniture = (run_ablate(config, sweep, 0, None, lambda _: None) for config in (corpus, corpus.with_only("product_category=furniture")))
+    every, furniture = (
+        run_ablate(config, sweep, 0, None, lambda _: None)
+        for config in (corpus, corpus.with_only("product_category=furniture"))
+    )
     assert "* Training, validation and test: only reviews with product_category=furniture." in furniture
-    rows = [int(re.search(r"into ([\d,]+) rows to train on", "\n".join(lines))[1].replace(",", "")) for lines in (every, furniture)]  # type: ignore[index]
+    rows = [
+        int(re.search(r"into ([\d,]+) rows to train on", "\n".join(lines))[1].replace(",", ""))
+        for lines in (every, furniture)
+    ]  # type: ignore[index]
     assert 0 < rows[1] < rows[0]
     with pytest.raises(ReviewriskError, match="none has product_category=no such"):
         run_ablate(corpus.with_only("product_category=no such"), sweep, 0, None, lambda _: None)

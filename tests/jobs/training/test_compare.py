@@ -29,7 +29,9 @@ def corpus(config: Config, tmp_path: Path) -> Config:
     return tiny_config(config, tiny_encoder(tmp_path / "encoder"))
 
 
-def test_a_run_out_of_time_still_writes_the_page_and_the_next_one_takes_finished_cells_into_it(corpus: Config, tmp_path: Path) -> None:
+def test_a_run_out_of_time_still_writes_the_page_and_the_next_one_takes_finished_cells_into_it(
+    corpus: Config, tmp_path: Path
+) -> None:
     shifted = write_root(tmp_path / "other", {"reviews": stored(train=40, validation=40, test=40, seed=9)})
     output, lines = tmp_path / "docs" / "page.md", []
 
@@ -46,9 +48,18 @@ def test_a_run_out_of_time_still_writes_the_page_and_the_next_one_takes_finished
     assert "torch 2" in page and "cores" in page
 
     reviews = reviews_table([{name: row[name] for name in COLUMNS} for row in stored()])
-    other = reviews_table([{name: row[name] for name in COLUMNS} for row in stored(train=40, validation=40, test=40, seed=9)])
+    other = reviews_table(
+        [{name: row[name] for name in COLUMNS} for row in stored(train=40, validation=40, test=40, seed=9)]
+    )
     cells = [Cell("tfidf", 200), Cell("majority", 200)]
-    run_cells(cells, prepare_inputs(reviews, other, None, corpus.model, 80), corpus.model, corpus.scratch / "compare", None, lines.append)
+    run_cells(
+        cells,
+        prepare_inputs(reviews, other, None, corpus.model, 80),
+        corpus.model,
+        corpus.scratch / "compare",
+        None,
+        lines.append,
+    )
     page = compare()
     assert [line for line in lines if line.endswith("done before")] == [
         f"cell 1 of {len(METHODS) + 2}: TF-IDF + logistic regression, 200 rows: done before",
@@ -57,7 +68,9 @@ def test_a_run_out_of_time_still_writes_the_page_and_the_next_one_takes_finished
     in_domain, shifted_part = page.split("### Quality: test, as is\n")[1].split("### Quality: shifted population")
     for part in (in_domain, shifted_part):
         [baseline] = [line for line in part.split("###")[0].splitlines() if line.startswith("| TF-IDF")]
-        assert baseline.count("[") == 8, "F1, macro-F1, AUC, average precision, two ECEs, Brier and log-loss, each with its interval"
+        assert baseline.count("[") == 8, (
+            "F1, macro-F1, AUC, average precision, two ECEs, Brier and log-loss, each with its interval"
+        )
         [majority] = [line for line in part.split("###")[0].splitlines() if line.startswith("| majority")]
         assert "no significant gain" in majority
 
@@ -68,7 +81,9 @@ def test_a_root_without_reviews_is_said_to_be_empty(config: Config, tmp_path: Pa
         run_compare(tiny_config(config, tmp_path), Wanted(200), None, lambda _: None)
 
 
-def test_a_crashed_cell_is_an_error_once_the_page_is_written(corpus: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_crashed_cell_is_an_error_once_the_page_is_written(
+    corpus: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(comparison, "_child", lambda work, report: 137)
     output = tmp_path / "page.md"
     with pytest.raises(ReviewriskError, match=r"\d+ of \d+ cells failed \(above\); the same command tries them again"):
@@ -82,7 +97,9 @@ def test_a_crashed_cell_is_an_error_once_the_page_is_written(corpus: Config, tmp
 
 @pytest.mark.parametrize("wanted", [Wanted(200, curve_rows=200), Wanted(200, curve_rows=400, methods=("qlora",))])
 def test_a_curve_that_cannot_be_is_refused(corpus: Config, wanted: Wanted) -> None:
-    with pytest.raises(ReviewriskError, match=r"--curve-rows \d+ must be more than --rows 200, and lora_all one of the methods"):
+    with pytest.raises(
+        ReviewriskError, match=r"--curve-rows \d+ must be more than --rows 200, and lora_all one of the methods"
+    ):
         run_compare(corpus, wanted, None, lambda _: None)
 
 
@@ -93,7 +110,10 @@ def test_chosen_methods_of_one_category_are_compared_with_words_alone(corpus: Co
     assert "* Training, validation and test: only reviews with product_category=furniture." in lines
     rows = [line for line in lines if line.startswith("| ")]
     assert any(line.startswith("| majority") for line in rows) and any(line.startswith("| TF-IDF") for line in rows)
-    assert not any("LoRA" in line for line in rows) and "Not run: it is one of TF-IDF + logistic regression and LoRA, all linear layers." in lines
+    assert (
+        not any("LoRA" in line for line in rows)
+        and "Not run: it is one of TF-IDF + logistic regression and LoRA, all linear layers." in lines
+    )
     with pytest.raises(ReviewriskError, match="none has product_category=no such"):
         run_compare(corpus.with_only("product_category=no such"), Wanted(200), None, lambda _: None)
     with pytest.raises(ReviewriskError, match=r"'lora' is no method .*: there are tfidf, majority, .*lora_all"):

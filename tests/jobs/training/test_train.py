@@ -30,10 +30,16 @@ def test_a_model_of_some_reviews_has_another_version_even_where_these_are_all(re
     general, special = run_train(ready, lambda _: None), run_train(ready.with_only("marketplace=us"), lambda _: None)
     rows = {row["model_version"]: row for row in tables.read_arrow(ready.root, "models").to_pylist()}
     assert rows.keys() == {general, special} and general != special
-    assert rows[general]["data_version"] == rows[special]["data_version"] and rows[general]["test_f1"] == rows[special]["test_f1"]
+    assert (
+        rows[general]["data_version"] == rows[special]["data_version"]
+        and rows[general]["test_f1"] == rows[special]["test_f1"]
+    )
     assert (rows[general]["row_filter"], rows[special]["row_filter"]) == (None, "marketplace=us")
     with_figures = ready.model_copy(update={"reference": PUBLISHED})
-    heads = [sum(line.startswith("Beside published") for line in shown_lines(with_figures, version)) for version in (general, special)]
+    heads = [
+        sum(line.startswith("Beside published") for line in shown_lines(with_figures, version))
+        for version in (general, special)
+    ]
     assert heads == [1, 0], "published figures are of all reviews"
 
 
@@ -46,8 +52,14 @@ def test_a_registered_model_has_the_figures_of_its_bundle_and_the_mark_that_foll
         assert row[f"test_{name}"] == model[name]["value"], name
     assert (row["test_f1_low"], row["test_f1_high"]) == (model["f1"]["low"], model["f1"]["high"])
     assert (row["f1_gain"], row["f1_gain_low"], row["f1_gain_high"]) == (gain["value"], gain["low"], gain["high"])
-    assert row["beats_baseline"] == (gain["low"] > 0) and row["test_f1_ratings_masked"] == test["ratings_masked"]["model"]["f1"]["value"]
-    assert (row["baseline_auc"], row["baseline_f1"]) == (test["as_is"]["tfidf"]["auc"]["value"], test["as_is"]["tfidf"]["f1"]["value"])
+    assert (
+        row["beats_baseline"] == (gain["low"] > 0)
+        and row["test_f1_ratings_masked"] == test["ratings_masked"]["model"]["f1"]["value"]
+    )
+    assert (row["baseline_auc"], row["baseline_f1"]) == (
+        test["as_is"]["tfidf"]["auc"]["value"],
+        test["as_is"]["tfidf"]["f1"]["value"],
+    )
 
 
 def with_cost(config: Config, missed: float) -> Config:
@@ -79,5 +91,7 @@ def shown_lines(config: Config, version: str) -> list[str]:
 
 def test_the_configs_tolerance_holds_in_training_too(ready: Config) -> None:
     strict = ready.model_copy(update={"score": ready.score.model_copy(update={"parity_tolerance": 1e-30})})
-    with pytest.raises(ReviewriskError, match=r"Merging the adapter moves a logit by .*, more than score\.parity_tolerance 1e-30"):
+    with pytest.raises(
+        ReviewriskError, match=r"Merging the adapter moves a logit by .*, more than score\.parity_tolerance 1e-30"
+    ):
         run_train(strict, lambda _: None)

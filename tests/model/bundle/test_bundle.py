@@ -1,4 +1,6 @@
-"""A bundle is verified file by file, its version follows its content, and a serving folder gives the trained model's logits."""
+"""A bundle is verified file by file, its version follows its content, and a serving folder gives the trained model's
+logits.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,9 @@ def bundle(made: Path, tmp_path: Path) -> Path:
 @torch.no_grad()
 def logits(model: torch.nn.Module, folder: Path) -> torch.Tensor:
     ids, _ = encode(load_tokenizer(folder), TEXTS, 64)
-    return torch.cat([model(input_ids=torch.tensor([row]), attention_mask=torch.ones(1, len(row), dtype=torch.int64)) for row in ids])
+    return torch.cat(
+        [model(input_ids=torch.tensor([row]), attention_mask=torch.ones(1, len(row), dtype=torch.int64)) for row in ids]
+    )
 
 
 def test_manifest_lists_every_file_and_names_data_and_backbone(made: Path) -> None:
@@ -56,12 +60,24 @@ def test_manifest_lists_every_file_and_names_data_and_backbone(made: Path) -> No
 
 
 def test_bundle_holds_data_only(made: Path) -> None:
-    assert {path.suffix for path in made.rglob("*") if path.is_file()} <= {".json", ".safetensors", ".parquet", ".md", ".png"}
+    assert {path.suffix for path in made.rglob("*") if path.is_file()} <= {
+        ".json",
+        ".safetensors",
+        ".parquet",
+        ".md",
+        ".png",
+    }
 
 
 def test_predictions_are_kept_as_they_were_given_and_are_a_part_of_the_version(made: Path, bundle: Path) -> None:
     assert pq.read_table(made / "predictions.parquet").to_pylist() == [{"review_id": "r1"}]
-    change_manifest(bundle, files={**read_json(bundle / "manifest.json")["files"], "predictions.parquet": file_sha256(bundle / "README.md")})
+    change_manifest(
+        bundle,
+        files={
+            **read_json(bundle / "manifest.json")["files"],
+            "predictions.parquet": file_sha256(bundle / "README.md"),
+        },
+    )
     shutil.copy(bundle / "README.md", bundle / "predictions.parquet")
     with pytest.raises(ReviewriskError, match="does not follow from its files"):
         verify_bundle(bundle)
@@ -80,7 +96,16 @@ def test_writing_the_same_bundle_again_leaves_it_as_it_is(tmp_path: Path) -> Non
     assert [path.name for path in first.parent.iterdir()] == [first.name]
 
 
-@pytest.mark.parametrize("name", ["adapter/adapter_model.safetensors", "tokenizer/tokenizer.json", "calibrator.json", "predictions.parquet", "README.md"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "adapter/adapter_model.safetensors",
+        "tokenizer/tokenizer.json",
+        "calibrator.json",
+        "predictions.parquet",
+        "README.md",
+    ],
+)
 def test_changed_file_is_named(bundle: Path, name: str) -> None:
     content = bytearray((bundle / name).read_bytes())
     content[-1] ^= 1
@@ -105,7 +130,11 @@ def test_manifest_that_does_not_fit_is_refused(bundle: Path) -> None:
     with pytest.raises(ReviewriskError, match="does not follow from its files"):
         verify_bundle(bundle)
     for lost in ("calibrator.json", "predictions.parquet"):
-        change_manifest(bundle, data_version="none", files={name: value for name, value in manifest["files"].items() if name != lost})
+        change_manifest(
+            bundle,
+            data_version="none",
+            files={name: value for name, value in manifest["files"].items() if name != lost},
+        )
         with pytest.raises(ReviewriskError, match=f"does not list {lost}"):
             verify_bundle(bundle)
     change_manifest(bundle, format_version=1)
@@ -130,7 +159,9 @@ def test_serving_folder_gives_the_unmerged_models_logits_without_peft_or_backbon
     assert (serving["model_version"], serving["headline_mode"]) == (bundle.name, "keep")
     assert (serving["pooling"], serving["max_length"], serving["head_dropout"]) == ("cls", 64, 0.2)
     assert 0 <= serving["parity_difference"] < 1e-4
-    assert set(serving["files"]) == {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} - {"serving.json"}
+    assert set(serving["files"]) == {
+        path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
+    } - {"serving.json"}
     assert read_json(folder / "thresholds.json") == [{"threshold_name": "f1_max", "threshold": 0.5, "is_default": True}]
 
 
@@ -155,7 +186,9 @@ def test_harmed_bundle_is_not_served(bundle: Path, tmp_path: Path) -> None:
 
 
 def test_merge_that_moves_logits_beyond_the_tolerance_is_refused(made: Path, tmp_path: Path) -> None:
-    with pytest.raises(ReviewriskError, match=r"Merging the adapter moves a logit by .*, more than score\.parity_tolerance 1e-30"):
+    with pytest.raises(
+        ReviewriskError, match=r"Merging the adapter moves a logit by .*, more than score\.parity_tolerance 1e-30"
+    ):
         build_serving_folder(made, tmp_path / "serving", 1e-30)
     assert list(tmp_path.iterdir()) == []
 
@@ -165,7 +198,10 @@ def test_backbone_with_other_weights_is_refused(tmp_path: Path) -> None:
     weights = Path(verify_bundle(bundle)["backbone"]["name"]) / "model.safetensors"
     changed = {name: tensor + 0.01 for name, tensor in load_file(weights).items()}
     save_file(changed, weights, metadata={"format": "pt"})
-    with pytest.raises(ReviewriskError, match=r"was trained on backbone .* with weights sha256:\w{12}, but here that name stands for sha256:"):
+    with pytest.raises(
+        ReviewriskError,
+        match=r"was trained on backbone .* with weights sha256:\w{12}, but here that name stands for sha256:",
+    ):
         build_serving_folder(bundle, tmp_path / "serving", 1e-3)
 
 

@@ -49,7 +49,9 @@ def test_another_seed_cuts_other_folds_and_the_same_seed_the_same(reviews: Label
 def test_a_text_stands_in_the_last_of_its_parts_alone(reviews: LabelledReviews) -> None:
     plain = cut_folds(reviews, 2, 70, 17)
     place = {product: number for number, part in enumerate(parts(plain)) for product in part.product_ids}
-    firsts = [reviews.product_ids.index(next(product for product in place if place[product] == number)) for number in range(4)]
+    firsts = [
+        reviews.product_ids.index(next(product for product in place if place[product] == number)) for number in range(4)
+    ]
     texts = ["the same" if row in firsts else text for row, text in enumerate(reviews.texts)]
     texts[firsts[0] + 1] = texts[firsts[1] + 1] = "in training alone, or not"
     folds = cut_folds(replace(reviews, texts=texts), 2, 70, 17)
@@ -66,4 +68,7 @@ def test_rows_that_do_not_suffice_for_both_classes_are_refused(reviews: Labelled
 
 def test_products_that_do_not_fit_are_passed_over(reviews: LabelledReviews) -> None:
     chosen = reviews.take(drawn_by_product(reviews, 40, 1))
-    assert sorted({product: chosen.product_ids.count(product) for product in set(chosen.product_ids)}.values()) == [16, 16]
+    assert sorted({product: chosen.product_ids.count(product) for product in set(chosen.product_ids)}.values()) == [
+        16,
+        16,
+    ]

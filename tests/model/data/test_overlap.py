@@ -21,7 +21,9 @@ def kinds(test: list[str], train: list[str], similarity: float = 0.8) -> list[st
     found = text_overlap(test, train, similarity)
     assert not (found.exact & found.near).any()
     assert (found.either == (found.exact | found.near)).all()
-    return ["exact" if exact else "near" if near else "new" for exact, near in zip(found.exact, found.near, strict=True)]
+    return [
+        "exact" if exact else "near" if near else "new" for exact, near in zip(found.exact, found.near, strict=True)
+    ]
 
 
 def shingles(text: str) -> set[tuple[str, ...]]:
@@ -105,7 +107,9 @@ def test_nothing_is_found_where_a_side_is_empty() -> None:
 
 
 def random_texts(seed: int, number: int, vocabulary: int) -> list[str]:
-    """Texts of few different words, in part copies of one another with some words changed: many pairs around the limit."""
+    """Texts of few different words, in part copies of one another with some words changed: many pairs
+    around the limit.
+    """
     chance = random.Random(seed)
     texts: list[str] = []
     for _ in range(number):
@@ -120,7 +124,9 @@ def random_texts(seed: int, number: int, vocabulary: int) -> list[str]:
 
 @pytest.mark.parametrize("similarity", [0.3, 0.5, 0.8])
 @pytest.mark.parametrize(("seed", "vocabulary"), [(1, 8), (2, 20), (3, 1000)])
-def test_the_same_as_comparing_every_pair(seed: int, vocabulary: int, similarity: float, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_same_as_comparing_every_pair(
+    seed: int, vocabulary: int, similarity: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(overlap, "_TEXTS_AT_ONCE", 7)  # many chunks and blocks
     monkeypatch.setattr(overlap, "_PAIRS_AT_ONCE", 50)
     texts = random_texts(seed, 120, vocabulary)
@@ -131,7 +137,11 @@ def test_the_same_as_comparing_every_pair(seed: int, vocabulary: int, similarity
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.lists(st.text("aB .!", max_size=14), max_size=6), st.lists(st.text("aB .!", max_size=14), max_size=6), st.sampled_from([0.5, 0.8, 1.0]))
+@given(
+    st.lists(st.text("aB .!", max_size=14), max_size=6),
+    st.lists(st.text("aB .!", max_size=14), max_size=6),
+    st.sampled_from([0.5, 0.8, 1.0]),
+)
 def test_small_texts_are_compared_as_the_definition_says(test: list[str], train: list[str], similarity: float) -> None:
     assert kinds(test, train, similarity) == [plain_kind(text, train, similarity) for text in test]
 
@@ -140,5 +150,6 @@ def test_blocks_hold_no_more_pairs_than_allowed_unless_one_row_does(monkeypatch:
     monkeypatch.setattr(overlap, "_PAIRS_AT_ONCE", 5)
     first = csr_matrix(np.array([[1, 0], [1, 0], [1, 1], [0, 1], [0, 0]], dtype=np.float32))
     second = csr_matrix(np.array([[1, 1], [1, 1], [0, 1], [0, 1], [0, 1]], dtype=np.float32))
-    # texts of `second` with the first shingle: 2; with the second: 5; so the rows of `first` have 2, 2, 7, 5 and 0 in common
+    # texts of `second` with the first shingle: 2; with the second: 5; so the rows of `first` have 2, 2, 7, 5 and 0 in
+    # common
     assert list(overlap._blocks(first, second)) == [(0, 2), (2, 3), (3, 5)]

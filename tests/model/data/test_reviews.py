@@ -34,9 +34,20 @@ from tests.support.tiny_models import planted_review, planted_reviews, reviews_t
 DAY = datetime.date(2015, 1, 1)
 
 
-def row(review_id: str, stars: int, body: str | None, split: str = "train", day: int = 0, headline: str | None = None) -> dict[str, Any]:
+def row(
+    review_id: str, stars: int, body: str | None, split: str = "train", day: int = 0, headline: str | None = None
+) -> dict[str, Any]:
     date = DAY + datetime.timedelta(days=day)
-    return planted_review(split, 0, date, random.Random(0), review_id=review_id, star_rating=stars, review_body=body, review_headline=headline)
+    return planted_review(
+        split,
+        0,
+        date,
+        random.Random(0),
+        review_id=review_id,
+        star_rating=stars,
+        review_body=body,
+        review_headline=headline,
+    )
 
 
 def reviews_on(days: list[int], labels: list[int] | None = None) -> LabelledReviews:
@@ -49,11 +60,23 @@ def labelled(texts: list[str], labels: list[int], dates: Any) -> LabelledReviews
     """Reviews whose texts are their ids too, without headline."""
     nobody = [None] * len(texts)
     is_verified = np.zeros(len(texts), dtype=np.bool_)
-    return LabelledReviews(texts, list(texts), ["unknown"] * len(texts), is_verified, nobody, list(texts), texts, np.array(labels, dtype=np.int64), dates)
+    return LabelledReviews(
+        texts,
+        list(texts),
+        ["unknown"] * len(texts),
+        is_verified,
+        nobody,
+        list(texts),
+        texts,
+        np.array(labels, dtype=np.int64),
+        dates,
+    )
 
 
 def test_stars_become_labels_and_three_stars_none() -> None:
-    rows = [row(f"r{stars}", stars, f"body {stars}", day=5 - stars, headline="So") for stars in (1, 2, 3, 4, 5)] + [row("other", 1, "x", "test")]
+    rows = [row(f"r{stars}", stars, f"body {stars}", day=5 - stars, headline="So") for stars in (1, 2, 3, 4, 5)] + [
+        row("other", 1, "x", "test")
+    ]
     found = labelled_reviews(reviews_table(rows), "train")
     assert found.review_ids == ["r5", "r4", "r2", "r1"]  # by date
     assert found.labels.tolist() == [0, 0, 1, 1]
@@ -63,7 +86,10 @@ def test_stars_become_labels_and_three_stars_none() -> None:
 
 def test_category_is_in_lower_case_and_only_a_known_purchase_is_verified() -> None:
     fields = [("Furniture", True), ("FURNITURE", False), (None, None)]
-    rows = [{**row(f"r{n}", 1, "x"), "product_id": f"p{n}", "product_category": name, "verified_purchase": known} for n, (name, known) in enumerate(fields)]
+    rows = [
+        {**row(f"r{n}", 1, "x"), "product_id": f"p{n}", "product_category": name, "verified_purchase": known}
+        for n, (name, known) in enumerate(fields)
+    ]
     found = labelled_reviews(reviews_table(rows), "train")
     assert found.categories == ["furniture", "furniture", "unknown"]
     assert found.is_verified.tolist() == [True, False, False]
@@ -72,7 +98,9 @@ def test_category_is_in_lower_case_and_only_a_known_purchase_is_verified() -> No
     assert found.take(np.array([2, 0])).is_verified.tolist() == [False, True]
 
 
-@pytest.mark.parametrize(("mode", "text"), [("keep", "One Star. broke, 1 star"), ("mask_ratings", "broke,"), ("drop", "broke, 1 star")])
+@pytest.mark.parametrize(
+    ("mode", "text"), [("keep", "One Star. broke, 1 star"), ("mask_ratings", "broke,"), ("drop", "broke, 1 star")]
+)
 def test_texts_are_read_as_the_settings_say(mode: Any, text: str) -> None:
     found = labelled_reviews(reviews_table([row("a", 1, "broke, 1 star", headline="One Star")]), "train", mode)
     assert [" ".join(known.split()) for known in found.texts] == [text]
@@ -99,10 +127,22 @@ def test_texts_of_validation_and_test_are_dropped_from_training_and_counted() ->
         row("e", 4, "it broke"),
         row("f", 3, "fine"),
     ]
-    validation = [row(f"v{day}", 1 + 4 * (day % 2), f"words {day}", "validation", day) for day in range(12)] + [row("w", 5, "lovely", "validation", 12)]
-    test = [row("t1", 1, "it broke", "test"), row("t2", 5, "it & stands", "test"), row("t3", 5, "new", "test"), row("t4", 5, "fine", "test")]
-    test = [{**line, "product_id": "new" if line["review_id"] == "t3" else "product-0"} for line in [*test, row("t5", 5, "AWFUL!", "test")]]
-    data = prepare(reviews_table([*training, *validation, *test, row("g", 5, "nice"), row("l", 1, "x", "live")]), ModelSettings())
+    validation = [row(f"v{day}", 1 + 4 * (day % 2), f"words {day}", "validation", day) for day in range(12)] + [
+        row("w", 5, "lovely", "validation", 12)
+    ]
+    test = [
+        row("t1", 1, "it broke", "test"),
+        row("t2", 5, "it & stands", "test"),
+        row("t3", 5, "new", "test"),
+        row("t4", 5, "fine", "test"),
+    ]
+    test = [
+        {**line, "product_id": "new" if line["review_id"] == "t3" else "product-0"}
+        for line in [*test, row("t5", 5, "AWFUL!", "test")]
+    ]
+    data = prepare(
+        reviews_table([*training, *validation, *test, row("g", 5, "nice"), row("l", 1, "x", "live")]), ModelSettings()
+    )
     assert data.train.review_ids == ["d", "g"]
     # "fine" had 3 stars in training, so it never was a labelled row of it
     assert data.test_overlap.exact.tolist() == [True, True, False, False, False]
@@ -138,13 +178,22 @@ def test_a_day_is_split_where_cuts_between_days_would_be_far_off() -> None:
 
 
 def test_part_of_validation_with_one_class_is_an_error_that_says_which() -> None:
-    with pytest.raises(ReviewriskError, match=r"part 3 of 3 of the validation split .*50%/25%/25%.* has 10 labelled rows, 2015-01-31 to 2015-02-09, 0 of them"):
+    with pytest.raises(
+        ReviewriskError,
+        match=(
+            r"part 3 of 3 of the validation split .*50%/25%/25%.* has 10 labelled rows, 2015-01-31 to 2015-02-09, 0 of"
+            r" them"
+        ),
+    ):
         cut_by_time(reviews_on(list(range(40)), [0, 1] * 15 + [0] * 10))
 
 
 @pytest.mark.parametrize(("split", "stars"), [("train", 5), ("validation", 1), ("test", 5)])
 def test_split_with_one_class_is_an_error(split: str, stars: int) -> None:
-    rows = [{**line, "star_rating": stars} if line["split"] == split else line for line in planted_reviews(40, 40, 20).to_pylist()]
+    rows = [
+        {**line, "star_rating": stars} if line["split"] == split else line
+        for line in planted_reviews(40, 40, 20).to_pylist()
+    ]
     with pytest.raises(ReviewriskError, match=f"the {split} split has .* labelled rows"):
         prepare(reviews_table(rows), ModelSettings())
 
@@ -178,7 +227,10 @@ def test_data_version_follows_every_column_that_matters() -> None:
 
 def tokenised(lengths: list[int]) -> TokenisedReviews:
     """Row k has `lengths[k]` tokens, all k + 1, and label k % 2."""
-    return TokenisedReviews([np.full(length, number + 1, dtype=np.int32) for number, length in enumerate(lengths)], np.arange(len(lengths)) % 2)
+    return TokenisedReviews(
+        [np.full(length, number + 1, dtype=np.int32) for number, length in enumerate(lengths)],
+        np.arange(len(lengths)) % 2,
+    )
 
 
 def test_tokenised_rows_are_cut_at_the_limit() -> None:
@@ -188,7 +240,11 @@ def test_tokenised_rows_are_cut_at_the_limit() -> None:
 
 def test_every_row_stands_in_one_batch_of_the_common_shape() -> None:
     data = tokenised([*np.random.default_rng(0).integers(2, 60, 103).tolist(), 64])
-    made = list(batches(data, training_order(data.lengths, 8, seed=1, epoch=1), 8, pad_id=0, weights=np.ones(2, dtype=np.float32)))
+    made = list(
+        batches(
+            data, training_order(data.lengths, 8, seed=1, epoch=1), 8, pad_id=0, weights=np.ones(2, dtype=np.float32)
+        )
+    )
     assert {batch.input_ids.shape[0] for batch in made} == {8}
     assert {batch.input_ids.shape[1] % 16 for batch in made} == {0}
     assert sorted(position for batch in made for position in batch.positions) == list(range(104))
@@ -223,7 +279,10 @@ def test_batches_group_rows_of_like_length() -> None:
 
 def test_order_differs_between_epochs_and_seeds_and_is_the_same_again() -> None:
     lengths = np.full(100, 7)
-    orders = [np.concatenate(training_order(lengths, 10, seed, epoch)).tolist() for seed, epoch in ((1, 1), (1, 1), (1, 2), (2, 1))]
+    orders = [
+        np.concatenate(training_order(lengths, 10, seed, epoch)).tolist()
+        for seed, epoch in ((1, 1), (1, 1), (1, 2), (2, 1))
+    ]
     assert orders[0] == orders[1]
     assert orders[0] not in (orders[2], orders[3])
 

@@ -23,12 +23,17 @@ from model.evaluation.calibration_error import (
 PROBABILITY = np.array([0.05, 0.15, 0.95, 0.85, 1.0, 0.0])
 LABEL = np.array([0, 1, 1, 1, 1, 0])
 ROWS = 1000
-# As a good model's: most rows near 0, some near 1, few between. Every row's probability is the middle of its bin of ten.
-SPREAD = np.random.default_rng(0).choice(np.arange(10) / 10 + 0.05, size=ROWS, p=[0.6, 0.12, 0.05, 0.03, 0.02, 0.02, 0.02, 0.03, 0.04, 0.07])
+# As a good model's: most rows near 0, some near 1, few between. Every row's probability is the middle of its bin of
+# ten.
+SPREAD = np.random.default_rng(0).choice(
+    np.arange(10) / 10 + 0.05, size=ROWS, p=[0.6, 0.12, 0.05, 0.03, 0.02, 0.02, 0.02, 0.03, 0.04, 0.07]
+)
 
 
 def counts_of_draws(true: np.ndarray, draws: int, seed: int) -> BinCounts:
-    """The ten bins of SPREAD for many sets of labels that are drawn with the true probabilities, one set per leading index."""
+    """The ten bins of SPREAD for many sets of labels that are drawn with the true probabilities, one set per leading
+    index.
+    """
     labels = (np.random.default_rng(seed).random((draws, ROWS)) < true).astype(np.float64)
     member = np.eye(10)[bin_numbers(SPREAD, 10, "width")]
     weight = np.tile(member.sum(axis=0), (draws, 1))
@@ -44,7 +49,8 @@ def ece(probability: np.ndarray, label: np.ndarray, bins: int) -> float:
 
 
 def test_expected_calibration_error_by_hand() -> None:
-    # two bins: [0, .5) has 0.05, 0.15, 0.0 -> mean 1/15, observed 1/3; [.5, 1] has 0.95, 0.85, 1.0 -> mean 14/15, observed 1
+    # two bins: [0, .5) has 0.05, 0.15, 0.0 -> mean 1/15, observed 1/3; [.5, 1] has 0.95, 0.85, 1.0 -> mean 14/15,
+    # observed 1
     assert ece(PROBABILITY, LABEL, 2) == pytest.approx(0.5 * (1 / 3 - 1 / 15) + 0.5 * (1 - 14 / 15))
 
 
@@ -55,7 +61,12 @@ def test_bins_weigh_by_their_rows() -> None:
 
 def test_reliability_table_has_every_bin_once() -> None:
     table = reliability_table(PROBABILITY, LABEL, 4)
-    assert [(row["lower"], row["upper"], row["rows"]) for row in table] == [(0, 0.25, 3), (0.25, 0.5, 0), (0.5, 0.75, 0), (0.75, 1, 3)]
+    assert [(row["lower"], row["upper"], row["rows"]) for row in table] == [
+        (0, 0.25, 3),
+        (0.25, 0.5, 0),
+        (0.5, 0.75, 0),
+        (0.75, 1, 3),
+    ]
     assert (table[1]["mean_probability"], table[1]["observed_share"]) == (None, None)
     assert (table[3]["mean_probability"], table[3]["observed_share"]) == (pytest.approx(14 / 15), 1)
 
@@ -85,7 +96,12 @@ def test_an_empty_bin_has_no_gap_and_no_share() -> None:
 
 
 def test_weights_count_rows_again() -> None:
-    counts = count_bins(np.array([0.1, 0.2, 0.9]), np.array([0, 1, 1]), np.array([0, 0, 1]), np.array([[2.0, 0.0, 3.0], [1.0, 1.0, 0.0]]))
+    counts = count_bins(
+        np.array([0.1, 0.2, 0.9]),
+        np.array([0, 1, 1]),
+        np.array([0, 0, 1]),
+        np.array([[2.0, 0.0, 3.0], [1.0, 1.0, 0.0]]),
+    )
     np.testing.assert_allclose(counts.weight, [[2, 3], [2, 0]])
     np.testing.assert_allclose(counts.probability, [[0.2, 2.7], [0.3, 0]])
     np.testing.assert_allclose(counts.label, [[0, 3], [1, 0]])
@@ -114,7 +130,9 @@ def test_noise_floor_of_bins_that_hold_different_probabilities_is_a_little_too_h
 
 
 def test_debiased_error_is_that_of_kumar_and_others() -> None:
-    """Kumar et al. 2019, section 5, as their library computes it: twice the plug-in error less the mean error of labels drawn anew."""
+    """Kumar et al. 2019, section 5, as their library computes it: twice the plug-in error less the mean error of labels
+    drawn anew.
+    """
     generator = np.random.default_rng(3)
     label = (generator.random(ROWS) < SPREAD**1.2).astype(np.int64)
     counts = count_bins(SPREAD, label, bin_numbers(SPREAD, 10, "width"))
@@ -122,11 +140,14 @@ def test_debiased_error_is_that_of_kumar_and_others() -> None:
     observed, mean = counts.label[0] / rows, counts.probability[0] / rows
     redrawn = generator.normal(observed, np.sqrt(observed * (1 - observed) / rows), size=(200_000, 10))
     expected = 2 * (share * np.abs(observed - mean)).sum() - (share * np.abs(redrawn - mean)).sum(axis=1).mean()
-    assert debiased_calibration_error(counts)[0] == pytest.approx(expected, abs=1e-4)  # 200,000 draws: a standard error of 2e-5
+    # 200,000 draws: a standard error of 2e-5
+    assert debiased_calibration_error(counts)[0] == pytest.approx(expected, abs=1e-4)
 
 
 def test_debiased_error_takes_off_four_tenths_of_what_a_perfect_model_shows() -> None:
-    """A gap that is all noise has mean size f; drawn anew around it, f sqrt(2): 2 f - f sqrt(2) is left, and nowhere can it be less than 0."""
+    """A gap that is all noise has mean size f; drawn anew around it, f sqrt(2): 2 f - f sqrt(2) is left, and nowhere
+    can it be less than 0.
+    """
     counts = counts_of_draws(SPREAD, 2000, 4)
     plain, debiased = calibration_error(counts), debiased_calibration_error(counts)
     assert plain.min() > 0.004
@@ -137,8 +158,9 @@ def test_debiased_error_takes_off_four_tenths_of_what_a_perfect_model_shows() ->
 
 @pytest.mark.parametrize(("shift", "tolerance"), [(0.02, 0.3), (0.05, 0.05), (0.15, 0.02)])
 def test_debiased_error_of_a_miscalibrated_model_is_near_the_true_one(shift: float, tolerance: float) -> None:
-    """Every bin's true gap is `shift` (less where 1 is in the way). Bins of 20 rows have noise of 0.1, that of 600 rows of 0.01: gaps of
-    0.02 drown in it, and the nearer they are to nothing the more of the noise is left."""
+    """Every bin's true gap is `shift` (less where 1 is in the way). Bins of 20 rows have noise of 0.1, that of 600 rows
+    of 0.01: gaps of 0.02 drown in it, and the nearer they are to nothing the more of the noise is left.
+    """
     true = np.minimum(SPREAD + shift, 1.0)
     counts = counts_of_draws(true, 2000, 5)
     truth = float(np.mean(true - SPREAD))
@@ -153,7 +175,8 @@ def test_debiased_error_of_many_rows_is_the_true_one() -> None:
     label = (generator.random(400_000) < np.clip(probability * 0.8 + 0.03, 0, 1)).astype(np.int64)
     number = bin_numbers(probability, 10, "mass")
     truth = sum(abs(float((probability[number == bin_] * 0.2 - 0.03).mean())) / 10 for bin_ in range(10))
-    assert debiased_calibration_error(count_bins(probability, label, number))[0] == pytest.approx(truth, abs=2e-3)  # standard error 0.0006
+    # standard error 0.0006
+    assert debiased_calibration_error(count_bins(probability, label, number))[0] == pytest.approx(truth, abs=2e-3)
 
 
 # ---- the Brier score
@@ -176,7 +199,9 @@ def test_brier_parts_by_hand() -> None:
         ([0.5, 0.5, 0.5, 0.5], [1, 0, 0, 0], 0.25**2, 0.25 * 0.75),
     ],
 )
-def test_one_row_one_class_and_one_probability_have_parts(probability: list[float], label: list[int], calibration: float, refinement: float) -> None:
+def test_one_row_one_class_and_one_probability_have_parts(
+    probability: list[float], label: list[int], calibration: float, refinement: float
+) -> None:
     found = brier_parts(np.array(probability), np.array(label))
     assert [part.tolist() for part in found] == [[pytest.approx(calibration)], [pytest.approx(refinement)]]
 
@@ -211,6 +236,7 @@ def test_a_perfect_model_shows_a_calibration_part_that_more_rows_take_away() -> 
         probability = generator.beta(0.2, 0.8, rows)
         parts = [brier_parts(probability, (generator.random(rows) < probability).astype(np.int64)) for _ in range(50)]
         calibration, refinement = np.mean(parts, axis=0).ravel()
-        assert calibration + refinement == pytest.approx(np.mean(probability * (1 - probability)), rel=0.04)  # of 25,000 labels: a standard error of 1.3%
+        # of 25,000 labels: a standard error of 1.3%
+        assert calibration + refinement == pytest.approx(np.mean(probability * (1 - probability)), rel=0.04)
         shown.append(calibration)
     assert 0.0005 < shown[1] < shown[0] / 4 < 0.0025

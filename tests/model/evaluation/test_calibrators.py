@@ -1,4 +1,6 @@
-"""Calibrators on simulated reviews whose true log-odds are known, their choice on later rows, and what calibrator.json may hold."""
+"""Calibrators on simulated reviews whose true log-odds are known, their choice on later rows, and what calibrator.json
+may hold.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,15 @@ from sklearn.metrics import log_loss
 
 from model.data.reviews import class_weights, prior_shift, repeat_rarer_class
 from model.errors import ReviewriskError
-from model.evaluation.calibrators import LADDER, Calibrator, Method, choose_calibrator, fit_calibrator, probability_log_loss, sigmoid
+from model.evaluation.calibrators import (
+    LADDER,
+    Calibrator,
+    Method,
+    choose_calibrator,
+    fit_calibrator,
+    probability_log_loss,
+    sigmoid,
+)
 from tests.model.evaluation.test_calibration_error import ece
 
 EVERY_RUNG = (
@@ -47,7 +57,9 @@ def beta_log_odds(logit: np.ndarray, a: float, b: float, c: float) -> np.ndarray
 
 @pytest.mark.parametrize("weighting", ["balanced", "oversampled"])
 def test_prior_shift_is_what_class_weights_and_oversampling_add_to_the_log_odds(weighting: str) -> None:
-    """A logistic model that is trained weighted has the true log-odds plus the shift, so one that is trained plainly is met again."""
+    """A logistic model that is trained weighted has the true log-odds plus the shift, so one that is trained plainly is
+    met again.
+    """
     generator = np.random.default_rng(1)
     features = generator.normal(size=(60_000, 2))
     labels = labels_of(features @ [1.5, -1.0] - 2.5, 1)
@@ -60,8 +72,11 @@ def test_prior_shift_is_what_class_weights_and_oversampling_add_to_the_log_odds(
         assert shift == pytest.approx(np.log(weights[1] / weights[0]), abs=1e-6)
     weighted = LogisticRegression(C=1e6).fit(features[rows], labels[rows], sample_weight=weights[labels[rows]])
     true = features @ [1.5, -1.0] - 2.5
-    corrected = fit_calibrator("prior_shift", shift, weighted.decision_function(features), labels).apply(weighted.decision_function(features))
-    # 60,000 rows leave a standard error of about 0.02 on each coefficient, and features lie within 4; untouched, the gap is `shift` (over 1.5)
+    corrected = fit_calibrator("prior_shift", shift, weighted.decision_function(features), labels).apply(
+        weighted.decision_function(features)
+    )
+    # 60,000 rows leave a standard error of about 0.02 on each coefficient, and features lie within 4; untouched, the
+    # gap is `shift` (over 1.5)
     np.testing.assert_allclose(np.log(corrected / (1 - corrected)), true, atol=0.2)
     assert np.abs(weighted.decision_function(features) - true).min() > 1
 
@@ -69,7 +84,9 @@ def test_prior_shift_is_what_class_weights_and_oversampling_add_to_the_log_odds(
 def test_without_class_weights_there_is_no_shift() -> None:
     assert prior_shift(np.array([0, 0, 0, 1]), "none") == 0
     logit = log_odds(10, 1)
-    np.testing.assert_array_equal(fit_calibrator("prior_shift", 0.0, logit, labels_of(logit, 1)).apply(logit), sigmoid(logit))
+    np.testing.assert_array_equal(
+        fit_calibrator("prior_shift", 0.0, logit, labels_of(logit, 1)).apply(logit), sigmoid(logit)
+    )
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
@@ -85,7 +102,8 @@ def test_beta_parameters_are_found_behind_a_shift(parameters: tuple[float, float
     logit = np.random.default_rng(3).normal(0, 2.5, 100_000)
     labels = labels_of(beta_log_odds(logit, *parameters), 3)
     calibrator = fit_calibrator("beta", -0.7, logit - 0.7, labels)
-    np.testing.assert_allclose(calibrator.parameters, parameters, atol=0.08)  # the largest standard error is about 0.025
+    # the largest standard error is about 0.025
+    np.testing.assert_allclose(calibrator.parameters, parameters, atol=0.08)
 
 
 def test_beta_is_the_logistic_regression_on_both_logarithms() -> None:
@@ -94,7 +112,11 @@ def test_beta_is_the_logistic_regression_on_both_logarithms() -> None:
     labels = labels_of(beta_log_odds(logit, 0.8, 1.3, 0.2), 4)
     both = np.column_stack([np.log(expit(logit)), -np.log(expit(-logit))])
     regression = LogisticRegression(C=1e9, tol=1e-9, max_iter=1000).fit(both, labels)
-    np.testing.assert_allclose(fit_calibrator("beta", 0.0, logit, labels).parameters, [*regression.coef_[0], regression.intercept_[0]], atol=2e-3)
+    np.testing.assert_allclose(
+        fit_calibrator("beta", 0.0, logit, labels).parameters,
+        [*regression.coef_[0], regression.intercept_[0]],
+        atol=2e-3,
+    )
 
 
 def test_beta_never_falls_though_the_rows_do() -> None:
@@ -109,7 +131,9 @@ def test_isotonic_is_scikit_learns_kept_away_from_certainty() -> None:
     labels = labels_of(2 * logit + 1, 6)
     calibrator = fit_calibrator("isotonic", 0.8, logit + 0.8, labels)
     least, everywhere = 1 / 502, np.linspace(-15, 10, 301)
-    expected = IsotonicRegression(out_of_bounds="clip", y_min=least, y_max=1 - least).fit(logit, labels).predict(everywhere)
+    expected = (
+        IsotonicRegression(out_of_bounds="clip", y_min=least, y_max=1 - least).fit(logit, labels).predict(everywhere)
+    )
     np.testing.assert_allclose(calibrator.apply(everywhere + 0.8), expected, atol=1e-12)
     assert (calibrator.y[0], calibrator.y[-1]) == (pytest.approx(least), pytest.approx(1 - least))
     assert np.isfinite(probability_log_loss(calibrator.apply(np.array([-1000.0, 1000.0])), np.array([1, 0])))
@@ -119,9 +143,17 @@ def test_isotonic_mends_a_shape_that_no_formula_has() -> None:
     logit, later = log_odds(8000, 7), log_odds(8000, 8)
 
     def steps(values: np.ndarray) -> np.ndarray:
-        return np.log(np.select([values < -2, values < 1], [0.02, 0.4], 0.7) / np.select([values < -2, values < 1], [0.98, 0.6], 0.3))
+        return np.log(
+            np.select([values < -2, values < 1], [0.02, 0.4], 0.7)
+            / np.select([values < -2, values < 1], [0.98, 0.6], 0.3)
+        )
 
-    errors = {method: ece(fit_calibrator(method, 0.0, logit, labels_of(steps(logit), 7)).apply(later), labels_of(steps(later), 8), 10) for method in LADDER}
+    errors = {
+        method: ece(
+            fit_calibrator(method, 0.0, logit, labels_of(steps(logit), 7)).apply(later), labels_of(steps(later), 8), 10
+        )
+        for method in LADDER
+    }
     assert errors["isotonic"] < 0.03 < 0.05 < min(error for method, error in errors.items() if method != "isotonic")
 
 
@@ -230,7 +262,9 @@ TRUTHS: dict[str, tuple[float, Any]] = {
 
 @pytest.mark.parametrize("expected", LADDER)
 def test_auto_climbs_to_the_rung_that_made_the_rows(expected: str) -> None:
-    """Never lower. It may go higher, as beta can do what all below it do and then wins or loses by chance, but gains next to nothing."""
+    """Never lower. It may go higher, as beta can do what all below it do and then wins or loses by chance, but gains
+    next to nothing.
+    """
     shift, true = TRUTHS[expected]
     for seed in range(6):
         slices = [(log_odds(4000, 10 * seed + part) + shift, 10 * seed + part) for part in (1, 2)]
@@ -239,7 +273,9 @@ def test_auto_climbs_to_the_rung_that_made_the_rows(expected: str) -> None:
         assert choice.calibrator.method == min(choice.log_loss, key=choice.log_loss.__getitem__)
         assert LADDER.index(choice.calibrator.method) >= LADDER.index(expected)
         assert choice.log_loss[expected] - choice.log_loss[choice.calibrator.method] < 0.002
-        assert all(choice.log_loss[lower] > choice.log_loss[expected] + 0.002 for lower in LADDER[: LADDER.index(expected)])
+        assert all(
+            choice.log_loss[lower] > choice.log_loss[expected] + 0.002 for lower in LADDER[: LADDER.index(expected)]
+        )
 
 
 def test_every_rung_is_judged_on_the_later_slice_as_fitted_on_the_earlier_alone() -> None:
@@ -263,7 +299,10 @@ def test_the_chosen_rung_is_fitted_again_on_both_slices() -> None:
 def test_a_rung_that_only_fits_its_own_rows_loses() -> None:
     logit, later = log_odds(300, 1), log_odds(3000, 2)
     fitting, choosing = (logit, labels_of(logit, 1)), (later, labels_of(later, 2))
-    own = {method: probability_log_loss(fit_calibrator(method, 0.0, *fitting).apply(logit), fitting[1]) for method in LADDER}
+    own = {
+        method: probability_log_loss(fit_calibrator(method, 0.0, *fitting).apply(logit), fitting[1])
+        for method in LADDER
+    }
     choice = choose_calibrator("auto", 0.0, fitting, choosing)
     assert min(own, key=own.__getitem__) == "isotonic"
     assert choice.log_loss["isotonic"] > choice.log_loss["none"] + 0.005
@@ -274,12 +313,15 @@ def test_of_equal_rungs_the_lowest_is_taken() -> None:
     logit = log_odds(200, 1)
     rows = (logit, labels_of(logit, 1))
     choice = choose_calibrator("auto", 0.0, rows, (np.zeros(4), np.array([0, 1, 0, 1])))
-    assert choice.log_loss["none"] == choice.log_loss["prior_shift"]  # without class weights there is no shift to take back
+    # without class weights there is no shift to take back
+    assert choice.log_loss["none"] == choice.log_loss["prior_shift"]
     assert choice.calibrator.method == "none"
 
 
 @pytest.mark.parametrize("method", LADDER)
 def test_a_given_rung_is_obeyed(method: Method) -> None:
     for power in (1, 3):
-        slices = [(logit, labels_of(power * logit, seed)) for seed, logit in ((1, log_odds(200, 1)), (2, log_odds(200, 2)))]
+        slices = [
+            (logit, labels_of(power * logit, seed)) for seed, logit in ((1, log_odds(200, 1)), (2, log_odds(200, 2)))
+        ]
         assert choose_calibrator(method, 0.5, slices[0], slices[1]).calibrator.method == method

@@ -1,4 +1,6 @@
-"""Figures against scikit-learn, weights against repeated rows, and what bootstrap intervals cover in simulated worlds."""
+"""Figures against scikit-learn, weights against repeated rows, and what bootstrap intervals cover in
+simulated worlds.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,8 @@ def test_all_figures_by_hand() -> None:
         "flagged_share": 0.5,
         "ece": pytest.approx((0.1 + 0.6 + 0.6 + 0.1) / 4),
         "ece_equal_mass": pytest.approx((0.1 + 0.6 + 0.6 + 0.1) / 4),
-        "ece_debiased": pytest.approx((0.1 + 0.6 + 0.6 + 0.1) / 4),  # one row a bin: its observed share, 0 or 1, has no variance
+        # one row a bin: its observed share, 0 or 1, has no variance
+        "ece_debiased": pytest.approx((0.1 + 0.6 + 0.6 + 0.1) / 4),
         "ece_noise_floor": pytest.approx(math.sqrt(2 / math.pi) * (2 * math.sqrt(0.09) + 2 * math.sqrt(0.24)) / 4),
         "brier": pytest.approx((0.1**2 + 0.6**2 + 0.6**2 + 0.1**2) / 4),
         "brier_calibration": pytest.approx((0.1**2 + 0.6**2 + 0.6**2 + 0.1**2) / 4 - 2 / 4 * 0.25),
@@ -49,7 +52,10 @@ def test_all_figures_by_hand() -> None:
 
 
 @settings(max_examples=70, deadline=None)
-@given(st.lists(st.tuples(st.integers(-6, 6), st.integers(0, 1)), min_size=2, max_size=50), st.sampled_from([0.02, 0.3, 0.5, 0.9]))
+@given(
+    st.lists(st.tuples(st.integers(-6, 6), st.integers(0, 1)), min_size=2, max_size=50),
+    st.sampled_from([0.02, 0.3, 0.5, 0.9]),
+)
 def test_figures_are_scikit_learns_ties_included(rows: list[tuple[int, int]], threshold: float) -> None:
     logit, label = np.array([row[0] / 2 for row in rows]), np.r_[np.array([row[1] for row in rows]), 0, 1][2:]
     found = metrics(scored(logit, label, threshold), 10)
@@ -74,7 +80,9 @@ def test_weights_say_how_often_a_row_is_there(rows: list[tuple[int, int, int]]) 
     repeated = metrics(scored(np.repeat(logit / 2, times), np.repeat(label, times)), 10)
     for name in WITHOUT_MASS_BINS:
         for found in weighted[name]:
-            assert (None if np.isnan(found) else found) == (None if repeated[name] is None else pytest.approx(repeated[name], abs=1e-12))
+            assert (None if np.isnan(found) else found) == (
+                None if repeated[name] is None else pytest.approx(repeated[name], abs=1e-12)
+            )
 
 
 def test_a_resample_of_whole_products_has_the_figures_of_its_rows_in_the_bins_of_all_rows() -> None:
@@ -85,7 +93,9 @@ def test_a_resample_of_whole_products_has_the_figures_of_its_rows_in_the_bins_of
     for name, value in figures(rows, 5, np.full((1, 200), 3.0)).items():
         if name not in ("ece_debiased", "ece_noise_floor"):  # thrice the rows have less noise
             assert value[0] == pytest.approx(every[name][0])
-    assert figures(rows, 5, np.full((1, 200), 4.0))["ece_noise_floor"][0] == pytest.approx(every["ece_noise_floor"][0] / 2)
+    assert figures(rows, 5, np.full((1, 200), 4.0))["ece_noise_floor"][0] == pytest.approx(
+        every["ece_noise_floor"][0] / 2
+    )
 
 
 def test_the_logit_ranks_where_calibration_ties_rows() -> None:
@@ -96,7 +106,14 @@ def test_the_logit_ranks_where_calibration_ties_rows() -> None:
 
 def test_one_class_and_no_row_have_none_where_nothing_is_defined() -> None:
     satisfied = metrics(Scored(LOGIT[2:], PROBABILITY[2:], np.array([0, 0]), 0.5), 10)
-    assert [name for name, value in satisfied.items() if value is None] == ["auc", "average_precision", "f1", "macro_f1", "precision", "recall"]
+    assert [name for name, value in satisfied.items() if value is None] == [
+        "auc",
+        "average_precision",
+        "f1",
+        "macro_f1",
+        "precision",
+        "recall",
+    ]
     assert (satisfied["rows"], satisfied["positives"], satisfied["flagged_share"]) == (2, 0, 0)
     dissatisfied = metrics(Scored(LOGIT[:2], PROBABILITY[:2], np.array([1, 1]), 0.5), 10)
     assert (dissatisfied["auc"], dissatisfied["macro_f1"], dissatisfied["f1"]) == (None, None, 1)
@@ -105,14 +122,22 @@ def test_one_class_and_no_row_have_none_where_nothing_is_defined() -> None:
     assert empty.pop("rows") == empty.pop("positives") == 0
     assert set(empty) == set(FIGURES) and set(empty.values()) == {None}
     assert intervals(none, 10, np.array([]), 0.95, 1)["f1"] == {"value": None, "low": None, "high": None}
-    assert difference_intervals(none, none, 10, np.array([]), 0.95, 1)["f1"] == {"value": None, "low": None, "high": None}
+    assert difference_intervals(none, none, 10, np.array([]), 0.95, 1)["f1"] == {
+        "value": None,
+        "low": None,
+        "high": None,
+    }
 
 
 # ---- the bootstrap
 
 
-def world(generator: np.random.Generator, products: int, rows_each: int, spread: float = 1.5) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(true log-odds, label, product): reviews of one product share a part of their log-odds, `spread` wide, that the score also has."""
+def world(
+    generator: np.random.Generator, products: int, rows_each: int, spread: float = 1.5
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(true log-odds, label, product): reviews of one product share a part of their log-odds, `spread` wide, that the
+    score also has.
+    """
     product = np.repeat(np.arange(products), rows_each)
     true = generator.normal(-1, spread, products)[product] + generator.normal(0, 1, len(product))
     return true, (generator.random(len(true)) < expit(true)).astype(np.int64), product
@@ -129,7 +154,9 @@ def test_groups_are_drawn_whole_and_as_many_as_there_are() -> None:
     assert weights[:, 3].max() >= 2 and weights[:, 3].min() == 0
 
 
-def test_intervals_hold_the_value_and_are_the_same_again_whatever_fits_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_intervals_hold_the_value_and_are_the_same_again_whatever_fits_in_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     true, label, product = world(np.random.default_rng(2), 40, 5)
     rows = scored(true, label, 0.4)
     first = intervals(rows, 10, product, 0.95, seed=7, draws=200)
@@ -148,8 +175,11 @@ def test_intervals_hold_the_value_and_are_the_same_again_whatever_fits_in_memory
 
 def test_intervals_are_wider_where_reviews_of_one_product_agree() -> None:
     true, label, product = world(np.random.default_rng(3), 60, 15, spread=3.0)
-    rows = scored(np.random.default_rng(4).normal(-1, 1, len(true)), label)  # a score that knows nothing: its errors go by product
-    by_product, by_row = (intervals(rows, 10, groups, 0.95, 1, draws=400) for groups in (product, np.arange(len(product))))
+    # a score that knows nothing: its errors go by product
+    rows = scored(np.random.default_rng(4).normal(-1, 1, len(true)), label)
+    by_product, by_row = (
+        intervals(rows, 10, groups, 0.95, 1, draws=400) for groups in (product, np.arange(len(product)))
+    )
     widths = {
         name: [found[name]["high"] - found[name]["low"] for found in (by_product, by_row)]  # type: ignore[operator]
         for name in ("brier", "log_loss", "precision", "ece_equal_mass")
@@ -160,7 +190,10 @@ def test_intervals_are_wider_where_reviews_of_one_product_agree() -> None:
 def test_rows_of_a_single_product_have_no_interval() -> None:
     true, label, _ = world(np.random.default_rng(5), 30, 1)
     found = intervals(scored(true, label), 10, np.zeros(30), 0.95, 1)
-    assert all(estimate["value"] is not None and (estimate["low"], estimate["high"]) == (None, None) for estimate in found.values())
+    assert all(
+        estimate["value"] is not None and (estimate["low"], estimate["high"]) == (None, None)
+        for estimate in found.values()
+    )
 
 
 def test_a_figure_that_many_resamples_do_not_have_has_no_interval() -> None:
@@ -172,7 +205,9 @@ def test_a_figure_that_many_resamples_do_not_have_has_no_interval() -> None:
 
 @pytest.fixture(scope="module")
 def coverage() -> dict[str, float]:
-    """Share of 200 simulated test splits whose 95% interval holds the truth, which 400,000 products tell; `gain …` is of two models."""
+    """Share of 200 simulated test splits whose 95% interval holds the truth, which 400,000 products tell; `gain …` is
+    of two models.
+    """
     # precision, recall and F1 at 0.3; the second model is the first with noise on its logit
     noise = 1.0
     generator = np.random.default_rng(6)
@@ -198,7 +233,9 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say(coverage: dict[str,
 
 
 def test_intervals_of_calibration_errors_hold_the_true_error() -> None:
-    """Moved back by the bootstrap's own bias they do; percentiles as they are lie above 0 nearly always, also for a perfect model."""
+    """Moved back by the bootstrap's own bias they do; percentiles as they are lie above 0 nearly always, also for a
+    perfect model.
+    """
     generator = np.random.default_rng(10)
     for shift, fewest_from_zero in ((0.0, 30), (0.5, 0)):
         below, above, from_zero = 0, 0, 0
@@ -232,7 +269,10 @@ def test_the_difference_is_paired_and_turns_its_sign_with_the_order() -> None:
     loss = difference_intervals(worse, better, 10, product, 0.95, 1, draws=400)
     for name in ("auc", "brier", "f1", "ece"):
         assert gain[name]["value"] == pytest.approx(metrics(better, 10)[name] - metrics(worse, 10)[name])
-        assert (loss[name]["low"], loss[name]["high"]) == (pytest.approx(-gain[name]["high"]), pytest.approx(-gain[name]["low"]))  # type: ignore[operator]
+        assert (loss[name]["low"], loss[name]["high"]) == (
+            pytest.approx(-gain[name]["high"]),
+            pytest.approx(-gain[name]["low"]),
+        )  # type: ignore[operator]
     alone = [intervals(one, 10, product, 0.95, 1, draws=400)["auc"] for one in (better, worse)]
     unpaired = np.hypot(*(estimate["high"] - estimate["low"] for estimate in alone))  # type: ignore[operator]
     assert gain["auc"]["high"] - gain["auc"]["low"] < 0.6 * unpaired  # type: ignore[operator]

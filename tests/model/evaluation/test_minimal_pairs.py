@@ -14,11 +14,21 @@ import numpy as np
 import pytest
 
 from model.errors import ReviewriskError
-from model.evaluation.minimal_pairs import KINDS, Pair, PairFigures, PairText, load_pairs, pair_report, pairs_table, wilson_interval
+from model.evaluation.minimal_pairs import (
+    KINDS,
+    Pair,
+    PairFigures,
+    PairText,
+    load_pairs,
+    pair_report,
+    pairs_table,
+    wilson_interval,
+)
 
 SUITE = Path(__file__).parent / "data" / "minimal_pairs.jsonl"
 _SENTIMENT = """
-good bad great poor best worst better worse love loved hate hated like liked nice lovely awful terrible horrible excellent perfect
+good bad great poor best worst better worse love loved hate hated like liked nice lovely awful terrible horrible
+excellent perfect
 perfectly happy unhappy pleased annoyed angry disappointed recommend useless useful junk rubbish broken broke wonderful
 comfortable uncomfortable cheap flimsy sturdy solid beautiful ugly regret glad sorry satisfied dissatisfied refund
 """
@@ -30,7 +40,9 @@ def words(text: str) -> list[str]:
 
 
 def overlap(pair: Pair) -> float:
-    """Share of the two texts' words, each counted as often as it stands there, that they have in common (Dice coefficient)."""
+    """Share of the two texts' words, each counted as often as it stands there, that they have in common (Dice
+    coefficient).
+    """
     a, b = Counter(words(pair.a.text)), Counter(words(pair.b.text))
     return 2 * (a & b).total() / (a.total() + b.total())
 
@@ -39,7 +51,8 @@ def by_kind(pairs: list[Pair]) -> dict[str, list[Pair]]:
     return {kind: [pair for pair in pairs if pair.kind == kind] for kind in KINDS}
 
 
-# --- the suite --------------------------------------------------------------------------------------------------------------------------
+# --- the suite
+# ------------------------------------------------------------
 
 
 def test_the_suite_has_over_three_hundred_pairs_with_25_to_40_of_each_kind() -> None:
@@ -67,7 +80,9 @@ def test_labels_differ_in_every_kind_but_the_bias_probe() -> None:
 def test_the_two_texts_of_a_pair_differ_in_few_words() -> None:
     groups = by_kind(load_pairs(SUITE))
     assert {pair.pair_id: overlap(pair) for group in groups.values() for pair in group if overlap(pair) < 0.55} == {}
-    assert {kind: mean for kind, group in groups.items() if (mean := np.mean([overlap(pair) for pair in group])) < 0.75} == {}
+    assert {
+        kind: mean for kind, group in groups.items() if (mean := np.mean([overlap(pair) for pair in group])) < 0.75
+    } == {}
 
 
 def test_texts_are_five_to_sixty_words_long_and_many_kinds_come_with_and_without_a_headline() -> None:
@@ -81,15 +96,22 @@ def test_texts_are_five_to_sixty_words_long_and_many_kinds_come_with_and_without
 def test_where_the_title_decides_the_bodies_are_equal_and_where_it_lies_both_differ() -> None:
     groups = by_kind(load_pairs(SUITE))
     assert all(pair.a.body == pair.b.body and pair.a.headline != pair.b.headline for pair in groups["title_as_prior"])
-    assert all(pair.a.body != pair.b.body and pair.a.headline != pair.b.headline for pair in groups["title_against_body"])
+    assert all(
+        pair.a.body != pair.b.body and pair.a.headline != pair.b.headline for pair in groups["title_against_body"]
+    )
 
 
 def test_implicit_complaints_hold_no_sentiment_word() -> None:
-    found = {pair.pair_id: SENTIMENT & {*words(pair.a.text), *words(pair.b.text)} for pair in load_pairs(SUITE) if pair.kind == "implicit_complaint"}
+    found = {
+        pair.pair_id: SENTIMENT & {*words(pair.a.text), *words(pair.b.text)}
+        for pair in load_pairs(SUITE)
+        if pair.kind == "implicit_complaint"
+    }
     assert {pair_id: used for pair_id, used in found.items() if used} == {}
 
 
-# --- the loader -------------------------------------------------------------------------------------------------------------------------
+# --- the loader
+# ------------------------------------------------------------
 
 
 def line(**overrides: Any) -> dict[str, Any]:
@@ -100,15 +122,27 @@ def line(**overrides: Any) -> dict[str, Any]:
 
 
 def write(path: Path, *lines: dict[str, Any] | str) -> Path:
-    path.write_text("".join((entry if isinstance(entry, str) else json.dumps(entry)) + "\n" for entry in lines), encoding="utf-8")
+    path.write_text(
+        "".join((entry if isinstance(entry, str) else json.dumps(entry)) + "\n" for entry in lines), encoding="utf-8"
+    )
     return path
 
 
 def test_a_good_file_becomes_pairs_in_its_order(tmp_path: Path) -> None:
-    other = line(id="bias-001", kind="bias_probe", a={"headline": None, "body": "It is old.", "label": 0}, b={"headline": None, "body": "Is old.", "label": 0})
+    other = line(
+        id="bias-001",
+        kind="bias_probe",
+        a={"headline": None, "body": "It is old.", "label": 0},
+        b={"headline": None, "body": "Is old.", "label": 0},
+    )
     pairs = load_pairs(write(tmp_path / "pairs.jsonl", line(), other))
     assert pairs == [
-        Pair("negation-001", "scoped_negation", PairText(None, "The stool wobbles.", 1), PairText("Stool", "The stool does not wobble.", 0)),
+        Pair(
+            "negation-001",
+            "scoped_negation",
+            PairText(None, "The stool wobbles.", 1),
+            PairText("Stool", "The stool does not wobble.", 0),
+        ),
         Pair("bias-001", "bias_probe", PairText(None, "It is old.", 0), PairText(None, "Is old.", 0)),
     ]
     assert [pairs[0].a.text, pairs[0].b.text] == ["The stool wobbles.", "Stool. The stool does not wobble."]
@@ -145,11 +179,23 @@ def without(value: dict[str, Any], name: str) -> dict[str, Any]:
         (line(id="x", a=side(body=" ")), "body of a must be a text that is not blank"),
         (line(id="x", a=side(body=None)), "body of a must be a text that is not blank, not None"),
         (line(id="x", a=side(headline="")), "headline of a must be a text that is not blank, or null"),
-        (line(id="x", a=side(), b=side("Dark.")), "labels 1 and 1 do not fit kind scoped_negation; its two texts need different labels"),
-        (line(id="x", kind="bias_probe"), "labels 1 and 0 do not fit kind bias_probe; its two texts need the same label"),
+        (
+            line(id="x", a=side(), b=side("Dark.")),
+            "labels 1 and 1 do not fit kind scoped_negation; its two texts need different labels",
+        ),
+        (
+            line(id="x", kind="bias_probe"),
+            "labels 1 and 0 do not fit kind bias_probe; its two texts need the same label",
+        ),
         (line(a=side(), b=side("Bright.", label=0)), "the id 'negation-001' already stands in line 1"),
-        (line(id="x", a=side("Bright.", label=0), b=side("The stool wobbles.")), "the text of b already stands in line 1"),
-        (line(id="x", a=side("Stool. The stool does not wobble."), b=side("B.", label=0)), "the text of a already stands in line 1"),
+        (
+            line(id="x", a=side("Bright.", label=0), b=side("The stool wobbles.")),
+            "the text of b already stands in line 1",
+        ),
+        (
+            line(id="x", a=side("Stool. The stool does not wobble."), b=side("B.", label=0)),
+            "the text of a already stands in line 1",
+        ),
         (line(id="x", a=side(), b=side(label=0)), "the text of b already stands in this line"),
     ],
 )
@@ -175,7 +221,8 @@ def test_an_empty_file_is_an_error_and_not_a_suite_that_passes(tmp_path: Path) -
         load_pairs(write(tmp_path / "pairs.jsonl"))
 
 
-# --- the figures ------------------------------------------------------------------------------------------------------------------------
+# --- the figures
+# ------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -278,4 +325,6 @@ def test_the_table_has_the_models_side_by_side() -> None:
 
 def test_reports_of_different_pairs_do_not_share_a_table() -> None:
     with pytest.raises(ValueError, match="different pairs"):
-        pairs_table({"one": pair_report(PAIRS, PROBABILITIES, 0.6), "other": pair_report(PAIRS[:-1], PROBABILITIES[:-1], 0.6)})
+        pairs_table(
+            {"one": pair_report(PAIRS, PROBABILITIES, 0.6), "other": pair_report(PAIRS[:-1], PROBABILITIES[:-1], 0.6)}
+        )

@@ -7,7 +7,16 @@ from typing import Any
 import pytest
 
 from model.evaluation.metrics import FIGURES
-from model.evaluation.model_card import comparison, gain_in_words, interval, model_card, number, signed, table, view_table
+from model.evaluation.model_card import (
+    comparison,
+    gain_in_words,
+    interval,
+    model_card,
+    number,
+    signed,
+    table,
+    view_table,
+)
 from model.evaluation.views import VIEWS
 from model.settings import LoraSettings, ModelSettings, TextSettings, ThresholdSettings, TrainingSettings
 from tests import ROOT
@@ -35,21 +44,45 @@ def view(f1: float = 0.9) -> dict[str, Any]:
 
 
 def slice_of(name: str) -> dict[str, Any]:
-    return {"slice": name, "rows": 1000, "positives": 100, **{key: estimate(0.8, 0.7, 0.9) for key in ("f1", "auc", "ece_debiased")}}
+    return {
+        "slice": name,
+        "rows": 1000,
+        "positives": 100,
+        **{key: estimate(0.8, 0.7, 0.9) for key in ("f1", "auc", "ece_debiased")},
+    }
 
 
 def all_metrics() -> dict[str, Any]:
-    rung = {"choosing_log_loss": 0.2, "test_log_loss": 0.21, "test_brier": 0.05, "test_ece": 0.02, "test_ece_debiased": 0.01}
-    names = ("train_split", "train_duplicates_dropped", "train", "validation_stopping", "validation_fitting", "validation_choosing", "test")
+    rung = {
+        "choosing_log_loss": 0.2,
+        "test_log_loss": 0.21,
+        "test_brier": 0.05,
+        "test_ece": 0.02,
+        "test_ece_debiased": 0.01,
+    }
+    names = (
+        "train_split",
+        "train_duplicates_dropped",
+        "train",
+        "validation_stopping",
+        "validation_fitting",
+        "validation_choosing",
+        "test",
+    )
     names += ("test_in_train_split", "test_near_train_split", "test_of_new_products")
     return {
         "rows": {name: 1001 + place for place, name in enumerate(names)},
         "parameters": {"lora": 100, "head": 20, "trainable": 120, "total_as_peft_counts": 2140, "distinct": 2000},
         "training": {"precision": "float32", "device": "cpu", "history": [{}, {}], "best_epoch": 2},
         "test": {name: view(0.9 - 0.1 * place) for place, name in enumerate(VIEWS)},
-        "slices": {"by": {"month": [slice_of("2015-05"), slice_of("2015-06")]}, "worst": {"dimension": "month", **slice_of("2015-06")}},
+        "slices": {
+            "by": {"month": [slice_of("2015-05"), slice_of("2015-06")]},
+            "worst": {"dimension": "month", **slice_of("2015-06")},
+        },
         "errors": {
-            "confident_errors": [{"review_id": f"R{number}", "label": number % 2, "probability": 0.999} for number in range(7)],
+            "confident_errors": [
+                {"review_id": f"R{number}", "label": number % 2, "probability": 0.999} for number in range(7)
+            ],
             "likely_wrong_labels": [],
         },
         "calibration": {
@@ -64,11 +97,20 @@ def all_metrics() -> dict[str, Any]:
 
 
 def threshold(name: str, is_default: bool) -> dict[str, Any]:
-    row: dict[str, Any] = {"threshold_name": name, "threshold": 0.25, "purpose": f"what {name} is for", "is_default": is_default}
-    return row | {f"{figure}{end}": 0.5 for figure in ("precision", "recall", "flagged_share") for end in ("", "_low", "_high")}
+    row: dict[str, Any] = {
+        "threshold_name": name,
+        "threshold": 0.25,
+        "purpose": f"what {name} is for",
+        "is_default": is_default,
+    }
+    return row | {
+        f"{figure}{end}": 0.5 for figure in ("precision", "recall", "flagged_share") for end in ("", "_low", "_high")
+    }
 
 
-def card(metrics: dict[str, Any] | None = None, settings: ModelSettings | None = None, names: tuple[str, ...] = ("f1_max",)) -> str:
+def card(
+    metrics: dict[str, Any] | None = None, settings: ModelSettings | None = None, names: tuple[str, ...] = ("f1_max",)
+) -> str:
     manifest = {
         "model_version": "minilm-0123",
         "data_version": "feed",
@@ -76,7 +118,9 @@ def card(metrics: dict[str, Any] | None = None, settings: ModelSettings | None =
         "backbone": {"name": "bundled:minilm", "revision": "sha256:12", "pooling": "mean", "max_length": 256},
     }
     resolved = settings or ModelSettings(lora=LoraSettings(dropout=0.0), training=TrainingSettings(weight_decay=0.01))
-    return model_card(manifest, resolved, metrics or all_metrics(), [threshold(name, name == "f1_max") for name in names])
+    return model_card(
+        manifest, resolved, metrics or all_metrics(), [threshold(name, name == "f1_max") for name in names]
+    )
 
 
 # ---- tables
@@ -148,7 +192,13 @@ def test_every_section_is_there_and_every_table_is_whole() -> None:
     text = card()
     headings = [line for line in text.splitlines() if line.startswith("#")]
     assert headings == [
-        *("# minilm-0123", "## Data", "## Recipe", "## Results on test: 1,200 rows, 300 of them dissatisfied", "## Slices of the test rows"),
+        *(
+            "# minilm-0123",
+            "## Data",
+            "## Recipe",
+            "## Results on test: 1,200 rows, 300 of them dissatisfied",
+            "## Slices of the test rows",
+        ),
         *("## Errors, by review id", "## Calibration", "## Thresholds", "## Limits"),
     ]
     widths = [line.count("|") for line in text.splitlines() if line.startswith("|")]
@@ -159,7 +209,11 @@ def test_every_section_is_there_and_every_table_is_whole() -> None:
 
 def test_intervals_are_named_by_the_confidence_that_was_set() -> None:
     assert "Intervals are of 95%, by a bootstrap that draws whole products." in card()
-    settings = ModelSettings(lora=LoraSettings(dropout=0.0), training=TrainingSettings(weight_decay=0.01), thresholds=ThresholdSettings(confidence=0.9))
+    settings = ModelSettings(
+        lora=LoraSettings(dropout=0.0),
+        training=TrainingSettings(weight_decay=0.01),
+        thresholds=ThresholdSettings(confidence=0.9),
+    )
     assert "Intervals are of 90%" in card(settings=settings)
 
 
@@ -173,12 +227,20 @@ def test_the_noise_floor_stands_below_the_error_that_it_is_for_without_an_interv
 
 @pytest.mark.parametrize(
     ("mode", "read"),
-    [("keep", "headline and body"), ("mask_ratings", "both without phrases that state the rating"), ("drop", "the body alone")],
+    [
+        ("keep", "headline and body"),
+        ("mask_ratings", "both without phrases that state the rating"),
+        ("drop", "the body alone"),
+    ],
 )
 def test_it_says_what_the_headline_is_worth_to_a_network_that_was_trained_so(mode: Any, read: str) -> None:
-    settings = ModelSettings(text=TextSettings(headline=mode), lora=LoraSettings(dropout=0.0), training=TrainingSettings(weight_decay=0.01))
+    settings = ModelSettings(
+        text=TextSettings(headline=mode), lora=LoraSettings(dropout=0.0), training=TrainingSettings(weight_decay=0.01)
+    )
     text = card(settings=settings)
-    assert "**What the headline is worth**: F1 is 0.900 as is, 0.800 from the body alone, and 0.700 where phrases" in text
+    assert (
+        "**What the headline is worth**: F1 is 0.900 as is, 0.800 from the body alone, and 0.700 where phrases" in text
+    )
     assert f"The network was trained to read {read}; what differs from that is new to it." in text
     unknown = all_metrics()
     unknown["test"]["ratings_masked"]["model"]["f1"] = estimate(None)
@@ -194,7 +256,10 @@ def test_the_worst_slice_is_named_or_said_to_be_none() -> None:
 
 def test_errors_are_shown_by_id_five_of_them() -> None:
     text = card()
-    assert "- The surest wrong decisions: `R0` (4-5 stars, probability 0.999), `R1` (1-2 stars, probability 0.999)," in text
+    assert (
+        "- The surest wrong decisions: `R0` (4-5 stars, probability 0.999), `R1` (1-2 stars, probability 0.999),"
+        in text
+    )
     assert "`R4`" in text and "`R5`" not in text
     assert "of being right): none." in text
 
@@ -202,7 +267,9 @@ def test_errors_are_shown_by_id_five_of_them() -> None:
 def test_the_chosen_rung_the_default_threshold_and_what_could_not_be_set_are_marked() -> None:
     text = card(names=("f1_max", "cost_5_1"))
     assert "| beta (chosen) |" in text and "| none          |" in text
-    assert "| f1_max (default) | what f1_max is for   |" in text and "| cost_5_1         | what cost_5_1 is for |" in text
+    assert (
+        "| f1_max (default) | what f1_max is for   |" in text and "| cost_5_1         | what cost_5_1 is for |" in text
+    )
     assert "- `precision_99` could not be set: no cut proves it." in text
     assert "by +1.500" in text
     assert "`review_low`" not in text
@@ -215,6 +282,8 @@ def test_the_chosen_rung_the_default_threshold_and_what_could_not_be_set_are_mar
 def test_the_tables_of_the_results_are_those_of_the_model_card() -> None:
     docs = ROOT / "docs"
     own = (docs / "results.md").read_text(encoding="utf-8").split("### Test split")[1].split("### What was tried")[0]
-    known = {" ".join(line.split()) for line in (docs / "results" / "model-card.md").read_text(encoding="utf-8").splitlines()}
+    known = {
+        " ".join(line.split()) for line in (docs / "results" / "model-card.md").read_text(encoding="utf-8").splitlines()
+    }
     rows = [" ".join(line.split()) for line in own.splitlines() if line.startswith("| ")]
     assert len(rows) > 60 and [row for row in rows if row not in known] == []

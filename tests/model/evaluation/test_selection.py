@@ -20,7 +20,14 @@ def world(generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.nd
     return true, (generator.random(len(true)) < expit(true)).astype(np.int64), product
 
 
-def chosen(models: list[np.ndarray], label: np.ndarray, product: np.ndarray, reference: int | None = None, seed: int = 1, draws: int = 200) -> Choice:
+def chosen(
+    models: list[np.ndarray],
+    label: np.ndarray,
+    product: np.ndarray,
+    reference: int | None = None,
+    seed: int = 1,
+    draws: int = 200,
+) -> Choice:
     return choose(models, label, product, reference, 0.95, seed, draws)
 
 
@@ -30,7 +37,9 @@ def average_precisions(models: list[np.ndarray], label: np.ndarray) -> list[floa
 
 @pytest.mark.parametrize("knows", [0.0, 1.0], ids=["pure noise", "equally good"])
 def test_among_equals_the_winner_looks_good_and_the_corrected_figure_is_what_any_of_them_is_worth(knows: float) -> None:
-    """Twenty scores that know nothing, or the truth through as much noise: what one is worth, the mean of all tells without any choosing."""
+    """Twenty scores that know nothing, or the truth through as much noise: what one is worth, the mean of all tells
+    without any choosing.
+    """
     observed, corrected, worth = [], [], []
     for repeat in range(12):
         generator = np.random.default_rng([1, repeat])
@@ -56,9 +65,13 @@ def test_among_different_ones_the_corrected_figure_stays_below_the_observed_and_
         generator = np.random.default_rng([2, repeat])
         true, label, product = world(generator)
         noises = generator.uniform(0.9, 1.5, 12)
-        choice = chosen([true + generator.normal(0, noise, len(true)) for noise in noises], label, product, seed=repeat, draws=100)
+        choice = chosen(
+            [true + generator.normal(0, noise, len(true)) for noise in noises], label, product, seed=repeat, draws=100
+        )
         # the winner's kind, drawn again and again on the same rows, without any choosing
-        worth = np.mean(average_precisions([true + generator.normal(0, noises[choice.winner], len(true)) for _ in range(20)], label))
+        worth = np.mean(
+            average_precisions([true + generator.normal(0, noises[choice.winner], len(true)) for _ in range(20)], label)
+        )
         excess.append(choice.observed - worth)
         kept.append(choice.corrected["value"] - worth)  # type: ignore[operator]
     assert np.mean(excess) > 0.01
@@ -91,7 +104,9 @@ def test_each_resample_chooses_on_the_products_it_drew_and_measures_on_the_other
     picked = moved[np.arange(30), np.argmax(inside, axis=1)]
     choice = chosen(models, label, product, reference=2, seed=9, draws=30)
     assert choice.corrected["value"] == pytest.approx(np.mean(picked))
-    assert [choice.corrected[name] for name in ("low", "high")] == pytest.approx(np.quantile(picked, [0.025, 0.975]).tolist())
+    assert [choice.corrected[name] for name in ("low", "high")] == pytest.approx(
+        np.quantile(picked, [0.025, 0.975]).tolist()
+    )
     assert choice.gain is not None and choice.gain["value"] == pytest.approx(np.mean(picked - moved[:, 2]))
 
 
@@ -112,6 +127,9 @@ def test_of_equal_models_the_first_is_chosen_and_gains_nothing() -> None:
 def test_too_few_products_leave_the_figure_uncorrected() -> None:
     true, label, product = world(np.random.default_rng(8))
     alone = chosen([true, -true], label, np.zeros(len(label)))
-    assert alone.winner == 0 and alone.optimism is None and alone.corrected == {"value": None, "low": None, "high": None}
-    rare = np.where(product < 2, label, 0)  # more than a tenth of the resamples draws both products with dissatisfied rows, or neither
+    assert (
+        alone.winner == 0 and alone.optimism is None and alone.corrected == {"value": None, "low": None, "high": None}
+    )
+    # more than a tenth of the resamples draws both products with dissatisfied rows, or neither
+    rare = np.where(product < 2, label, 0)
     assert chosen([true], rare, product).corrected["value"] is None

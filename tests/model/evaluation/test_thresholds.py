@@ -1,4 +1,6 @@
-"""Each threshold against brute force, and the guaranteed ones against what they do beyond the rows they were fitted on."""
+"""Each threshold against brute force, and the guaranteed ones against what they do beyond the rows
+they were fitted on.
+"""
 
 from __future__ import annotations
 
@@ -79,7 +81,11 @@ def test_no_dissatisfied_row_is_an_error() -> None:
 
 def test_cuts_flag_rows_of_one_probability_together() -> None:
     cuts = Cuts.of(np.array([0.5, 0.9, 0.5, 0.1]), np.array([1, 1, 0, 0]))
-    assert (cuts.threshold.tolist(), cuts.flagged.tolist(), cuts.hits.tolist()) == ([0.7, 0.3, 0.05], [1, 3, 4], [1, 2, 2])
+    assert (cuts.threshold.tolist(), cuts.flagged.tolist(), cuts.hits.tolist()) == (
+        [0.7, 0.3, 0.05],
+        [1, 3, 4],
+        [1, 2, 2],
+    )
     assert (cuts.rows, cuts.dissatisfied) == (4, 2)
 
 
@@ -102,7 +108,11 @@ def total_cost(probability: np.ndarray, label: np.ndarray, threshold: float, mis
 
 
 @settings(max_examples=80, deadline=None)
-@given(st.lists(st.tuples(st.integers(1, 19), st.integers(0, 1)), min_size=1, max_size=30), st.sampled_from([0.5, 1.0, 5.0, 30.0]), st.sampled_from([1.0, 3.0]))
+@given(
+    st.lists(st.tuples(st.integers(1, 19), st.integers(0, 1)), min_size=1, max_size=30),
+    st.sampled_from([0.5, 1.0, 5.0, 30.0]),
+    st.sampled_from([1.0, 3.0]),
+)
 def test_no_threshold_costs_less(rows: list[tuple[int, int]], missed: float, alarm: float) -> None:
     probability, label = np.array([row[0] / 20 for row in rows]), np.r_[np.array([row[1] for row in rows]), 1][1:]
     found = cost_threshold(Cuts.of(probability, label), missed, alarm)
@@ -122,9 +132,14 @@ def test_with_calibrated_probabilities_it_is_elkans_threshold(missed: float, ala
 
 def test_changing_a_cost_changes_only_that_row() -> None:
     rows = reviews(3000, 2)
-    before, after = (fit_thresholds(*rows, 90, ThresholdSettings(cost_false_negative=cost, reviews_per_day=2)) for cost in (5.0, 20.0))
+    before, after = (
+        fit_thresholds(*rows, 90, ThresholdSettings(cost_false_negative=cost, reviews_per_day=2))
+        for cost in (5.0, 20.0)
+    )
     assert [one.threshold_name for one in before] == [*NAMES, "review_low", "review_high"]
-    changed = [(one.threshold_name, other.threshold_name) for one, other in zip(before, after, strict=True) if one != other]
+    changed = [
+        (one.threshold_name, other.threshold_name) for one, other in zip(before, after, strict=True) if one != other
+    ]
     assert changed == [("cost_5_1", "cost_20_1")]
     assert (by_name(after)["cost_20_1"].threshold or 1) < (by_name(before)["cost_5_1"].threshold or 0)
 
@@ -142,7 +157,9 @@ def true_precision_and_recall(threshold: float) -> tuple[float, float]:
     return HITS[flagged - 1] / flagged, HITS[flagged - 1] / HITS[-1]
 
 
-def on_the_same_rows(calibrate: bool, probability: np.ndarray, label: np.ndarray) -> tuple[np.ndarray, Callable[[float], float]]:
+def on_the_same_rows(
+    calibrate: bool, probability: np.ndarray, label: np.ndarray
+) -> tuple[np.ndarray, Callable[[float], float]]:
     """Validation's probabilities as calibrated on these very rows, and the way back from a threshold on them."""
     if not calibrate:
         return probability, float
@@ -170,7 +187,9 @@ def test_guaranteed_precision_holds_beyond_the_rows(calibrate: bool, rows: int, 
 
 
 def test_a_cut_of_just_that_precision_would_not_hold() -> None:
-    """What the bound is for: the last cut whose precision on the rows themselves reaches the wish misses it in half of the draws."""
+    """What the bound is for: the last cut whose precision on the rows themselves reaches the wish misses it in half of
+    the draws.
+    """
     misses = 0
     for seed in range(100):
         cuts = Cuts.of(*reviews(600, [1, seed]))
@@ -185,7 +204,10 @@ def test_the_least_cut_that_proves_the_precision_is_taken() -> None:
     proved = [
         flagged
         for flagged in (int(share * 2000) for share in GRID)
-        if binomtest(int(ranked[:flagged].sum()), flagged, alternative="greater").proportion_ci(1 - 0.05 / len(GRID), "exact").low >= 0.85
+        if binomtest(int(ranked[:flagged].sum()), flagged, alternative="greater")
+        .proportion_ci(1 - 0.05 / len(GRID), "exact")
+        .low
+        >= 0.85
     ]
     found = precision_threshold(probability, label, 0.85, 0.95)
     assert (probability >= found.threshold).sum() == max(proved)
@@ -197,7 +219,10 @@ def test_too_few_rows_prove_no_precision_and_the_reason_says_so() -> None:
     found = precision_threshold(probability, (probability > 0.5).astype(np.int64), 0.9, 0.95)
     assert (found.threshold_name, found.threshold) == ("precision_90", None)
     # ln(0.05 / 44) / ln(0.9) = 64.4
-    assert found.reason == "no cut of 60 validation rows proves it; that takes 65 flagged rows if all are right, and more if not"
+    assert (
+        found.reason
+        == "no cut of 60 validation rows proves it; that takes 65 flagged rows if all are right, and more if not"
+    )
     for extra, is_proved in ((64, False), (65, True)):
         perfect = precision_threshold(np.full(extra, 0.9), np.ones(extra, dtype=np.int64), 0.9, 0.95)
         assert (perfect.threshold is not None) == is_proved
@@ -225,17 +250,23 @@ def test_guaranteed_recall_holds_beyond_the_rows(calibrate: bool, rows: int, rec
 
 def test_recall_threshold_by_hand() -> None:
     probability, label = np.linspace(0.01, 0.99, 99), np.ones(99, dtype=np.int64)
-    # P(Binomial(99, 0.1) >= 5) = 0.976 and P(… >= 6) = 0.94: the fifth lowest is the greatest that may be cut at, midway to the fourth
+    # P(Binomial(99, 0.1) >= 5) = 0.976 and P(… >= 6) = 0.94: the fifth lowest is the greatest that may be cut at,
+    # midway to the fourth
     assert recall_threshold(probability, label, 0.9, 0.95).threshold == pytest.approx(0.045)
     with_satisfied = recall_threshold(np.r_[probability, 0.049], np.r_[label, 0], 0.9, 0.95)
     assert with_satisfied.threshold == pytest.approx((0.05 + 0.049) / 2)
 
 
 def test_too_few_dissatisfied_rows_prove_no_recall_and_the_reason_says_so() -> None:
-    found = recall_threshold(np.linspace(0.1, 0.9, 40), np.r_[np.zeros(12, dtype=np.int64), np.ones(28, dtype=np.int64)], 0.9, 0.95)
+    found = recall_threshold(
+        np.linspace(0.1, 0.9, 40), np.r_[np.zeros(12, dtype=np.int64), np.ones(28, dtype=np.int64)], 0.9, 0.95
+    )
     assert (found.threshold_name, found.threshold) == ("recall_90", None)
-    assert found.reason == "28 dissatisfied validation rows cannot prove it: at least 29 are needed"  # 0.9 ** 29 = 0.047
-    assert recall_threshold(np.linspace(0.1, 0.9, 29), np.ones(29, dtype=np.int64), 0.9, 0.95).threshold == pytest.approx(0.05)
+    # 0.9 ** 29 = 0.047
+    assert found.reason == "28 dissatisfied validation rows cannot prove it: at least 29 are needed"
+    assert recall_threshold(
+        np.linspace(0.1, 0.9, 29), np.ones(29, dtype=np.int64), 0.9, 0.95
+    ).threshold == pytest.approx(0.05)
 
 
 # ---- the review band
@@ -271,7 +302,9 @@ def test_ties_are_in_the_band_together() -> None:
 
 
 def test_names_follow_from_the_settings() -> None:
-    chosen = ThresholdSettings(cost_false_negative=2.5, cost_false_positive=0.5, precision=0.925, recall=0.8, confidence=0.99)
+    chosen = ThresholdSettings(
+        cost_false_negative=2.5, cost_false_positive=0.5, precision=0.925, recall=0.8, confidence=0.99
+    )
     found = fit_thresholds(*reviews(2000, 5), 30, chosen)
     assert [one.threshold_name for one in found] == ["f1_max", "cost_2.5_0.5", "precision_92_5", "recall_80"]
     assert found[2].purpose == "precision of at least 92.5% (99% confidence)"
@@ -289,5 +322,7 @@ def test_the_names_that_settings_may_use_are_those_that_fitting_gives(per_day: i
 
 
 def test_an_unknown_active_name_is_an_error() -> None:
-    with pytest.raises(ReviewriskError, match="names 'review_low', but these settings give f1_max, cost_5_1, precision_90, recall_90"):
+    with pytest.raises(
+        ReviewriskError, match="names 'review_low', but these settings give f1_max, cost_5_1, precision_90, recall_90"
+    ):
         check_names(ThresholdSettings(active=("f1_max", "review_low")))

@@ -1,4 +1,6 @@
-"""What is said of a model's scores, on prepared reviews with simulated log-odds: each figure against the rows that it must be of."""
+"""What is said of a model's scores, on prepared reviews with simulated log-odds: each figure against the rows that it
+must be of.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,9 @@ SETTINGS = ModelSettings()
 
 
 def corpus() -> pa.Table:
-    """Planted reviews; of the test rows, two have a text of the training split and two nearly one, and headlines are of every kind."""
+    """Planted reviews; of the test rows, two have a text of the training split and two nearly one, and headlines are of
+    every kind.
+    """
     rows = planted_reviews(200, 1200, 600).to_pylist()
     train = [row for row in rows if row["split"] == "train"]
     headlines = ["One Star", " five stars ", "Five stars!", None, "Broke", "Three Stars"]
@@ -47,7 +51,10 @@ def corpus() -> pa.Table:
         row["review_headline"] = headlines[number % len(headlines)]
         if number < 4:
             copied = train[number]
-            row.update(review_headline=copied["review_headline"], review_body=copied["review_body"] + ("!!" if number >= 2 else ""))
+            row.update(
+                review_headline=copied["review_headline"],
+                review_body=copied["review_body"] + ("!!" if number >= 2 else ""),
+            )
     return reviews_table(rows)
 
 
@@ -57,7 +64,9 @@ def data() -> PreparedData:
 
 
 def simulated(data: PreparedData, seed: int, noise: float = 1.0) -> Logits:
-    """Log-odds that know the label, with the class weights' shift in them; of other readings of test with more noise."""
+    """Log-odds that know the label, with the class weights' shift in them; of other readings of test
+    with more noise.
+    """
     generator = np.random.default_rng(seed)
     shift = prior_shift(data.train.labels, "balanced")
 
@@ -70,7 +79,10 @@ def simulated(data: PreparedData, seed: int, noise: float = 1.0) -> Logits:
 
 @pytest.fixture(scope="module")
 def models(data: PreparedData) -> dict[str, Decided]:
-    return {"model": decide(simulated(data, 1), data, SETTINGS), "tfidf": decide(simulated(data, 2, noise=1.6), data, SETTINGS, "balanced")}
+    return {
+        "model": decide(simulated(data, 1), data, SETTINGS),
+        "tfidf": decide(simulated(data, 2, noise=1.6), data, SETTINGS, "balanced"),
+    }
 
 
 def with_thresholds(**changes: Any) -> ModelSettings:
@@ -84,7 +96,9 @@ def test_calibrator_and_thresholds_are_those_of_the_two_later_parts_of_validatio
     logits = simulated(data, 1)
     decided = decide(logits, data, with_thresholds(reviews_per_day=2))
     assert decided.shift == prior_shift(data.train.labels, "balanced") != 0
-    choice = choose_calibrator("auto", decided.shift, (logits.fitting, data.fitting.labels), (logits.choosing, data.choosing.labels))
+    choice = choose_calibrator(
+        "auto", decided.shift, (logits.fitting, data.fitting.labels), (logits.choosing, data.choosing.labels)
+    )
     assert decided.choice == choice
     labels = np.r_[data.fitting.labels, data.choosing.labels]
     days = len(np.unique(np.r_[data.fitting.dates, data.choosing.dates]))  # planted reviews leave no day out
@@ -94,7 +108,9 @@ def test_calibrator_and_thresholds_are_those_of_the_two_later_parts_of_validatio
 
 
 def test_the_shift_is_of_the_weighting_that_the_model_was_trained_with(data: PreparedData) -> None:
-    unweighted = SETTINGS.model_copy(update={"training": SETTINGS.training.model_copy(update={"class_weighting": "none"})})
+    unweighted = SETTINGS.model_copy(
+        update={"training": SETTINGS.training.model_copy(update={"class_weighting": "none"})}
+    )
     assert decide(simulated(data, 1), data, unweighted).shift == 0
     assert decide(simulated(data, 1), data, unweighted, "balanced").shift == prior_shift(data.train.labels, "balanced")
 
@@ -107,15 +123,24 @@ def test_the_settings_choose_the_rung(data: PreparedData, method: Any) -> None:
 
 @pytest.mark.parametrize("changes", [{"default": "f1"}, {"active": ("f1_max", "cost_1_5")}, {"default": "review_low"}])
 def test_a_name_that_the_settings_do_not_give_is_an_error(data: PreparedData, changes: dict[str, Any]) -> None:
-    with pytest.raises(ReviewriskError, match=r"model\.thresholds names '.*', but these settings give f1_max, cost_5_1, precision_90, recall_90\."):
+    with pytest.raises(
+        ReviewriskError,
+        match=r"model\.thresholds names '.*', but these settings give f1_max, cost_5_1, precision_90, recall_90\.",
+    ):
         decide(simulated(data, 1), data, with_thresholds(**changes))
 
 
 def test_a_default_that_cannot_be_fitted_is_an_error_with_its_reason(data: PreparedData) -> None:
     useless = simulated(data, 1, noise=20.0)
-    with pytest.raises(ReviewriskError, match=r"The default threshold precision_90 cannot be fitted: no cut of 6\d\d validation rows proves it"):
+    with pytest.raises(
+        ReviewriskError,
+        match=r"The default threshold precision_90 cannot be fitted: no cut of 6\d\d validation rows proves it",
+    ):
         decide(useless, data, with_thresholds(default="precision_90"))
-    with pytest.raises(ReviewriskError, match=r"No active threshold can be fitted \(precision_90: no cut of .*model\.thresholds\.active"):
+    with pytest.raises(
+        ReviewriskError,
+        match=r"No active threshold can be fitted \(precision_90: no cut of .*model\.thresholds\.active",
+    ):
         decide(useless, data, with_thresholds(active=("precision_90",)))
     assert decide(useless, data, with_thresholds(active=("precision_90", "f1_max"))).default.threshold_name == "f1_max"
 
@@ -136,9 +161,13 @@ def test_views_have_the_rows_that_they_say(data: PreparedData) -> None:
     stored = {row["review_id"]: row for row in corpus().to_pylist() if row["split"] == "test"}
     defaults = {"one star", "three stars", "five stars"}
     assert left_out["no_default_headline"] == {
-        name for name, row in stored.items() if row["review_headline"] and row["review_headline"].strip().lower() in defaults
+        name
+        for name, row in stored.items()
+        if row["review_headline"] and row["review_headline"].strip().lower() in defaults
     }
-    assert {"test-0", "test-1", "test-2", "test-3"} <= left_out["without_train_texts"] and len(left_out["without_train_texts"]) < 10
+    assert {"test-0", "test-1", "test-2", "test-3"} <= left_out["without_train_texts"] and len(
+        left_out["without_train_texts"]
+    ) < 10
     seen = {row["product_id"] for row in corpus().to_pylist() if row["split"] == "train"}
     assert left_out["unseen_products"] == {name for name, row in stored.items() if row["product_id"] in seen}
     assert len(stored) - len(left_out["unseen_products"]) == 75
@@ -161,7 +190,9 @@ def audited(data: PreparedData, models: dict[str, Decided]) -> dict[str, dict[st
     return audit(models, data, SETTINGS)
 
 
-def test_the_audit_has_every_figure_of_every_model_in_every_view(data: PreparedData, audited: dict[str, dict[str, Any]]) -> None:
+def test_the_audit_has_every_figure_of_every_model_in_every_view(
+    data: PreparedData, audited: dict[str, dict[str, Any]]
+) -> None:
     assert tuple(audited) == VIEWS
     for view, found in audited.items():
         rows = rows_of(view, data)
@@ -184,13 +215,17 @@ def test_intervals_are_of_the_views_rows_and_draw_whole_products(
 
 def test_the_gain_is_paired(data: PreparedData, models: dict[str, Decided], audited: dict[str, dict[str, Any]]) -> None:
     alike = audit({"model": models["model"], "tfidf": models["model"]}, data, SETTINGS)
-    assert all(estimate == {"value": 0, "low": 0, "high": 0} for found in alike.values() for estimate in found["gain"].values())
+    assert all(
+        estimate == {"value": 0, "low": 0, "high": 0} for found in alike.values() for estimate in found["gain"].values()
+    )
     gain = audited["as_is"]["gain"]["auc"]
     assert 0 < gain["low"] < gain["value"] < gain["high"]
     assert "gain" not in audit({"model": models["model"]}, data, SETTINGS)["as_is"]
 
 
-def test_the_majority_knows_the_training_share_and_nothing_else(data: PreparedData, audited: dict[str, dict[str, Any]]) -> None:
+def test_the_majority_knows_the_training_share_and_nothing_else(
+    data: PreparedData, audited: dict[str, dict[str, Any]]
+) -> None:
     found = {name: estimate["value"] for name, estimate in audited["as_is"]["majority"].items()}
     share = data.train.labels.mean()
     assert share < 0.5
@@ -202,11 +237,14 @@ def test_the_majority_knows_the_training_share_and_nothing_else(data: PreparedDa
 # ---- thresholds
 
 
-def test_threshold_rows_have_the_figures_of_test_at_each_threshold(data: PreparedData, models: dict[str, Decided]) -> None:
+def test_threshold_rows_have_the_figures_of_test_at_each_threshold(
+    data: PreparedData, models: dict[str, Decided]
+) -> None:
     chosen = with_thresholds(default="cost_5_1", active=("f1_max", "recall_90"), precision=0.999)
     decided = decide(models["model"].logits, data, chosen)
     rows = threshold_rows(decided, data, chosen)
-    assert [row["threshold_name"] for row in rows] == ["f1_max", "cost_5_1", "recall_90"]  # precision_99_9 cannot be had
+    # precision_99_9 cannot be had
+    assert [row["threshold_name"] for row in rows] == ["f1_max", "cost_5_1", "recall_90"]
     assert [row["is_default"] for row in rows] == [False, True, False]
     assert [row["is_active"] for row in rows] == [True, False, True]
     for row in rows:
@@ -215,7 +253,9 @@ def test_threshold_rows_have_the_figures_of_test_at_each_threshold(data: Prepare
         assert {name: row[name] for name in ("precision", "recall", "f1", "flagged_share")} == {
             name: at[name] for name in ("precision", "recall", "f1", "flagged_share")
         }
-        assert all(row[f"{name}_low"] < row[name] < row[f"{name}_high"] for name in ("precision", "recall", "flagged_share"))
+        assert all(
+            row[f"{name}_low"] < row[name] < row[f"{name}_high"] for name in ("precision", "recall", "flagged_share")
+        )
     assert set(rows[0]) | {"model_version", "run_id"} == set(MODEL_THRESHOLDS.schema.names)
 
 
@@ -273,20 +313,25 @@ def test_text_lengths_stand_in_their_order(data: PreparedData, models: dict[str,
 def test_the_worst_slice_is_named_and_small_ones_are_not_ranked(data: PreparedData, models: dict[str, Decided]) -> None:
     logits = models["model"].logits
     kitchen, march = np.array(data.test.categories) == "kitchen", np.arange(len(data.test)) < 20
-    spoiled = dataclasses.replace(logits, test=np.where(kitchen, logits.test * 0.2 + 1, np.where(march, -logits.test, logits.test)))
+    spoiled = dataclasses.replace(
+        logits, test=np.where(kitchen, logits.test * 0.2 + 1, np.where(march, -logits.test, logits.test))
+    )
     dates = np.where(march, np.datetime64("2015-03-01"), data.test.dates)
     earlier = dataclasses.replace(data, test=dataclasses.replace(data.test, dates=dates))
     found = slices(dataclasses.replace(models["model"], logits=spoiled), earlier, SETTINGS)
     assert found["by"]["month"][0]["slice"] == "2015-03"
     assert (found["worst"]["dimension"], found["worst"]["slice"]) == ("category", "kitchen")
-    assert found["by"]["month"][0]["f1"]["value"] < found["worst"]["f1"]["value"]  # but it has fewer than 30 rows of a class
+    # but it has fewer than 30 rows of a class
+    assert found["by"]["month"][0]["f1"]["value"] < found["worst"]["f1"]["value"]
 
 
 # ---- errors
 
 
 def test_errors_are_listed_by_id_alone_the_surest_first(data: PreparedData, models: dict[str, Decided]) -> None:
-    surely = {name: dataclasses.replace(decided.logits, test=decided.logits.test.copy()) for name, decided in models.items()}
+    surely = {
+        name: dataclasses.replace(decided.logits, test=decided.logits.test.copy()) for name, decided in models.items()
+    }
     first, second, third = (int(row) for row in np.flatnonzero(data.test.labels)[[3, 9, 20]])
     for row, size in ((first, 12.0), (second, 16.0), (third, 14.0)):
         surely["model"].test[row] = -size
@@ -312,18 +357,27 @@ def test_errors_are_listed_by_id_alone_the_surest_first(data: PreparedData, mode
             assert (probability if row["label"] else 1 - probability) < 0.05
 
 
-def test_of_errors_that_a_calibrator_ties_the_logit_says_which_are_surest(data: PreparedData, models: dict[str, Decided]) -> None:
+def test_of_errors_that_a_calibrator_ties_the_logit_says_which_are_surest(
+    data: PreparedData, models: dict[str, Decided]
+) -> None:
     tied = Calibrator("isotonic", 0.0, (), (-1.0, 1.0), (0.1, 0.9))
     stepped = dataclasses.replace(models["model"], choice=dataclasses.replace(models["model"].choice, calibrator=tied))
     shown = error_lists({"model": stepped, "tfidf": models["tfidf"]}, data)["confident_errors"]
     logit = dict(zip(data.test.review_ids, models["model"].logits.test, strict=True))
-    surest = [logit[row["review_id"]] if row["label"] else -logit[row["review_id"]] for row in shown if row["probability"] in (0.1, 0.9)]
+    surest = [
+        logit[row["review_id"]] if row["label"] else -logit[row["review_id"]]
+        for row in shown
+        if row["probability"] in (0.1, 0.9)
+    ]
     assert len(surest) > 5 and surest == sorted(surest)
 
 
 def test_a_model_without_errors_has_empty_lists(data: PreparedData, models: dict[str, Decided]) -> None:
     right = np.where(data.test.labels == 1, 9.0, -9.0)
-    perfect = {name: dataclasses.replace(decided, logits=dataclasses.replace(decided.logits, test=right)) for name, decided in models.items()}
+    perfect = {
+        name: dataclasses.replace(decided, logits=dataclasses.replace(decided.logits, test=right))
+        for name, decided in models.items()
+    }
     assert error_lists(perfect, data) == {"confident_errors": [], "likely_wrong_labels": []}
 
 
@@ -332,13 +386,25 @@ def test_a_model_without_errors_has_empty_lists(data: PreparedData, models: dict
 
 def test_the_prediction_table_is_whole_and_has_no_text(data: PreparedData, models: dict[str, Decided]) -> None:
     found = prediction_table(models, data)
-    assert found.column_names == ["part", "review_id", "product_id", "review_date", "label", "model_logit", "tfidf_logit"]
+    assert found.column_names == [
+        "part",
+        "review_id",
+        "product_id",
+        "review_date",
+        "label",
+        "model_logit",
+        "tfidf_logit",
+    ]
     assert found.num_rows == len(data.fitting) + len(data.choosing) + len(data.test)
     stored = {row["review_id"]: row for row in corpus().to_pylist()}
     rows = found.to_pylist()
     for row in rows:
         review = stored[row["review_id"]]
-        assert (row["product_id"], row["review_date"], row["label"]) == (review["product_id"], review["review_date"], int(review["star_rating"] <= 2))
+        assert (row["product_id"], row["review_date"], row["label"]) == (
+            review["product_id"],
+            review["review_date"],
+            int(review["star_rating"] <= 2),
+        )
         assert isinstance(row["review_date"], datetime.date)
         assert (review["split"] == "test") == (row["part"] == "test")
     for part, reviews in (("fitting", data.fitting), ("choosing", data.choosing), ("test", data.test)):

@@ -11,7 +11,15 @@ from torch import Tensor, nn
 
 from model.data.reviews import TokenisedReviews, labelled_reviews, tokenise
 from model.errors import ReviewriskError
-from model.experiments.methods import BOTTLENECK, METHODS, SOFT_TOKENS, attach_prefix, attach_prompt, read_texts, trained_parameters
+from model.experiments.methods import (
+    BOTTLENECK,
+    METHODS,
+    SOFT_TOKENS,
+    attach_prefix,
+    attach_prompt,
+    read_texts,
+    trained_parameters,
+)
 from model.network.backbone import load_backbone, make_classifier
 from model.network.classifier import ReviewClassifier
 from model.network.lora import count_parameters, merge_adapter
@@ -22,7 +30,8 @@ from tests.support.tiny_models import Family, planted_reviews, tiny_encoder, tin
 WIDTH, LAYERS = 32, 2
 HEAD = WIDTH * WIDTH + WIDTH + 2 * WIDTH + 2
 NETWORKS = [name for name, method in METHODS.items() if method.kind == "network" and name not in ("lora_8bit", "qlora")]
-# Of the tiny encoder: six linear layers per encoder layer, two of them of the feed-forward block, which is twice as wide.
+# Of the tiny encoder: six linear layers per encoder layer, two of them of the feed-forward block, which is twice as
+# wide.
 ALL_LINEAR = LAYERS * 4 * (4 * 2 * WIDTH + 2 * 3 * WIDTH)
 TRAINED_IN_ENCODER = {
     "frozen": 0,
@@ -57,9 +66,21 @@ def texts_of(split: str, settings: ModelSettings, rows: int) -> TokenisedReviews
 
 def base_weights(network: nn.Module) -> dict[str, Tensor]:
     """The encoder's own tensors by the names that they had when it was loaded."""
-    added = (".lora_", ".adapter.", "soft_prompt", ".prefix", "modules_to_save", "pre_classifier", "classifier.", "original_module")
+    added = (
+        ".lora_",
+        ".adapter.",
+        "soft_prompt",
+        ".prefix",
+        "modules_to_save",
+        "pre_classifier",
+        "classifier.",
+        "original_module",
+    )
     found = {name: tensor for name, tensor in network.state_dict().items() if not any(part in name for part in added)}
-    return {name.removeprefix("base_model.model.").replace(".base_layer.", "."): tensor.clone() for name, tensor in found.items()}
+    return {
+        name.removeprefix("base_model.model.").replace(".base_layer.", "."): tensor.clone()
+        for name, tensor in found.items()
+    }
 
 
 def test_quantised_weights_of_the_config_are_for_no_method_but_those_named_so(settings: ModelSettings) -> None:
@@ -69,15 +90,28 @@ def test_quantised_weights_of_the_config_are_for_no_method_but_those_named_so(se
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_each_method_trains_what_it_says_and_leaves_the_base_as_it_was(name: str, settings: ModelSettings, tmp_path: Path) -> None:
+def test_each_method_trains_what_it_says_and_leaves_the_base_as_it_was(
+    name: str, settings: ModelSettings, tmp_path: Path
+) -> None:
     network, own = network_of(name, settings)
-    own = own.model_copy(update={"training": own.training.model_copy(update={"learning_rate": max(own.training.learning_rate, 2e-3)})})
-    before, trained_before = base_weights(network), {n: p.detach().clone() for n, p in network.named_parameters() if p.requires_grad}
+    own = own.model_copy(
+        update={"training": own.training.model_copy(update={"learning_rate": max(own.training.learning_rate, 2e-3)})}
+    )
+    before, trained_before = (
+        base_weights(network),
+        {n: p.detach().clone() for n, p in network.named_parameters() if p.requires_grad},
+    )
     assert before.keys() == base_weights(make_classifier(load_backbone(own.backbone), 0.0, 1)).keys()
-    result = train(network, texts_of("train", own, 320), texts_of("validation", own, 64), own, 0, tmp_path, lambda _: None)  # type: ignore[arg-type]
+    result = train(
+        network, texts_of("train", own, 320), texts_of("validation", own, 64), own, 0, tmp_path, lambda _: None
+    )  # type: ignore[arg-type]
     losses = [entry["train_loss"] for entry in result.history]
     assert losses[-1] < losses[0]
-    moved = {n for n, p in network.named_parameters() if n in trained_before and not torch.equal(p.detach().cpu(), trained_before[n])}
+    moved = {
+        n
+        for n, p in network.named_parameters()
+        if n in trained_before and not torch.equal(p.detach().cpu(), trained_before[n])
+    }
     assert moved == trained_before.keys(), "every trained parameter has moved"
     after = base_weights(network)
     unchanged = all(torch.equal(after[key], tensor) for key, tensor in before.items())
@@ -106,7 +140,10 @@ def test_padding_changes_no_logit(name: str, family: Family, tmp_path: Path) -> 
     padded = torch.cat([ids, torch.zeros(1, 7, dtype=torch.long)], dim=1)
     mask = (torch.arange(13) < 6).long()[None]
     alone = network(input_ids=ids, attention_mask=torch.ones_like(ids))
-    both = network(input_ids=torch.cat([padded, padded.flip(1).clamp(min=5)]), attention_mask=torch.cat([mask, torch.ones_like(mask)]))
+    both = network(
+        input_ids=torch.cat([padded, padded.flip(1).clamp(min=5)]),
+        attention_mask=torch.cat([mask, torch.ones_like(mask)]),
+    )
     assert torch.allclose(alone[0], both[0], atol=1e-5)
     assert not torch.allclose(both[0], both[1], atol=1e-4)
 
@@ -146,7 +183,9 @@ def test_a_bottleneck_adapter_begins_as_the_plain_encoder(settings: ModelSetting
 
 
 def test_a_prefix_of_zero_keys_and_values_takes_its_share_of_the_attention(settings: ModelSettings) -> None:
-    """With keys of 0 each prefix position scores 0: the same as plain attention with twenty empty positions in front."""
+    """With keys of 0 each prefix position scores 0: the same as plain attention with twenty empty
+    positions in front.
+    """
     network, _ = network_of("prefix_tuning", settings)
     attention = next(module for module in network.modules() if hasattr(module, "prefix"))
     with torch.no_grad():

@@ -1,4 +1,6 @@
-"""Integrated Gradients: what adds up, what captum says, what padding and wrapping must not change, and where words are."""
+"""Integrated Gradients: what adds up, what captum says, what padding and wrapping must not change, and
+where words are.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,9 @@ def tiny_classifier(family: str, pooling: Pooling, seed: int = 3, spread: float 
     torch.manual_seed(seed)
     size = len(vocabulary())
     if family == "distilbert":
-        encoder: Any = DistilBertModel(DistilBertConfig(vocab_size=size, dim=32, n_heads=2, n_layers=2, hidden_dim=64, initializer_range=spread))
+        encoder: Any = DistilBertModel(
+            DistilBertConfig(vocab_size=size, dim=32, n_heads=2, n_layers=2, hidden_dim=64, initializer_range=spread)
+        )
     else:
         shape = {"hidden_size": 32, "num_attention_heads": 2, "num_hidden_layers": 2, "intermediate_size": 64}
         encoder = BertModel(BertConfig(vocab_size=size, initializer_range=spread, **shape), add_pooling_layer=False)
@@ -58,7 +62,9 @@ def attribute(classifier: nn.Module, rows: list[list[int]], settings: Attributio
 
 def logit_of(classifier: ReviewClassifier, ids: list[int]) -> float:
     with torch.no_grad():
-        return float(margin(classifier(input_ids=torch.tensor([ids]), attention_mask=torch.ones(1, len(ids), dtype=torch.long))))
+        return float(
+            margin(classifier(input_ids=torch.tensor([ids]), attention_mask=torch.ones(1, len(ids), dtype=torch.long)))
+        )
 
 
 @pytest.mark.parametrize(("family", "pooling"), FAMILIES)
@@ -78,9 +84,14 @@ def test_attributions_of_all_tokens_add_up_to_the_change_in_logit(family: str, p
 
 
 @pytest.mark.parametrize(("family", "pooling"), FAMILIES)
-def test_single_rows_equal_captum_at_the_same_places(family: str, pooling: Pooling, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_single_rows_equal_captum_at_the_same_places(
+    family: str, pooling: Pooling, monkeypatch: pytest.MonkeyPatch
+) -> None:
     places, weights = np.polynomial.legendre.leggauss(16)
-    monkeypatch.setattr("model.explanation.integrated_gradients.first_quadrature", lambda nodes: Quadrature((places + 1) / 2, weights / 2))
+    monkeypatch.setattr(
+        "model.explanation.integrated_gradients.first_quadrature",
+        lambda nodes: Quadrature((places + 1) / 2, weights / 2),
+    )
     classifier = tiny_classifier(family, pooling)
     embed = classifier.encoder.get_input_embeddings()
 
@@ -92,7 +103,12 @@ def test_single_rows_equal_captum_at_the_same_places(family: str, pooling: Pooli
         baseline = embed(torch.tensor([[CLS, *[PAD] * (len(ids) - 2), SEP]])).detach()
         mask = torch.ones(1, len(ids), dtype=torch.long)
         expected, delta = IntegratedGradients(forward).attribute(
-            review, baseline, additional_forward_args=mask, n_steps=16, method="gausslegendre", return_convergence_delta=True
+            review,
+            baseline,
+            additional_forward_args=mask,
+            n_steps=16,
+            method="gausslegendre",
+            return_convergence_delta=True,
         )
         np.testing.assert_allclose(tokens.values, expected.sum(dim=-1)[0].detach(), atol=1e-4)
         assert tokens.convergence_delta == pytest.approx(float(delta), abs=1e-4)
@@ -111,7 +127,12 @@ def test_a_padded_batch_equals_single_rows(family: str, pooling: Pooling, tokens
 
 def test_a_wrapper_of_peft_changes_nothing() -> None:
     classifier = tiny_classifier("distilbert", "cls")
-    config = LoraConfig(r=2, target_modules=["q_lin", "v_lin"], modules_to_save=["pre_classifier", "classifier"], init_lora_weights=False)
+    config = LoraConfig(
+        r=2,
+        target_modules=["q_lin", "v_lin"],
+        modules_to_save=["pre_classifier", "classifier"],
+        init_lora_weights=False,
+    )
     adapted = get_peft_model(classifier, config).eval()  # type: ignore[arg-type]
     wrapped = attribute(adapted, ROWS, fine((16,)))
     assert all(parameter.grad is None for parameter in adapted.parameters())
@@ -134,7 +155,9 @@ def test_only_rows_that_need_more_nodes_get_them_and_the_cap_is_marked(monkeypat
 
     monkeypatch.setattr("model.explanation.integrated_gradients.refined_quadrature", counted)
     escalated = attribute(classifier, ROWS, fine((2, 4, 64), limit))
-    expected = [2 if one.is_converged else 4 if four.is_converged else 64 for one, four in zip(first, capped, strict=True)]
+    expected = [
+        2 if one.is_converged else 4 if four.is_converged else 64 for one, four in zip(first, capped, strict=True)
+    ]
     assert [tokens.nodes for tokens in escalated] == expected
     assert expected[3] == 2 and expected.count(64) >= 2
     assert (refined.count(4), refined.count(64)) == (len(expected) - expected.count(2), expected.count(64))
@@ -216,7 +239,17 @@ def test_words_are_ranked_merged_and_add_up(scorer: Scorer) -> None:
     settings = AttributionSettings(nodes=(64,), top_words=50)
     (explanation,) = explain(scorer, [headline], [body], settings)
     words = sorted(explanation.words, key=lambda word: (word.field != "headline", word.char_start))
-    assert [word.word for word in words] == ["Don't", "buy", "5.5", "stars", "heavy-duty", "chair", "\U0001f600", "unbelievable", "broken"]
+    assert [word.word for word in words] == [
+        "Don't",
+        "buy",
+        "5.5",
+        "stars",
+        "heavy-duty",
+        "chair",
+        "\U0001f600",
+        "unbelievable",
+        "broken",
+    ]
     assert [word.attribution_rank for word in explanation.words] == list(range(1, len(words) + 1))
     sizes = [abs(word.attribution) for word in explanation.words]
     assert sizes == sorted(sizes, reverse=True)
@@ -246,7 +279,10 @@ def test_explanations_read_what_scores_read(scorer: Scorer) -> None:
 
 def test_what_the_model_does_not_read_is_not_explained(scorer: Scorer) -> None:
     headline, body = "Broken, one star", "the chair was broken, 1 star &amp; poor"
-    read = {mode: explain(dataclasses.replace(scorer, headline_mode=mode), [headline], [body], fine((16,)))[0] for mode in get_args(HeadlineMode)}
+    read = {
+        mode: explain(dataclasses.replace(scorer, headline_mode=mode), [headline], [body], fine((16,)))[0]
+        for mode in get_args(HeadlineMode)
+    }
     words = {mode: sorted(set(stored_words(explanation, headline, body))) for mode, explanation in read.items()}
     assert words["keep"] == ["1", "Broken", "broken", "chair", "one", "poor", "star", "the", "was"]
     assert words["mask_ratings"] == ["Broken", "broken", "chair", "poor", "the", "was"]
@@ -256,9 +292,15 @@ def test_what_the_model_does_not_read_is_not_explained(scorer: Scorer) -> None:
 
 
 def test_punctuation_is_listed_only_where_there_is_nothing_else(scorer: Scorer) -> None:
-    both, marks, empty, emoji = explain(scorer, ["!!!", "!!!", None, "\U0001f600"], ["nice ??", "?! ...", "", None], fine((16,)))
+    both, marks, empty, emoji = explain(
+        scorer, ["!!!", "!!!", None, "\U0001f600"], ["nice ??", "?! ...", "", None], fine((16,))
+    )
     assert [word.word for word in both.words] == ["nice"]
-    assert sorted((word.word, word.field) for word in marks.words) == [("!!!", "headline"), ("...", "body"), ("?!", "body")]
+    assert sorted((word.word, word.field) for word in marks.words) == [
+        ("!!!", "headline"),
+        ("...", "body"),
+        ("?!", "body"),
+    ]
     assert (empty.words, empty.convergence_delta, empty.is_converged) == ([], 0.0, True)
     assert [(word.word, word.char_start, word.char_end) for word in emoji.words] == [("\U0001f600", 0, 1)]
 
@@ -269,4 +311,6 @@ def test_explanations_come_in_the_order_of_the_reviews(scorer: Scorer) -> None:
     for body, explanation in zip(bodies, together, strict=True):
         (alone,) = explain(scorer, [None], [body], fine((16, 32)))
         assert explanation.logit == pytest.approx(alone.logit, abs=1e-5)
-        assert {(word.char_start, word.word) for word in explanation.words[:3]} == {(word.char_start, word.word) for word in alone.words[:3]}
+        assert {(word.char_start, word.word) for word in explanation.words[:3]} == {
+            (word.char_start, word.word) for word in alone.words[:3]
+        }

@@ -1,4 +1,6 @@
-"""Adapters combined by hand and by `combine` are the same; what does not fit is refused; a folded model gives the adapter's logits."""
+"""Adapters combined by hand and by `combine` are the same; what does not fit is refused; a folded model gives the
+adapter's logits.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,16 @@ from torch import Tensor
 from model.bundle.bundle import build_serving_folder
 from model.errors import ReviewriskError
 from model.files import read_json
-from model.merging.combine import Method, Parent, check_alike, combine, compare_folded, heads_began_alike, load_parent, make_recipe
+from model.merging.combine import (
+    Method,
+    Parent,
+    check_alike,
+    combine,
+    compare_folded,
+    heads_began_alike,
+    load_parent,
+    make_recipe,
+)
 from model.network.backbone import load_backbone, make_classifier
 from model.network.lora import load_adapter
 from tests.support.adapter_bundles import adapter_bundle
@@ -37,7 +48,9 @@ def parents(encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Par
 def changes(tensors: dict[str, Tensor], scale: float) -> dict[str, Tensor]:
     """scale · B A of every adapted layer, by the layer's name."""
     by_layer = {name.split(".lora_A.")[0]: name for name in tensors if ".lora_A." in name}
-    return {layer: scale * tensors[name.replace(".lora_A.", ".lora_B.")] @ tensors[name] for layer, name in by_layer.items()}
+    return {
+        layer: scale * tensors[name.replace(".lora_A.", ".lora_B.")] @ tensors[name] for layer, name in by_layer.items()
+    }
 
 
 def parent_changes(parent: Parent) -> dict[str, Tensor]:
@@ -48,7 +61,11 @@ def parent_changes(parent: Parent) -> dict[str, Tensor]:
 def child_state(parents: list[Parent], method: Method, **options: Any) -> dict[str, Tensor]:
     adapted, _, settings = combine(parents, make_recipe(method, len(parents), **options))
     assert settings.lora.effective_alpha == settings.lora.rank
-    return {name.replace(".default", ""): tensor.detach() for name, tensor in adapted.named_parameters() if "lora_" in name or "modules_to_save" in name}
+    return {
+        name.replace(".default", ""): tensor.detach()
+        for name, tensor in adapted.named_parameters()
+        if "lora_" in name or "modules_to_save" in name
+    }
 
 
 def child_changes(parents: list[Parent], method: Method, **options: Any) -> dict[str, Tensor]:
@@ -72,7 +89,9 @@ def test_arithmetic_takes_negative_weights(parents: list[Parent]) -> None:
     assert_same(child_changes(parents, "arithmetic", weights=(1.5, -0.5)), expected)
 
 
-def test_adapters_of_different_rank_and_scale_are_combined_exactly(encoder: Path, parents: list[Parent], tmp_path: Path) -> None:
+def test_adapters_of_different_rank_and_scale_are_combined_exactly(
+    encoder: Path, parents: list[Parent], tmp_path: Path
+) -> None:
     others = [
         load_parent(adapter_bundle(tmp_path, encoder, 3, lora_rank=6, lora_alpha=3.0)),
         load_parent(adapter_bundle(tmp_path, encoder, 4, lora_rank_stabilised=True)),
@@ -80,8 +99,14 @@ def test_adapters_of_different_rank_and_scale_are_combined_exactly(encoder: Path
     ]
     for other in others:
         first, second = parent_changes(parents[0]), parent_changes(other)
-        assert_same(child_changes([parents[0], other], "average"), {layer: (first[layer] + second[layer]) / 2 for layer in first})
-        assert_same(child_changes([other, parents[0]], "average"), {layer: (first[layer] + second[layer]) / 2 for layer in first})
+        assert_same(
+            child_changes([parents[0], other], "average"),
+            {layer: (first[layer] + second[layer]) / 2 for layer in first},
+        )
+        assert_same(
+            child_changes([other, parents[0]], "average"),
+            {layer: (first[layer] + second[layer]) / 2 for layer in first},
+        )
 
 
 def test_a_chosen_rank_gives_the_nearest_matrix_of_that_rank(parents: list[Parent]) -> None:
@@ -90,13 +115,17 @@ def test_a_chosen_rank_gives_the_nearest_matrix_of_that_rank(parents: list[Paren
     for layer, change in found.items():
         left, values, right = torch.linalg.svd((first[layer] + second[layer]) / 2, full_matrices=False)
         torch.testing.assert_close(change, left[:, :3] * values[:3] @ right[:3], atol=2e-5, rtol=1e-4)
-    assert child_state(parents, "average", rank=3)["base_model.model.encoder.transformer.layer.0.attention.q_lin.lora_A.weight"].shape == (3, 32)
+    assert child_state(parents, "average", rank=3)[
+        "base_model.model.encoder.transformer.layer.0.attention.q_lin.lora_A.weight"
+    ].shape == (3, 32)
     with pytest.raises(ReviewriskError, match="rank is 33, but the smallest adapted layer has rank 32: choose 1 to 32"):
         child_state(parents, "average", rank=33)
 
 
 def ties_by_hand(matrices: list[Tensor], density: float) -> Tensor:
-    """TIES (Yadav et al. 2023): keep the greatest entries of each, elect the sign of the sum, mean of the entries that have it."""
+    """TIES (Yadav et al. 2023): keep the greatest entries of each, elect the sign of the sum, mean of the entries that
+    have it.
+    """
     kept = []
     for matrix in matrices:
         cut = matrix.abs().flatten().sort(descending=True).values[int(density * matrix.numel()) - 1]
@@ -126,9 +155,15 @@ def test_dare_drops_at_random_by_its_seed_and_keeps_the_sum_on_average(parents: 
     assert torch.equal(drawn, again) and not torch.allclose(drawn, other)
     neither = (drawn.abs() < 1e-4).float().mean()
     assert 0.2 < neither < 0.3, "each entry is dropped with probability 1/2, so both are with 1/4"
-    kept = ((drawn - first[layer]).abs() < 1e-4) | ((drawn - second[layer]).abs() < 1e-4) | ((drawn - 2 * mean).abs() < 1e-4)
+    kept = (
+        ((drawn - first[layer]).abs() < 1e-4)
+        | ((drawn - second[layer]).abs() < 1e-4)
+        | ((drawn - 2 * mean).abs() < 1e-4)
+    )
     assert (kept.float().mean() + neither) > 0.99, "what is kept counts 1 / density times"
-    torch.testing.assert_close(child_changes(parents, "dare_linear", density=1.0, rank=32)[layer], mean, atol=2e-5, rtol=1e-4)
+    torch.testing.assert_close(
+        child_changes(parents, "dare_linear", density=1.0, rank=32)[layer], mean, atol=2e-5, rtol=1e-4
+    )
 
 
 def test_dare_ties_lets_only_the_elected_sign_through(parents: list[Parent]) -> None:
@@ -138,7 +173,11 @@ def test_dare_ties_lets_only_the_elected_sign_through(parents: list[Parent]) -> 
         candidates = [torch.zeros(()), 2 * first[layer], 2 * second[layer], first[layer] + second[layer]]
         near = torch.stack([(change - candidate).abs() < 1e-3 for candidate in candidates]).any(dim=0)
         assert near.all(), layer
-        opposed = (first[layer] * second[layer] < 0) & ((change - first[layer] - second[layer]).abs() < 1e-6) & (change.abs() > 1e-3)
+        opposed = (
+            (first[layer] * second[layer] < 0)
+            & ((change - first[layer] - second[layer]).abs() < 1e-6)
+            & (change.abs() > 1e-3)
+        )
         assert not opposed.any()
 
 
@@ -146,7 +185,9 @@ def test_the_head_is_the_weighted_mean_of_the_heads(parents: list[Parent]) -> No
     state = child_state(parents, "arithmetic", weights=(3.0, 1.0))
     for name, expected in parents[0].head.items():
         module, kind = name.rsplit(".", 1)
-        torch.testing.assert_close(state[f"{module}.modules_to_save.{kind}"], 0.75 * expected + 0.25 * parents[1].head[name])
+        torch.testing.assert_close(
+            state[f"{module}.modules_to_save.{kind}"], 0.75 * expected + 0.25 * parents[1].head[name]
+        )
     assert len(parents[0].head) == 4
 
 
@@ -158,14 +199,20 @@ def test_the_callers_random_numbers_are_left_alone(parents: list[Parent]) -> Non
     assert torch.equal(torch.rand(3), expected)
 
 
-def test_the_child_is_the_sum_of_its_parts_in_the_forward_pass_too(parents: list[Parent], encoder: Path, tmp_path: Path) -> None:
+def test_the_child_is_the_sum_of_its_parts_in_the_forward_pass_too(
+    parents: list[Parent], encoder: Path, tmp_path: Path
+) -> None:
     twin = load_parent(adapter_bundle(tmp_path, encoder, 1))
     adapted, backbone, _ = combine([parents[0], twin], make_recipe("average", 2))
     ids = torch.tensor([[2, 7, 8, 9, 3]])
-    alone = load_adapter(make_classifier(load_backbone(tiny_settings(encoder).backbone), 0.2, 9), parents[0].bundle / "adapter")
+    alone = load_adapter(
+        make_classifier(load_backbone(tiny_settings(encoder).backbone), 0.2, 9), parents[0].bundle / "adapter"
+    )
     with torch.no_grad():
         expected = alone(input_ids=ids, attention_mask=torch.ones_like(ids))
-        torch.testing.assert_close(adapted(input_ids=ids, attention_mask=torch.ones_like(ids)), expected, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(
+            adapted(input_ids=ids, attention_mask=torch.ones_like(ids)), expected, atol=1e-5, rtol=1e-5
+        )
     assert backbone.max_length == 64
 
 
@@ -183,7 +230,10 @@ def test_models_that_do_not_fit_each_other_are_named_with_what_differs(
     parents: list[Parent], encoder: Path, tmp_path: Path, difference: dict[str, Any], message: str
 ) -> None:
     other = load_parent(adapter_bundle(tmp_path, encoder, 3, **difference))
-    with pytest.raises(ReviewriskError, match=f"{parents[0].version} and {other.version} cannot be combined, as they differ in {message}"):
+    with pytest.raises(
+        ReviewriskError,
+        match=f"{parents[0].version} and {other.version} cannot be combined, as they differ in {message}",
+    ):
         check_alike([parents[0], parents[1], other])
 
 
@@ -193,9 +243,18 @@ def test_another_base_is_refused(parents: list[Parent], tmp_path: Path) -> None:
         combine([parents[0], other], make_recipe("average", 2))
 
 
-@pytest.mark.parametrize(("setting", "part"), [({"lora_dora": True}, "DoRA's magnitudes"), ({"lora_bias": "all"}, "trained biases")])
-def test_parts_that_cannot_be_combined_are_refused(encoder: Path, tmp_path: Path, setting: dict[str, Any], part: str) -> None:
-    with pytest.raises(ReviewriskError, match=f"has {part}, which cannot be combined: train it again with model.lora.dora false and model.lora.bias none"):
+@pytest.mark.parametrize(
+    ("setting", "part"), [({"lora_dora": True}, "DoRA's magnitudes"), ({"lora_bias": "all"}, "trained biases")]
+)
+def test_parts_that_cannot_be_combined_are_refused(
+    encoder: Path, tmp_path: Path, setting: dict[str, Any], part: str
+) -> None:
+    with pytest.raises(
+        ReviewriskError,
+        match=(
+            f"has {part}, which cannot be combined: train it again with model.lora.dora false and model.lora.bias none"
+        ),
+    ):
         load_parent(adapter_bundle(tmp_path, encoder, 3, **setting))
 
 
@@ -225,15 +284,26 @@ def test_recipes_that_mean_nothing_are_refused(arguments: Any, message: str) -> 
 def test_weights_default_to_what_each_method_wants() -> None:
     assert make_recipe("average", 4).weights == (0.25,) * 4
     assert make_recipe("dare_linear", 2).weights == (0.5, 0.5)
-    assert make_recipe("ties", 2).weights == make_recipe("dare_ties", 2).weights == (1.0, 1.0), "they take a mean by themselves"
+    assert make_recipe("ties", 2).weights == make_recipe("dare_ties", 2).weights == (1.0, 1.0), (
+        "they take a mean by themselves"
+    )
 
 
-@pytest.mark.parametrize("kind", [{}, {"lora_dora": True}, {"lora_bias": "all"}, {"lora_rank_stabilised": True}, {"lora_initialisation": "pissa"}])
-def test_a_folded_model_gives_the_unmerged_ones_logits_and_decisions(encoder: Path, tmp_path: Path, kind: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "kind",
+    [{}, {"lora_dora": True}, {"lora_bias": "all"}, {"lora_rank_stabilised": True}, {"lora_initialisation": "pissa"}],
+)
+def test_a_folded_model_gives_the_unmerged_ones_logits_and_decisions(
+    encoder: Path, tmp_path: Path, kind: dict[str, Any]
+) -> None:
     bundle = adapter_bundle(tmp_path, encoder, 1, **kind)
-    folded = compare_folded(bundle, build_serving_folder(bundle, tmp_path / "serving", 1e-3), HEADLINES, BODIES, 0.5, passes=2)
+    folded = compare_folded(
+        bundle, build_serving_folder(bundle, tmp_path / "serving", 1e-3), HEADLINES, BODIES, 0.5, passes=2
+    )
     assert (folded.rows, folded.flipped) == (24, 0)
-    assert 0 < folded.mean_difference <= folded.greatest_difference < 1e-4, "not the same arithmetic, but the same model"
+    assert 0 < folded.mean_difference <= folded.greatest_difference < 1e-4, (
+        "not the same arithmetic, but the same model"
+    )
     assert folded.unmerged_seconds > 0 and folded.merged_seconds > 0
 
 
@@ -243,8 +313,12 @@ def test_a_folded_model_that_is_another_is_seen(parents: list[Parent], tmp_path:
     weights["classifier.bias"] += torch.tensor([2.0, -2.0])
     save_file(weights, serving / "model.safetensors")
     folded = compare_folded(parents[0].bundle, serving, HEADLINES, BODIES, 0.5, passes=1)
-    assert folded.greatest_difference == pytest.approx(4, abs=1e-3) and folded.mean_difference == pytest.approx(4, abs=1e-3)
-    assert folded.flipped > 0 and compare_folded(parents[0].bundle, serving, HEADLINES, BODIES, 0.0, passes=1).flipped == 0
+    assert folded.greatest_difference == pytest.approx(4, abs=1e-3) and folded.mean_difference == pytest.approx(
+        4, abs=1e-3
+    )
+    assert (
+        folded.flipped > 0 and compare_folded(parents[0].bundle, serving, HEADLINES, BODIES, 0.0, passes=1).flipped == 0
+    )
     weights["classifier.weight"][1] *= 2
     save_file(weights, serving / "model.safetensors")
     uneven = compare_folded(parents[0].bundle, serving, HEADLINES, BODIES, 0.5, passes=1)
@@ -256,6 +330,16 @@ def test_other_families_are_combined_and_folded_too(family: Any, tmp_path: Path)
     other = tiny_encoder(tmp_path / "encoder", family)
     parents = [load_parent(adapter_bundle(tmp_path, other, seed)) for seed in (1, 2)]
     one, two = map(parent_changes, parents)
-    assert_same(child_changes(parents, "arithmetic", weights=(1.0, -0.5)), {layer: one[layer] - 0.5 * two[layer] for layer in one})
-    folded = compare_folded(parents[0].bundle, build_serving_folder(parents[0].bundle, tmp_path / "serving", 1e-3), HEADLINES, BODIES, 0.5, passes=1)
+    assert_same(
+        child_changes(parents, "arithmetic", weights=(1.0, -0.5)),
+        {layer: one[layer] - 0.5 * two[layer] for layer in one},
+    )
+    folded = compare_folded(
+        parents[0].bundle,
+        build_serving_folder(parents[0].bundle, tmp_path / "serving", 1e-3),
+        HEADLINES,
+        BODIES,
+        0.5,
+        passes=1,
+    )
     assert 0 < folded.greatest_difference < 1e-4 and folded.flipped == 0

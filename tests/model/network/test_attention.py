@@ -1,4 +1,6 @@
-"""While it trains, the encoder drops what the settings say and computes attention its own way; what it computes is the same."""
+"""While it trains, the encoder drops what the settings say and computes attention its own way; what it computes is the
+same.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,11 @@ def adapted(settings: ModelSettings, lora_dropout: float = 0.0) -> Any:
 
 
 def shares(network: nn.Module, of_lora: bool) -> set[float]:
-    return {module.p for name, module in encoder_of(network).named_modules() if isinstance(module, nn.Dropout) and ("lora_dropout" in name) == of_lora}
+    return {
+        module.p
+        for name, module in encoder_of(network).named_modules()
+        if isinstance(module, nn.Dropout) and ("lora_dropout" in name) == of_lora
+    }
 
 
 @pytest.mark.parametrize("family", ["distilbert", "bert", "deberta-v2"])
@@ -98,7 +104,9 @@ def test_bfloat16_without_pefts_cast_has_the_same_loss_and_gradients(tmp_path: P
         return float(loss), found
 
     def cast(one: Any) -> torch.Tensor:
-        assert all(module.cast_input_dtype_enabled for module in run.adapted.modules() if isinstance(module, BaseTunerLayer)), "it is off within a step alone"
+        assert all(
+            module.cast_input_dtype_enabled for module in run.adapted.modules() if isinstance(module, BaseTunerLayer)
+        ), "it is off within a step alone"
         with torch.autocast("cpu", torch.bfloat16):
             output: torch.Tensor = run.adapted(input_ids=one.input_ids, attention_mask=one.attention_mask)
         return output.float()

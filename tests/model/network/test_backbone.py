@@ -32,7 +32,8 @@ def test_bundled_minilm_is_a_bare_encoder_with_mean_pooling_and_reads_200_tokens
     backbone = load_backbone(BackboneSettings())
     assert (backbone.name, backbone.pooling, backbone.max_length) == (BUNDLED_MINILM, "mean", 256)
     assert backbone.revision == "sha256:53aa51172d14"
-    assert sum(parameter.numel() for parameter in backbone.encoder.parameters()) == 22_565_376  # 22,713,216 with the pooler
+    # 22,713,216 with the pooler
+    assert sum(parameter.numel() for parameter in backbone.encoder.parameters()) == 22_565_376
     assert {parameter.dtype for parameter in backbone.encoder.parameters()} == {torch.float32}
     ids, counts = encode(backbone.tokenizer, ["chair " * 200, "chair"], 256)
     assert [len(row) for row in ids] == counts == [202, 3]  # its own tokenizer.json would make 128 of both
@@ -43,7 +44,9 @@ def test_bundled_minilm_reads_384_tokens_and_says_where_it_ends() -> None:
     ids, counts = encode(backbone.tokenizer, ["chair " * 500], backbone.max_length)
     assert (len(ids[0]), counts) == (384, [502])
     with torch.inference_mode():
-        logits = make_classifier(backbone, 0.0, 1).eval()(input_ids=torch.tensor(ids), attention_mask=torch.ones(1, 384, dtype=torch.int64))
+        logits = make_classifier(backbone, 0.0, 1).eval()(
+            input_ids=torch.tensor(ids), attention_mask=torch.ones(1, 384, dtype=torch.int64)
+        )
     assert logits.isfinite().all()
     with pytest.raises(ValidationError, match="less than or equal to 512"):
         BackboneSettings(max_length=513)
@@ -81,7 +84,9 @@ def test_weights_that_lack_a_tensor_are_refused(folder: Path, tmp_path: Path) ->
     weights = load_file(broken / "model.safetensors")
     del weights["transformer.layer.1.ffn.lin2.weight"]
     save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(ReviewriskError, match=r"lack 1 of the encoder's tensors, such as transformer\.layer\.1\.ffn\.lin2\.weight"):
+    with pytest.raises(
+        ReviewriskError, match=r"lack 1 of the encoder's tensors, such as transformer\.layer\.1\.ffn\.lin2\.weight"
+    ):
         load_backbone(BackboneSettings(name=str(broken)))
 
 
@@ -89,7 +94,10 @@ def test_pickled_weights_are_never_read(folder: Path, tmp_path: Path) -> None:
     pickled = shutil.copytree(folder, tmp_path / "pickled")
     torch.save(load_file(pickled / "model.safetensors"), pickled / "pytorch_model.bin")
     (pickled / "model.safetensors").unlink()
-    with pytest.raises(ReviewriskError, match=r"needs config.json, model.safetensors and tokenizer.json\. .*pytorch_model.bin .* converted once"):
+    with pytest.raises(
+        ReviewriskError,
+        match=r"needs config.json, model.safetensors and tokenizer.json\. .*pytorch_model.bin .* converted once",
+    ):
         load_backbone(BackboneSettings(name=str(pickled)))
 
 
@@ -117,7 +125,14 @@ def test_names_that_stand_for_nothing_are_refused(name: str, message: str) -> No
 
 def test_length_beyond_the_encoders_positions_is_refused(tmp_path: Path) -> None:
     BertModel(
-        BertConfig(vocab_size=200, hidden_size=8, num_attention_heads=1, num_hidden_layers=1, intermediate_size=8, max_position_embeddings=32)
+        BertConfig(
+            vocab_size=200,
+            hidden_size=8,
+            num_attention_heads=1,
+            num_hidden_layers=1,
+            intermediate_size=8,
+            max_position_embeddings=32,
+        )
     ).save_pretrained(tmp_path)
     tiny_tokenizer().save_pretrained(tmp_path)
     with pytest.raises(ReviewriskError, match=r"backbone.max_length is 64, but .* reads at most 32 tokens"):
@@ -144,19 +159,33 @@ def test_hub_name_gives_the_commit_and_its_absence_says_how_to_go_on(folder: Pat
     (cache / "refs" / "main").write_text(commit)
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(tmp_path / "hub"), "OMP_NUM_THREADS": "1"}
     probe = [sys.executable, "-c", HUB_PROBE.format(commit=commit)]
-    lines = subprocess.run(probe, env=environment, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    lines = subprocess.run(
+        probe, env=environment, cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
     assert lines[:2] == [commit, commit]
     assert "'maker/absent' (revision main) cannot be had from the model hub" in lines[2]
-    assert "copy config.json, model.safetensors and tokenizer.json of the model into a folder and set model.network.backbone.name to it" in lines[2]
+    assert (
+        "copy config.json, model.safetensors and tokenizer.json of the model into a folder and set"
+        " model.network.backbone.name to it" in lines[2]
+    )
 
 
 def classifiers() -> list[ReviewClassifier]:
     torch.manual_seed(0)
     deberta = DebertaV2Config(
-        vocab_size=200, hidden_size=16, num_attention_heads=2, num_hidden_layers=2, intermediate_size=16, relative_attention=True, pos_att_type=["p2c", "c2p"]
+        vocab_size=200,
+        hidden_size=16,
+        num_attention_heads=2,
+        num_hidden_layers=2,
+        intermediate_size=16,
+        relative_attention=True,
+        pos_att_type=["p2c", "c2p"],
     )
     bert = BertConfig(vocab_size=200, hidden_size=16, num_attention_heads=2, num_hidden_layers=2, intermediate_size=16)
-    return [ReviewClassifier(DebertaV2Model(deberta), "cls").eval(), ReviewClassifier(BertModel(bert, add_pooling_layer=False), "mean").eval()]
+    return [
+        ReviewClassifier(DebertaV2Model(deberta), "cls").eval(),
+        ReviewClassifier(BertModel(bert, add_pooling_layer=False), "mean").eval(),
+    ]
 
 
 @pytest.mark.parametrize("number", [0, 1])
@@ -177,6 +206,8 @@ def test_head_depends_on_the_seed_alone(folder: Path) -> None:
     heads = []
     for noise, seed in ((1, 5), (2, 5), (3, 6)):
         torch.manual_seed(noise)
-        heads.append(make_classifier(load_backbone(BackboneSettings(name=str(folder))), 0.2, seed).pre_classifier.weight)
+        heads.append(
+            make_classifier(load_backbone(BackboneSettings(name=str(folder))), 0.2, seed).pre_classifier.weight
+        )
     assert torch.equal(heads[0], heads[1])
     assert not torch.equal(heads[0], heads[2])

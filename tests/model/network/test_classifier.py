@@ -1,4 +1,6 @@
-"""Models of one pass: what two merged adapters of one base have in common lies in memory once, and scores stay what they were."""
+"""Models of one pass: what two merged adapters of one base have in common lies in memory once, and scores stay what
+they were.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ def two_adapters(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     folder = tmp_path_factory.mktemp("two")
     encoder = poisoned_encoder(folder)
     bundles = [adapter_bundle(folder, encoder, seed=seed) for seed in (1, 2)]
-    first, second = (build_serving_folder(bundle, folder / f"serving-{place}", 1e-3) for place, bundle in enumerate(bundles))
+    first, second = (
+        build_serving_folder(bundle, folder / f"serving-{place}", 1e-3) for place, bundle in enumerate(bundles)
+    )
     return first, second
 
 
@@ -38,7 +42,10 @@ def test_models_of_one_pass_keep_what_they_have_in_common_once(two_adapters: tup
     shared = {name for name, tensor in second.model.named_parameters() if tensor.data_ptr() == theirs[name].data_ptr()}
     values = [{name: tensor.nan_to_num(7) for name, tensor in one.model.named_parameters()} for one in alone]
     equal = {name for name, tensor in values[1].items() if torch.equal(tensor, values[0][name])}
-    assert shared == equal and {"encoder.embeddings.word_embeddings.weight", "encoder.transformer.layer.0.sa_layer_norm.weight"} <= shared
+    assert (
+        shared == equal
+        and {"encoder.embeddings.word_embeddings.weight", "encoder.transformer.layer.0.sa_layer_norm.weight"} <= shared
+    )
     assert not {name for name in shared if "classifier" in name or "lin1.weight" in name or "q_lin.weight" in name}
     for one, other in zip((first, second), alone, strict=True):
         np.testing.assert_array_equal(one.score(HEADLINES, BODIES).logit, other.score(HEADLINES, BODIES).logit)

@@ -26,7 +26,8 @@ def test_precision_is_what_was_asked_for() -> None:
 
 
 @pytest.mark.parametrize(
-    ("capabilities", "expected"), [({"avx512_bf16": True}, torch.bfloat16), ({"amx_bf16": True}, torch.bfloat16), ({"avx2": True}, torch.float32)]
+    ("capabilities", "expected"),
+    [({"avx512_bf16": True}, torch.bfloat16), ({"amx_bf16": True}, torch.bfloat16), ({"avx2": True}, torch.float32)],
 )
 def test_auto_is_bfloat16_only_where_the_processor_has_its_instructions(
     capabilities: dict[str, bool], expected: torch.dtype, monkeypatch: pytest.MonkeyPatch

@@ -12,7 +12,16 @@ import pytest
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file
-from transformers import BertConfig, BertModel, DebertaV2Config, DebertaV2Model, DistilBertConfig, DistilBertModel, RobertaConfig, RobertaModel
+from transformers import (
+    BertConfig,
+    BertModel,
+    DebertaV2Config,
+    DebertaV2Model,
+    DistilBertConfig,
+    DistilBertModel,
+    RobertaConfig,
+    RobertaModel,
+)
 
 from model.errors import ReviewriskError
 from model.files import read_json
@@ -33,7 +42,13 @@ from model.network.lora import (
 from model.settings import BackboneSettings, LoraSettings
 from tests.support.tiny_models import tiny_encoder
 
-SHAPE = {"vocab_size": 200, "hidden_size": 16, "num_attention_heads": 2, "num_hidden_layers": 3, "intermediate_size": 24}
+SHAPE = {
+    "vocab_size": 200,
+    "hidden_size": 16,
+    "num_attention_heads": 2,
+    "num_hidden_layers": 3,
+    "intermediate_size": 24,
+}
 FAMILIES = ["distilbert", "bert", "deberta-v2", "deberta-v3"]
 VARIANTS: dict[str, dict[str, Any]] = {
     "plain": {},
@@ -62,7 +77,8 @@ def encoder(family: str) -> Any:
         return BertModel(BertConfig(**SHAPE), add_pooling_layer=False)
     if family == "roberta":
         return RobertaModel(RobertaConfig(**SHAPE), add_pooling_layer=False)
-    # v3 puts the relative positions through the same key and query layers as the words, so that an adapter there acts twice.
+    # v3 puts the relative positions through the same key and query layers as the words, so that an adapter there acts
+    # twice.
     v3 = {"share_att_key": True, "position_buckets": 8, "norm_rel_ebd": "layer_norm"} if family == "deberta-v3" else {}
     return DebertaV2Model(DebertaV2Config(**SHAPE, relative_attention=True, pos_att_type=["p2c", "c2p"], **v3))
 
@@ -80,7 +96,9 @@ def one_step(adapted: PeftModel) -> PeftModel:
     trained = [parameter for parameter in adapted.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=0.05)
     for _ in range(2):  # while B is 0, the first step moves B alone
-        torch.nn.functional.cross_entropy(adapted(input_ids=ids, attention_mask=torch.ones_like(ids)), torch.arange(8) % 2).backward()
+        torch.nn.functional.cross_entropy(
+            adapted(input_ids=ids, attention_mask=torch.ones_like(ids)), torch.arange(8) % 2
+        ).backward()
         optimizer.step()
         optimizer.zero_grad()
     return adapted.eval()
@@ -94,10 +112,15 @@ def logits(model: torch.nn.Module) -> torch.Tensor:
 
 def test_counts_on_distilbert_are_those_of_the_article() -> None:
     full_size = ReviewClassifier(DistilBertModel(DistilBertConfig()), "cls")
-    counts = count_parameters(attach_adapter(full_size, LoraSettings(rank=8, alpha=16, dropout=0.1, targets=("attention",)), seed=17))
+    counts = count_parameters(
+        attach_adapter(full_size, LoraSettings(rank=8, alpha=16, dropout=0.1, targets=("attention",)), seed=17)
+    )
     assert (counts.trainable, counts.total_as_peft_counts) == (739_586, 67_694_596)
     assert (counts.lora, counts.head, counts.biases, counts.distinct) == (147_456, 592_130, 0, 67_102_466)
-    assert str(counts) == ("739,586 trainable of 67,694,596 parameters as peft counts; 147,456 LoRA + 592,130 head, 67,102,466 distinct")
+    assert (
+        str(counts)
+        == "739,586 trainable of 67,694,596 parameters as peft counts; 147,456 LoRA + 592,130 head, 67,102,466 distinct"
+    )
 
 
 @pytest.mark.parametrize(
@@ -108,10 +131,13 @@ def test_counts_on_distilbert_are_those_of_the_article() -> None:
         ({"dora": True}, 3 * (4 * 4 * 32 + 2 * 4 * 40) + 3 * (5 * 16 + 24), 0),  # one magnitude per output
         ({"initialisation": "pissa"}, 3 * (4 * 4 * 32 + 2 * 4 * 40), 0),
         ({"bias": "lora_only", "targets": ("feed-forward",)}, 3 * 2 * 4 * 40, 3 * (24 + 16)),
-        ({"bias": "all", "targets": ("feed-forward",)}, 3 * 2 * 4 * 40, 3 * (5 * 16 + 24 + 2 * 16) + 16),  # with the layer norms'
+        # with the layer norms'
+        ({"bias": "all", "targets": ("feed-forward",)}, 3 * 2 * 4 * 40, 3 * (5 * 16 + 24 + 2 * 16) + 16),
     ],
 )
-def test_counts_are_right_by_hand_for_every_setting(overrides: dict[str, Any], lora_parameters: int, biases: int) -> None:
+def test_counts_are_right_by_hand_for_every_setting(
+    overrides: dict[str, Any], lora_parameters: int, biases: int
+) -> None:
     counts = count_parameters(attach_adapter(classifier(), lora(**overrides), seed=0))
     head = 16 * 16 + 16 + 2 * 16 + 2
     assert (counts.lora, counts.head, counts.biases) == (lora_parameters, head, biases)
@@ -138,14 +164,18 @@ def test_counts_are_right_by_hand_for_every_setting(overrides: dict[str, Any], l
         ("bert", ("dense",), {"dense"}, 9),
     ],
 )
-def test_exactly_the_targeted_modules_are_adapted(family: str, targets: tuple[str, ...], ends: set[str], modules: int) -> None:
+def test_exactly_the_targeted_modules_are_adapted(
+    family: str, targets: tuple[str, ...], ends: set[str], modules: int
+) -> None:
     adapted = attach_adapter(classifier(family), lora(targets=targets), seed=0)
     holders = {name.split(".lora_A.")[0] for name, _ in adapted.named_parameters() if ".lora_A." in name}
     assert len(holders) == modules
     places = {re.sub(r"\.\d+\.", ".*.", name) for name in holders}
     assert all(any(place.endswith(end) for end in ends) for place in places)
     assert all(any(place.endswith(end) for place in places) for end in ends)
-    assert sorted(name.removeprefix("base_model.model.") for name in holders) == sorted(targeted_modules(classifier(family), targets))
+    assert sorted(name.removeprefix("base_model.model.") for name in holders) == sorted(
+        targeted_modules(classifier(family), targets)
+    )
 
 
 def test_layers_of_ones_choice_alone_are_adapted() -> None:
@@ -154,7 +184,9 @@ def test_layers_of_ones_choice_alone_are_adapted() -> None:
     assert sorted(layers) == ["0"] * 6 + ["2"] * 6
 
 
-@pytest.mark.parametrize(("layers", "message"), [((1, 3), r"has \[3\]"), ((-1,), r"has \[-1\]"), ((), "names no layer")])
+@pytest.mark.parametrize(
+    ("layers", "message"), [((1, 3), r"has \[3\]"), ((-1,), r"has \[-1\]"), ((), "names no layer")]
+)
 def test_layer_out_of_range_is_an_error_that_says_how_many_there_are(layers: tuple[int, ...], message: str) -> None:
     with pytest.raises(ReviewriskError, match=rf"lora\.layers {message}, but the encoder has 3 layers, 0 to 2"):
         attach_adapter(classifier(), lora(layers=layers), seed=0)
@@ -166,7 +198,11 @@ def test_only_adapter_head_and_chosen_biases_are_trained(variant: str) -> None:
     bias = VARIANTS[variant].get("bias", "none")
     for name, tensor in adapted.named_parameters():
         is_adapter_or_head = bool(re.search(r"\.(lora_[AB]|lora_magnitude_vector|modules_to_save)\.", name))
-        is_bias = name.endswith(".bias") and ".original_module." not in name and (bias == "all" or (bias == "lora_only" and ".base_layer." in name))
+        is_bias = (
+            name.endswith(".bias")
+            and ".original_module." not in name
+            and (bias == "all" or (bias == "lora_only" and ".base_layer." in name))
+        )
         assert tensor.requires_grad == (is_adapter_or_head or is_bias), name
     assert trained_base_parameters(adapted) == 0
 
@@ -180,7 +216,9 @@ def test_thawed_base_is_counted() -> None:
 def test_b_is_zero_at_the_start_but_for_pissa() -> None:
     assert lora_b_norm(attach_adapter(classifier(), lora(), seed=0)) == 0
     adapted = attach_adapter(classifier(), lora(initialisation="pissa"), seed=0)
-    squares = sum(float(parameter.detach().square().sum()) for name, parameter in adapted.named_parameters() if ".lora_B." in name)
+    squares = sum(
+        float(parameter.detach().square().sum()) for name, parameter in adapted.named_parameters() if ".lora_B." in name
+    )
     assert lora_b_norm(adapted) == pytest.approx(squares**0.5, rel=1e-5)
     assert squares > 0
 
@@ -191,38 +229,57 @@ def test_b_is_zero_at_the_start_but_for_pissa() -> None:
         (("query",), "no linear layer of the encoder is called 'query'"),
         (("q_lin", "q_linear"), "no linear layer of the encoder is called 'q_linear'"),
         (("classifier",), "no linear layer of the encoder is called 'classifier'"),
-        (("1.attention.q_lin",), r"'1.attention.q_lin' matches encoder.transformer.layer.\*.attention.q_lin in 1 of 3 layers; .* set model\.lora\.layers"),
+        (
+            ("1.attention.q_lin",),
+            (
+                r"'1.attention.q_lin' matches encoder.transformer.layer.\*.attention.q_lin in 1 of 3 layers; .* set"
+                r" model\.lora\.layers"
+            ),
+        ),
     ],
 )
 def test_no_match_and_partial_match_are_errors_that_list_the_names(targets: tuple[str, ...], message: str) -> None:
     with pytest.raises(ReviewriskError, match=message) as caught:
         attach_adapter(classifier(), lora(targets=targets), seed=0)
-    assert "encoder.transformer.layer.*.attention.v_lin, encoder.transformer.layer.*.attention.out_lin" in str(caught.value)
+    assert "encoder.transformer.layer.*.attention.v_lin, encoder.transformer.layer.*.attention.out_lin" in str(
+        caught.value
+    )
 
 
 def test_any_other_number_of_adapted_modules_is_an_error() -> None:
     adapted = attach_adapter(classifier(), lora(targets=("q_lin",)), seed=0)
     wanted = targeted_modules(classifier(), ("q_lin", "v_lin"))
     with pytest.raises(
-        ReviewriskError, match=r"attached to 3 modules instead of 6; not wanted: \[\], missing: \['encoder\.transformer\.layer\.0\.attention\.v_lin'"
+        ReviewriskError,
+        match=(
+            r"attached to 3 modules instead of 6; not wanted: \[\], missing:"
+            r" \['encoder\.transformer\.layer\.0\.attention\.v_lin'"
+        ),
     ):
         _check_adapted(adapted, wanted)
 
 
 @pytest.mark.parametrize("word", ["attention", "feed-forward"])
 def test_family_without_known_names_is_told_to_name_them(word: str) -> None:
-    with pytest.raises(ReviewriskError, match=rf"'{word}' is known for distilbert, bert, deberta-v2, not for roberta.*attention\.self\.query"):
+    with pytest.raises(
+        ReviewriskError,
+        match=rf"'{word}' is known for distilbert, bert, deberta-v2, not for roberta.*attention\.self\.query",
+    ):
         attach_adapter(classifier("roberta"), lora(targets=(word,)), seed=0)
 
 
 def test_dropout_that_nobody_resolved_is_a_programming_error() -> None:
-    with pytest.raises(ValueError, match=r"lora\.dropout is None: give the settings that model\.lora_advice\.resolve returns"):
+    with pytest.raises(
+        ValueError, match=r"lora\.dropout is None: give the settings that model\.training\.defaults\.resolve returns"
+    ):
         attach_adapter(classifier(), LoraSettings(), seed=0)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("family", FAMILIES)
-def test_training_starts_at_the_base_and_its_result_survives_saving_loading_and_merging(family: str, variant: str, tmp_path: Path) -> None:
+def test_training_starts_at_the_base_and_its_result_survives_saving_loading_and_merging(
+    family: str, variant: str, tmp_path: Path
+) -> None:
     base = logits(classifier(family))
     adapted = attach_adapter(classifier(family), lora(**VARIANTS[variant]), seed=1)
     torch.testing.assert_close(logits(adapted), base, atol=1e-4, rtol=0)
@@ -248,7 +305,9 @@ def test_pissa_trains_the_top_singular_vectors_and_is_saved_as_lora_of_twice_the
     layer = adapted.get_submodule("base_model.model.encoder.transformer.layer.0.ffn.lin1")
     whole = classifier().encoder.transformer.layer[0].ffn.lin1.weight
     values = torch.linalg.svdvals(whole)
-    torch.testing.assert_close(torch.linalg.svdvals(layer.get_delta_weight("default"))[:4], values[:4], rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(
+        torch.linalg.svdvals(layer.get_delta_weight("default"))[:4], values[:4], rtol=1e-4, atol=1e-6
+    )
     torch.testing.assert_close(torch.linalg.svdvals(layer.get_base_layer().weight)[0], values[4], rtol=1e-4, atol=1e-6)
     save_adapter(adapted, tmp_path)
     config = read_json(tmp_path / "adapter_config.json")
@@ -297,7 +356,10 @@ def test_first_weights_depend_on_the_seed_alone_and_files_on_the_weights(tmp_pat
     assert files[0][1] != files[2][1]
 
 
-@pytest.mark.parametrize(("overrides", "scale"), [({}, 2), ({"alpha": 6}, 1.5), ({"rank_stabilised": True}, 4), ({"alpha": 6, "rank_stabilised": True}, 3)])
+@pytest.mark.parametrize(
+    ("overrides", "scale"),
+    [({}, 2), ({"alpha": 6}, 1.5), ({"rank_stabilised": True}, 4), ({"alpha": 6, "rank_stabilised": True}, 3)],
+)
 def test_alpha_scales_the_adapter(overrides: dict[str, Any], scale: float) -> None:
     adapted = attach_adapter(classifier(), lora(**overrides), seed=0)
     assert {module.scaling["default"] for module in adapted.modules() if hasattr(module, "lora_A")} == {scale}
@@ -309,26 +371,37 @@ CAN_QUANTISE = torch.cuda.is_available() and importlib.util.find_spec("bitsandby
 @pytest.mark.skipif(CAN_QUANTISE, reason="this machine can")
 @pytest.mark.parametrize("quantization", ["8bit", "4bit"])
 def test_quantised_base_is_refused_where_the_hardware_lacks(quantization: Any) -> None:
-    with pytest.raises(ReviewriskError, match=rf"lora\.quantization is '{quantization}', which needs .*: set it to 'none', or train on a machine that has it"):
+    with pytest.raises(
+        ReviewriskError,
+        match=(
+            rf"lora\.quantization is '{quantization}', which needs .*: set it to 'none', or train on a machine that"
+            r" has it"
+        ),
+    ):
         load_backbone(BackboneSettings(), quantization)
 
 
 @pytest.mark.skipif(not CAN_QUANTISE, reason="needs a GPU and bitsandbytes")
 @pytest.mark.parametrize("family", ["distilbert", "bert"])
 @pytest.mark.parametrize("quantization", ["8bit", "4bit"])
-def test_adapter_trained_on_a_quantised_base_is_merged_on_the_plain_one(quantization: Any, family: Any, tmp_path: Path) -> None:
+def test_adapter_trained_on_a_quantised_base_is_merged_on_the_plain_one(
+    quantization: Any, family: Any, tmp_path: Path
+) -> None:
     settings = BackboneSettings(name=str(tiny_encoder(tmp_path / "encoder", family, width=64)), max_length=64)
     adapted = attach_adapter(make_classifier(load_backbone(settings, quantization), 0.0, 1), lora(), seed=1).to("cuda")
     ids = torch.randint(5, 60, (8, 10), device="cuda")
     optimizer = torch.optim.AdamW([parameter for parameter in adapted.parameters() if parameter.requires_grad], lr=0.05)
     for _ in range(2):
-        torch.nn.functional.cross_entropy(adapted(input_ids=ids, attention_mask=torch.ones_like(ids)), torch.arange(8, device="cuda") % 2).backward()
+        torch.nn.functional.cross_entropy(
+            adapted(input_ids=ids, attention_mask=torch.ones_like(ids)), torch.arange(8, device="cuda") % 2
+        ).backward()
         optimizer.step()
         optimizer.zero_grad()
     with pytest.raises(ReviewriskError, match="cannot be merged into 8- or 4-bit weights"):
         merge_adapter(adapted)
     moved = move_to_base(adapted, make_classifier(load_backbone(settings), 0.0, 1))
-    torch.testing.assert_close(logits(moved), logits_on(adapted.eval(), "cuda"), atol=0.3, rtol=0)  # the quantisation's own error
+    # the quantisation's own error
+    torch.testing.assert_close(logits(moved), logits_on(adapted.eval(), "cuda"), atol=0.3, rtol=0)
     before = logits(moved)
     torch.testing.assert_close(logits(merge_adapter(moved)), before, atol=1e-4, rtol=0)
 

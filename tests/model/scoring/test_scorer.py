@@ -142,7 +142,10 @@ def test_a_row_that_breaks_the_model_is_alone_with_its_error(scorer: Scorer, mon
 
     poison(scorer, monkeypatch, "poor", fail)
     scores = scorer.score(*columns(reviews))
-    assert {index: error for index, error in enumerate(scores.error) if error} == {3: "RuntimeError: the poor row", 12: "RuntimeError: the poor row"}
+    assert {index: error for index, error in enumerate(scores.error) if error} == {
+        3: "RuntimeError: the poor row",
+        12: "RuntimeError: the poor row",
+    }
     good = [index for index in range(20) if index not in (3, 12)]
     np.testing.assert_allclose(scores.probability[good], expected.probability[good], atol=1e-5)
     assert np.isnan([scores.logit[3], scores.raw_probability[3], scores.probability[3]]).all()
@@ -172,7 +175,14 @@ def test_isolate_failures_keeps_every_result_in_place() -> None:
         return [item // 2 for item in items]
 
     results = isolate_failures(halve, [2, 4, 5, 6, 8, 9])
-    assert [getattr(result, "error", result) for result in results] == [1, 2, "ValueError: odd", 3, 4, "ValueError: odd"]
+    assert [getattr(result, "error", result) for result in results] == [
+        1,
+        2,
+        "ValueError: odd",
+        3,
+        4,
+        "ValueError: odd",
+    ]
     assert isolate_failures(halve, []) == []
 
 
@@ -220,17 +230,23 @@ def test_the_probability_is_calibrated(scorer: Scorer) -> None:
 
 
 def test_a_calibrator_that_ties_rows_leaves_the_logit_to_rank_them(scorer: Scorer) -> None:
-    steps = dataclasses.replace(scorer, calibrator=Calibrator("isotonic", 0.0, (), (0.0, 1.0), (0.3, 0.3))).score(*columns(REVIEWS))
+    steps = dataclasses.replace(scorer, calibrator=Calibrator("isotonic", 0.0, (), (0.0, 1.0), (0.3, 0.3))).score(
+        *columns(REVIEWS)
+    )
     assert set(steps.probability.tolist()) == {0.3}
     assert len(set(steps.logit.tolist())) >= len(REVIEWS) - 1  # the two empty ones are one text
 
 
 @pytest.mark.parametrize("mode", get_args(HeadlineMode))
-def test_a_review_is_read_as_the_model_was_trained_to_read_it_or_as_it_is_told(scorer: Scorer, mode: HeadlineMode) -> None:
+def test_a_review_is_read_as_the_model_was_trained_to_read_it_or_as_it_is_told(
+    scorer: Scorer, mode: HeadlineMode
+) -> None:
     reviews = [*REVIEWS, ("One Star", "broke, I give it 1 star"), ("Five Stars", None)]
     expected = [plain_logit(scorer, None, model_text(headline, body, mode)) for headline, body in reviews]
     np.testing.assert_allclose(scorer.score(*columns(reviews), mode).logit, expected, atol=1e-5)
-    np.testing.assert_allclose(dataclasses.replace(scorer, headline_mode=mode).score(*columns(reviews)).logit, expected, atol=1e-5)
+    np.testing.assert_allclose(
+        dataclasses.replace(scorer, headline_mode=mode).score(*columns(reviews)).logit, expected, atol=1e-5
+    )
 
 
 def test_the_bundle_says_what_of_a_review_is_read(tmp_path: Path) -> None:
@@ -242,12 +258,28 @@ def test_the_bundle_says_what_of_a_review_is_read(tmp_path: Path) -> None:
 
 
 def test_rows_that_state_their_rating_are_marked_whatever_the_model_reads(scorer: Scorer) -> None:
-    reviews = [("One Star", "broke"), ("Broke", "I give it 1 star"), ("Star chair", "a star on it"), (None, None), ("5 out of 5", None), ("Fine", "10 legs")]
+    reviews = [
+        ("One Star", "broke"),
+        ("Broke", "I give it 1 star"),
+        ("Star chair", "a star on it"),
+        (None, None),
+        ("5 out of 5", None),
+        ("Fine", "10 legs"),
+    ]
     for mode in get_args(HeadlineMode):
-        assert scorer.score(*columns(reviews), mode).has_rating_phrase.tolist() == [True, True, False, False, True, False]
+        assert scorer.score(*columns(reviews), mode).has_rating_phrase.tolist() == [
+            True,
+            True,
+            False,
+            False,
+            True,
+            False,
+        ]
 
 
-def test_bfloat16_says_nearly_the_same_in_few_shapes(scorer: Scorer, serving: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bfloat16_says_nearly_the_same_in_few_shapes(
+    scorer: Scorer, serving: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     reviews = [(None, "the leg broke " * (index % 9)) for index in range(60)]
     half = Scorer.load(serving, ScoringSettings(tokens_per_batch=512, precision="bfloat16"))
     forward, shapes = half.model.forward, []
@@ -270,7 +302,9 @@ def test_load_reads_what_the_bundle_says_and_sets_the_threads(scorer: Scorer, se
     assert (scorer.max_length, scorer.headline_mode) == (64, "keep")
     assert torch.get_num_threads() == 1
     assert not scorer.model.training
-    assert all(parameter.dtype == torch.float32 and not parameter.requires_grad for parameter in scorer.model.parameters())
+    assert all(
+        parameter.dtype == torch.float32 and not parameter.requires_grad for parameter in scorer.model.parameters()
+    )
 
 
 def test_one_scorer_per_process_and_model_version(serving: Path, tmp_path: Path) -> None:

@@ -1,4 +1,6 @@
-"""What the model reads of a stored headline and body, with and without stated ratings, and where each of its characters came from."""
+"""What the model reads of a stored headline and body, with and without stated ratings, and where each of its characters
+came from.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +14,39 @@ from model.text.rating_phrases import find_rating_phrases
 from tests.support.tiny_models import tiny_tokenizer
 
 TOKENIZER = tiny_tokenizer()
-LEFTOVERS = ["<br />", "<BR>", "</p>", '<a href="x y">', "<!-- x -->", "&#34;", "&amp;", "&nbsp;", "&amp;#34;", "&lt;br /&gt;", "\x00", "\u200b"]
+LEFTOVERS = [
+    "<br />",
+    "<BR>",
+    "</p>",
+    '<a href="x y">',
+    "<!-- x -->",
+    "&#34;",
+    "&amp;",
+    "&nbsp;",
+    "&amp;#34;",
+    "&lt;br /&gt;",
+    "\x00",
+    "\u200b",
+]
 LEFTOVERS += ["[[VIDEOID:m0a1b2]]", "[[ASIN:B000FAKE01 Oak &amp; Ash]]", "[[ASIN:B000FAKE02]]", "[[", "\ud83d"]
-KEPT = ["<3 ", "a < b", "<unknown>", "&bogus;", "AT&T ", "don't", "\U0001f600", "cafe\u0301", "\r\n", " ", "\t", "\u6905\u5b50"]
-parts = st.lists(st.tuples(st.sampled_from(LEFTOVERS + KEPT), st.sampled_from(["chair", "\U0001f600", "e\u0301", "x-y's"])), max_size=8)
+KEPT = [
+    "<3 ",
+    "a < b",
+    "<unknown>",
+    "&bogus;",
+    "AT&T ",
+    "don't",
+    "\U0001f600",
+    "cafe\u0301",
+    "\r\n",
+    " ",
+    "\t",
+    "\u6905\u5b50",
+]
+parts = st.lists(
+    st.tuples(st.sampled_from(LEFTOVERS + KEPT), st.sampled_from(["chair", "\U0001f600", "e\u0301", "x-y's"])),
+    max_size=8,
+)
 PHRASES = [
     "5 stars",
     "One Star",
@@ -29,10 +60,19 @@ PHRASES = [
     "10 out of 10.",
 ]
 MODES: list[HeadlineMode] = ["keep", "mask_ratings", "drop"]
-any_field = st.one_of(st.none(), st.lists(st.one_of(st.sampled_from(LEFTOVERS + KEPT), st.text(max_size=5)), max_size=12).map("".join))
+any_field = st.one_of(
+    st.none(), st.lists(st.one_of(st.sampled_from(LEFTOVERS + KEPT), st.text(max_size=5)), max_size=12).map("".join)
+)
 
-mixed_parts = st.lists(st.tuples(st.sampled_from(LEFTOVERS + KEPT + PHRASES), st.sampled_from(["chair", "\U0001f600", "e\u0301", "x-y's"])), max_size=8)
-mixed_field = st.lists(st.one_of(st.sampled_from(LEFTOVERS + KEPT + PHRASES), st.text(max_size=5)), max_size=12).map("".join)
+mixed_parts = st.lists(
+    st.tuples(
+        st.sampled_from(LEFTOVERS + KEPT + PHRASES), st.sampled_from(["chair", "\U0001f600", "e\u0301", "x-y's"])
+    ),
+    max_size=8,
+)
+mixed_field = st.lists(st.one_of(st.sampled_from(LEFTOVERS + KEPT + PHRASES), st.text(max_size=5)), max_size=12).map(
+    "".join
+)
 
 
 @pytest.mark.parametrize(
@@ -68,7 +108,9 @@ def test_model_text_joins_what_is_there(headline: str | None, body: str | None, 
         (None, None, "", ""),
     ],
 )
-def test_ratings_are_masked_or_the_headline_is_dropped(headline: str | None, body: str | None, masked: str, dropped: str) -> None:
+def test_ratings_are_masked_or_the_headline_is_dropped(
+    headline: str | None, body: str | None, masked: str, dropped: str
+) -> None:
     assert model_text(headline, body, "mask_ratings") == masked
     assert model_text(headline, body, "drop") == dropped
 
@@ -117,11 +159,15 @@ def test_locate_gives_nothing_for_the_join_and_beyond() -> None:
 
 def test_a_field_that_needs_no_cleaning_is_located_in_place() -> None:
     body = "caf\u00e9 \U0001f600 <"
-    assert [compose(None, body).locate(index, index + 1) for index in range(len(body))] == [("body", i, i + 1) for i in range(len(body))]
+    assert [compose(None, body).locate(index, index + 1) for index in range(len(body))] == [
+        ("body", i, i + 1) for i in range(len(body))
+    ]
 
 
 def place_words(between: list[tuple[str, str]], field: str) -> tuple[str, list[tuple[str, str, int, int]]]:
-    """A stored field in which each word follows a leftover or other text, and (word, field, start, end) of every word in it."""
+    """A stored field in which each word follows a leftover or other text, and (word, field, start, end) of every word
+    in it.
+    """
     raw, words = "", []
     for index, (before, word) in enumerate(between):
         raw += before
@@ -133,7 +179,10 @@ def place_words(between: list[tuple[str, str]], field: str) -> tuple[str, list[t
 
 @settings(max_examples=300, deadline=None)
 @given(headline=parts, body=parts)
-@example(headline=[("&amp;#34;", "chair"), ("[[ASIN:B000FAKE01 Oak &amp; Ash]]", "chair")], body=[("\ud83d", "chair"), ("<br />", "chair")])
+@example(
+    headline=[("&amp;#34;", "chair"), ("[[ASIN:B000FAKE01 Oak &amp; Ash]]", "chair")],
+    body=[("\ud83d", "chair"), ("<br />", "chair")],
+)
 def test_every_word_is_found_where_it_is_stored(headline: list[tuple[str, str]], body: list[tuple[str, str]]) -> None:
     raw_headline, headline_words = place_words(headline, "headline")
     raw_body, body_words = place_words(body, "body")
@@ -145,8 +194,13 @@ def test_every_word_is_found_where_it_is_stored(headline: list[tuple[str, str]],
 
 @settings(max_examples=300, deadline=None)
 @given(headline=mixed_parts, body=mixed_parts)
-@example(headline=[("One Star", "chair"), ("&amp;#34;", "chair")], body=[("<br />", "chair"), ("&#52; 1/2 stars", "chair"), ("5&#47;5!", "e\u0301")])
-def test_every_word_between_markup_and_masked_ratings_is_found_where_it_is_stored(headline: list[tuple[str, str]], body: list[tuple[str, str]]) -> None:
+@example(
+    headline=[("One Star", "chair"), ("&amp;#34;", "chair")],
+    body=[("<br />", "chair"), ("&#52; 1/2 stars", "chair"), ("5&#47;5!", "e\u0301")],
+)
+def test_every_word_between_markup_and_masked_ratings_is_found_where_it_is_stored(
+    headline: list[tuple[str, str]], body: list[tuple[str, str]]
+) -> None:
     raw_headline, headline_words = place_words([(f"{before} ", word) for before, word in headline], "headline")
     raw_body, body_words = place_words([(f" {before} ", word) for before, word in body], "body")
     composed = compose(raw_headline, raw_body, "mask_ratings")
@@ -182,7 +236,9 @@ def test_whatever_is_masked_characters_are_located_in_order(headline: str, body:
 
 @settings(max_examples=300, deadline=None)
 @given(headline=any_field, body=any_field)
-def test_any_text_can_be_tokenised_and_its_characters_are_located_in_order(headline: str | None, body: str | None) -> None:
+def test_any_text_can_be_tokenised_and_its_characters_are_located_in_order(
+    headline: str | None, body: str | None
+) -> None:
     composed = compose(headline, body)
     assert composed.text == model_text(headline, body)
     assert TOKENIZER.backend_tokenizer.encode(composed.text).ids

@@ -26,7 +26,10 @@ from model.text.markup import clean_field, clean_html
         ("like [[asin:b000fake01]] better", "like    better"),
         ("tab\tline\r\nend\x00nul\x7fdel\u200bzero", "tab\tline\r\nend nul del zero"),
         ("half \ud83d pair \U0001f600", "half \ufffd pair \U0001f600"),
-        ("caf\u00e9 cafe\u0301 \u6905\u5b50 \U0001f468\u200d\U0001f469", "caf\u00e9 cafe\u0301 \u6905\u5b50 \U0001f468\u200d\U0001f469"),
+        (
+            "caf\u00e9 cafe\u0301 \u6905\u5b50 \U0001f468\u200d\U0001f469",
+            "caf\u00e9 cafe\u0301 \u6905\u5b50 \U0001f468\u200d\U0001f469",
+        ),
         ("", ""),
     ],
 )
@@ -56,11 +59,18 @@ def test_a_field_masked_nowhere_reads_and_is_located_as_before() -> None:
     for raw in ("", "plain", "&lt;3 it<br />"):
         field, masked = clean_field(raw), clean_field(raw).masked([])
         assert masked.text == field.text
-        assert [masked.raw_span(i, i + 1) for i in range(len(field.text))] == [field.raw_span(i, i + 1) for i in range(len(field.text))]
+        assert [masked.raw_span(i, i + 1) for i in range(len(field.text))] == [
+            field.raw_span(i, i + 1) for i in range(len(field.text))
+        ]
 
 
 def test_a_mask_may_cut_the_replacement_of_an_entity() -> None:
     raw = "a&NotEqualTilde;b"  # one entity, two characters
     field = clean_field(raw)
     assert len(field.text) == 4
-    assert [field.masked([(1, 2)]).raw_span(i, i + 1) for i in range(4)] == [(0, 1), (1, len(raw) - 1), (1, len(raw) - 1), (len(raw) - 1, len(raw))]
+    assert [field.masked([(1, 2)]).raw_span(i, i + 1) for i in range(4)] == [
+        (0, 1),
+        (1, len(raw) - 1),
+        (1, len(raw) - 1),
+        (len(raw) - 1, len(raw)),
+    ]

@@ -141,7 +141,10 @@ def test_the_shops_own_headline(headline: str) -> None:
     assert found(headline)
 
 
-@pytest.mark.parametrize("headline", [None, "", "Five Star", "One Stars", "Five Stars!", "5 Stars", "Five Stars for it", "Zero Stars", "Five  Stars"])
+@pytest.mark.parametrize(
+    "headline",
+    [None, "", "Five Star", "One Stars", "Five Stars!", "5 Stars", "Five Stars for it", "Zero Stars", "Five  Stars"],
+)
 def test_a_headline_that_somebody_wrote(headline: str | None) -> None:
     assert not is_default_headline(headline)
 
@@ -181,10 +184,27 @@ def test_spans_are_in_order_and_apart_and_no_span_is_empty(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "piece", ["5 ", "*", "* ", "★", "5/5", "give it ", "give it a 5 ", "4 1/2 ", "five (5) ", "5 out of ", "half of a ", "off a ", "rating of of "]
+    "piece",
+    [
+        "5 ",
+        "*",
+        "* ",
+        "★",
+        "5/5",
+        "give it ",
+        "give it a 5 ",
+        "4 1/2 ",
+        "five (5) ",
+        "5 out of ",
+        "half of a ",
+        "off a ",
+        "rating of of ",
+    ],
 )
 def test_a_long_repetition_is_gone_through(piece: str) -> None:
-    """A million characters on which a pattern that goes back would take hours; what is found lies within the text and in order."""
+    """A million characters on which a pattern that goes back would take hours; what is found lies within the text and
+    in order.
+    """
     text = "star " + piece * (1_000_000 // len(piece))
     ends = [end for span in find_rating_phrases(text) for end in span]
     assert ends == sorted(ends) and (not ends or (ends[0] >= 0 and ends[-1] <= len(text)))

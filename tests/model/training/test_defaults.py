@@ -37,7 +37,8 @@ def test_unset_values_are_resolved_by_the_rows_and_said_with_their_reason() -> N
     resolved, lines = resolve(ModelSettings(), 3_780)
     assert (resolved.lora.dropout, resolved.training.weight_decay) == (0.1, 0.05)
     assert lines == [
-        "LoRA dropout 0.1 and weight decay 0.05 for 3,780 training rows (1,000 to 9,999): an adapter can still learn these by heart within a few epochs"
+        "LoRA dropout 0.1 and weight decay 0.05 for 3,780 training rows (1,000 to 9,999): an adapter can still learn"
+        " these by heart within a few epochs"
     ]
     assert resolve(resolved, 3_780)[0] == resolved
 
@@ -46,7 +47,10 @@ def test_values_that_are_set_stay_and_zero_is_set() -> None:
     settings = ModelSettings(lora=LoraSettings(dropout=0.0), training=TrainingSettings(epochs=7))
     resolved, lines = resolve(settings, 200_000)
     assert resolved == settings.model_copy(update={"training": TrainingSettings(epochs=7, weight_decay=0.01)})
-    assert [line.split(" for ")[0] for line in lines] == ["weight decay 0.01", "LoRA dropout 0 as set; by the data's size it would be 0"]
+    assert [line.split(" for ")[0] for line in lines] == [
+        "weight decay 0.01",
+        "LoRA dropout 0 as set; by the data's size it would be 0",
+    ]
 
 
 def said(rows: int = 20_000, learning_rate: float = 2e-4, shapes: Any = SQUARE, **lora: Any) -> list[str]:
@@ -66,14 +70,26 @@ def test_usual_settings_get_no_warning() -> None:
     [
         ({"rank": 16, "alpha": 15}, r"alpha / rank is 0.938, outside 1 to 8: the adapter hardly reaches"),
         ({"rank": 16, "alpha": 129}, r"alpha / rank is 8.06, outside 1 to 8: each step moves the weights far"),
-        ({"rank": 64, "alpha": 128, "rank_stabilised": True}, "alpha with model.lora.rank_stabilised is 128, outside 4 to 32: each step moves the weights far"),
-        ({"rank": 64, "alpha": 3.9, "rank_stabilised": True}, "alpha with model.lora.rank_stabilised is 3.9, outside 4 to 32: the adapter hardly reaches"),
+        (
+            {"rank": 64, "alpha": 128, "rank_stabilised": True},
+            "alpha with model.lora.rank_stabilised is 128, outside 4 to 32: each step moves the weights far",
+        ),
+        (
+            {"rank": 64, "alpha": 3.9, "rank_stabilised": True},
+            "alpha with model.lora.rank_stabilised is 3.9, outside 4 to 32: the adapter hardly reaches",
+        ),
         ({"rank": 16, "rows": 999}, "lora.rank 16 is high for 999 training rows: above 8"),
         ({"rank": 17, "rows": 9_999}, "lora.rank 17 is high for 9,999 training rows: above 16"),
         ({"rank": 65}, "lora.rank 65 is high for 20,000 training rows: above 64"),
-        ({"rank": 32, "shapes": {"layer.*.narrow": (64, 64), "layer.*.wide": (64, 256)}}, "gives layer.*.narrow as many parameters as the layer itself"),
+        (
+            {"rank": 32, "shapes": {"layer.*.narrow": (64, 64), "layer.*.wide": (64, 256)}},
+            "gives layer.*.narrow as many parameters as the layer itself",
+        ),
         ({"learning_rate": 5e-5}, "learning_rate 5e-05 is one for full fine-tuning"),
-        ({"learning_rate": 5e-4}, "learning_rate 0.0005 is a high one for LoRA (5e-4 and more). The bundled encoder trains well"),
+        (
+            {"learning_rate": 5e-4},
+            "learning_rate 0.0005 is a high one for LoRA (5e-4 and more). The bundled encoder trains well",
+        ),
     ],
 )
 def test_each_risky_setting_is_named_alone(settings: dict[str, Any], words: str) -> None:
@@ -92,16 +108,32 @@ def test_the_alpha_that_a_warning_advises_and_the_default_one_silence_it(rank: i
 
 
 def test_the_rule_quotes_what_compare_measured() -> None:
-    page, small = ((ROOT / "docs" / "results" / name).read_text(encoding="utf-8") for name in ("all-rows.md", "comparison.md"))
+    page, small = (
+        (ROOT / "docs" / "results" / name).read_text(encoding="utf-8") for name in ("all-rows.md", "comparison.md")
+    )
     curve, rule = page.split("### Learning curve")[1].split("### Minimal pairs")[0], page.split("### LoRA or not")[1]
-    as_is, masked, shifted, few_rows, full = re.findall(r"-?\d\.\d{3} \[-?\d\.\d{3}, -?\d\.\d{3}\]", " ".join(rule_of_thumb()))
-    for place, figure in (("test, as is", as_is), ("rating phrases masked", masked), ("shifted population", shifted), ("Full fine-tuning", full)):
+    as_is, masked, shifted, few_rows, full = re.findall(
+        r"-?\d\.\d{3} \[-?\d\.\d{3}, -?\d\.\d{3}\]", " ".join(rule_of_thumb())
+    )
+    for place, figure in (
+        ("test, as is", as_is),
+        ("rating phrases masked", masked),
+        ("shifted population", shifted),
+        ("Full fine-tuning", full),
+    ):
         assert any(place in line and figure in line for line in rule.splitlines()), place
     (of_few,) = (line for line in curve.splitlines() if line.startswith("| 1,271 "))
     assert few_rows == of_few.split("|")[4].strip()
     (worse_up_to,) = re.findall(r"with (\d+) or fewer TF-IDF was better", " ".join(rule_of_thumb()))
-    rows = [[cell.strip() for cell in line.split("|")] for line in small.split("### Learning curve")[1].split("### Minimal pairs")[0].splitlines()]
-    surely_worse = [row[1] for row in rows if len(row) > 4 and (limits := re.findall(r", (-\d\.\d{3})\]", row[4])) and float(limits[0]) < 0]
+    rows = [
+        [cell.strip() for cell in line.split("|")]
+        for line in small.split("### Learning curve")[1].split("### Minimal pairs")[0].splitlines()
+    ]
+    surely_worse = [
+        row[1]
+        for row in rows
+        if len(row) > 4 and (limits := re.findall(r", (-\d\.\d{3})\]", row[4])) and float(limits[0]) < 0
+    ]
     assert surely_worse == ["125", worse_up_to]
 
 
@@ -111,7 +143,10 @@ def test_rank_limit_rises_with_the_rows() -> None:
 
 def test_class_with_few_rows_is_named_with_its_part() -> None:
     warnings = class_warnings({"training": (500, 50), "test": (49, 12)})
-    assert [warning.split(",")[0] for warning in warnings] == ["test has 49 satisfied rows", "test has 12 dissatisfied rows"]
+    assert [warning.split(",")[0] for warning in warnings] == [
+        "test has 49 satisfied rows",
+        "test has 12 dissatisfied rows",
+    ]
 
 
 def test_rule_names_the_cheaper_and_the_dearer_rivals() -> None:

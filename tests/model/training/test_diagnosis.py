@@ -44,14 +44,20 @@ def plain_reviews(rows: int, seed: int) -> Texts:
     """About a third are dissatisfied, which three of the nine words tell."""
     generator = random.Random(seed)
     labels = [int(generator.random() < 0.35) for _ in range(rows)]
-    return [_shuffled(generator, generator.choices(BAD if label else GOOD, k=3) + generator.choices(NEUTRAL, k=6)) for label in labels], labels
+    return [
+        _shuffled(generator, generator.choices(BAD if label else GOOD, k=3) + generator.choices(NEUTRAL, k=6))
+        for label in labels
+    ], labels
 
 
 def interacting_reviews(rows: int, seed: int) -> Texts:
     """Dissatisfied where just one of two things is so: neither word tells anything without the other."""
     generator = random.Random(seed)
     pairs = [(generator.random() < 0.5, generator.random() < 0.5) for _ in range(rows)]
-    words = [[("broke", "love")[first], ("chair", "sofa")[second], *generator.choices(("the", "is", "was", "it", "my"), k=5)] for first, second in pairs]
+    words = [
+        [("broke", "love")[first], ("chair", "sofa")[second], *generator.choices(("the", "is", "was", "it", "my"), k=5)]
+        for first, second in pairs
+    ]
     return [_shuffled(generator, row) for row in words], [int(first != second) for first, second in pairs]
 
 
@@ -76,10 +82,11 @@ def one_thread() -> Any:
 
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny encoder whose weights are of a pretrained one's size and have a few directions that matter more than others.
+    """A tiny encoder whose weights are of a pretrained one's size and have a few directions that matter more than
+    others.
 
-    In those that `tiny_encoder` draws all directions matter nearly alike, so that any change mixes them, and it takes changes of several
-    times their size to learn anything.
+    In those that `tiny_encoder` draws all directions matter nearly alike, so that any change mixes them, and it takes
+    changes of several times their size to learn anything.
     """
     folder = tiny_encoder(tmp_path_factory.mktemp("encoder") / "tiny")
     weights = load_file(folder / "model.safetensors")
@@ -95,7 +102,9 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A run to be made: its settings, its training and validation rows, and what is done to the model before the first step."""
+    """A run to be made: its settings, its training and validation rows, and what is done to the model before the first
+    step.
+    """
 
     lora: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
@@ -127,7 +136,9 @@ def make(recipe: Recipe, encoder: Path, checkpoints: Path) -> Made:
     adapted = attach_adapter(make_classifier(backbone, settings.training.head_dropout, 17), settings.lora, 17)
     recipe.before(adapted)
     rows, validation = (_tokenised(backbone.tokenizer, texts) for texts in (recipe.rows(), recipe.validation()))
-    return Made(settings, asdict(train(adapted, rows, validation, settings, 0, checkpoints, lambda line: None)), adapted)
+    return Made(
+        settings, asdict(train(adapted, rows, validation, settings, 0, checkpoints, lambda line: None)), adapted
+    )
 
 
 def _tokenised(tokenizer: Any, texts: Texts) -> TokenisedReviews:
@@ -136,7 +147,9 @@ def _tokenised(tokenizer: Any, texts: Texts) -> TokenisedReviews:
 
 
 def thaw(adapted: PeftModel) -> None:
-    adapted.get_submodule("base_model.model.encoder.transformer.layer.0.ffn.lin1.base_layer").weight.requires_grad_(True)
+    adapted.get_submodule("base_model.model.encoder.transformer.layer.0.ffn.lin1.base_layer").weight.requires_grad_(
+        True
+    )
 
 
 def fill_b(adapted: PeftModel) -> None:
@@ -158,9 +171,15 @@ HEALTHY = {
 FAILING = {
     "rank_too_low": Recipe(lora={"rank": 1}, training=SLOWLY, **INTERACTING),
     "wrong_layers": Recipe(
-        lora={"rank": 8}, training={"epochs": 30, "batch_size": 16, "learning_rate": 5e-3, "head_dropout": 0.0}, rows=lambda: mislabelled_reviews(64, 1)
+        lora={"rank": 8},
+        training={"epochs": 30, "batch_size": 16, "learning_rate": 5e-3, "head_dropout": 0.0},
+        rows=lambda: mislabelled_reviews(64, 1),
     ),
-    "overfitting": Recipe(lora={"rank": 8}, training={"epochs": 20, "learning_rate": 5e-3, "head_dropout": 0.0}, rows=lambda: plain_reviews(16, 1)),
+    "overfitting": Recipe(
+        lora={"rank": 8},
+        training={"epochs": 20, "learning_rate": 5e-3, "head_dropout": 0.0},
+        rows=lambda: plain_reviews(16, 1),
+    ),
     "learning_rate_too_high": Recipe(training={"learning_rate": 0.3, "epochs": 2}),
     "base_not_frozen": Recipe(training={"epochs": 2}, before=thaw),
     "adapter_never_moved": Recipe(training={"learning_rate": 1e-9, "epochs": 2}),
@@ -181,18 +200,26 @@ def test_healthy_run_has_no_finding(name: str, encoder: Path, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("failure", FAILING)
-def test_failure_is_found_in_a_run_made_to_have_it_and_stands_first(failure: str, encoder: Path, tmp_path: Path) -> None:
+def test_failure_is_found_in_a_run_made_to_have_it_and_stands_first(
+    failure: str, encoder: Path, tmp_path: Path
+) -> None:
     findings = make(FAILING[failure], encoder, tmp_path / "checkpoints").findings(encoder, tmp_path)
     found = {finding.name for finding in findings if finding.is_found}
     assert found == {failure} | COMES_ALONG.get(failure, set()), [finding.evidence for finding in findings]
-    assert [finding.is_found for finding in findings] == sorted((finding.is_found for finding in findings), reverse=True)
+    assert [finding.is_found for finding in findings] == sorted(
+        (finding.is_found for finding in findings), reverse=True
+    )
     assert len(findings) == len(FAILING)
 
 
-def test_the_higher_rank_that_is_advised_lowers_the_training_loss_and_ends_the_finding(encoder: Path, tmp_path: Path) -> None:
+def test_the_higher_rank_that_is_advised_lowers_the_training_loss_and_ends_the_finding(
+    encoder: Path, tmp_path: Path
+) -> None:
     losses = {}
     for rank in (1, 8):
-        made = make(Recipe(lora={"rank": rank}, training=SLOWLY, **INTERACTING), encoder, tmp_path / f"checkpoints-{rank}")
+        made = make(
+            Recipe(lora={"rank": rank}, training=SLOWLY, **INTERACTING), encoder, tmp_path / f"checkpoints-{rank}"
+        )
         losses[rank] = made.training["history"][-1]["train_loss"]
     assert losses[8] < 0.75 * losses[1]
     assert [finding.name for finding in made.findings(encoder, tmp_path) if finding.is_found] == []
@@ -215,11 +242,15 @@ def history(training: list[float], validation: list[float], **overrides: Any) ->
     return {"history": entries, "best_epoch": 1, "start": {"lora_b_norm": 0.0, "trained_base_parameters": 0}}
 
 
-def change(values: tuple[float, ...] = (1.0, 1.0), relative_change: float = 0.1, cosines: tuple[float, ...] = (1.0, 0.9)) -> WeightEvidence:
+def change(
+    values: tuple[float, ...] = (1.0, 1.0), relative_change: float = 0.1, cosines: tuple[float, ...] = (1.0, 0.9)
+) -> WeightEvidence:
     return WeightEvidence((ModuleChange("encoder.layer.0.query", values, relative_change, cosines),), has_dora=False)
 
 
-def found(record: dict[str, Any], weights: WeightEvidence | None = None, share: float = 0.5, **settings: Any) -> set[str]:
+def found(
+    record: dict[str, Any], weights: WeightEvidence | None = None, share: float = 0.5, **settings: Any
+) -> set[str]:
     findings = diagnose(ModelSettings.model_validate(settings), record, weights or change(), share)
     return {finding.name for finding in findings if finding.is_found}
 
@@ -237,13 +268,17 @@ def test_a_loss_that_doubles_a_coin_toss_or_a_norm_that_explodes_above_one_is_a_
     assert found(spoilt(6, train_losses=1.3)) == set()
     assert found(spoilt(6, train_losses=1.5)) == {"learning_rate_too_high"}
     assert found(spoilt(6, train_losses=0.8, gradient_norms=12)) == {"learning_rate_too_high"}
-    assert found(spoilt(6, train_losses=0.3, gradient_norms=30)) == set(), "an odd row among rows that are known by heart"
+    assert found(spoilt(6, train_losses=0.3, gradient_norms=30)) == set(), (
+        "an odd row among rows that are known by heart"
+    )
 
 
 def test_what_was_learnt_and_lost_again_is_a_rate_too_high() -> None:
     assert found(history([0.6, 0.3, 0.7], [0.4, 0.3, 0.7])) == {"learning_rate_too_high"}
     assert "learning_rate_too_high" not in found(history([0.69, 0.69, 0.69], [0.69, 0.69, 0.69], auc=0.52))
-    assert "learning_rate_too_high" not in found(history([0.69], [0.68], auc=0.8)), "a run that was too short ranks well before its loss falls"
+    assert "learning_rate_too_high" not in found(history([0.69], [0.68], auc=0.8)), (
+        "a run that was too short ranks well before its loss falls"
+    )
 
 
 def test_flat_loss_is_no_matter_of_rank_where_the_rank_is_not_used_or_nothing_moved() -> None:
@@ -258,7 +293,9 @@ def test_flat_loss_is_no_matter_of_rank_where_the_rank_is_not_used_or_nothing_mo
 
 
 def test_chance_is_the_entropy_of_the_class_shares_where_the_loss_is_unweighted() -> None:
-    """With one row in ten dissatisfied, 0.32 is what the share alone gives: much less than a coin toss, and nothing learnt."""
+    """With one row in ten dissatisfied, 0.32 is what the share alone gives: much less than a coin toss, and nothing
+    learnt.
+    """
     stuck = history([0.32, 0.32, 0.32], [0.32, 0.32, 0.32], auc=0.5)
     assert found(stuck, share=0.1, training={"class_weighting": "none"}) == {"rank_too_low"}
     assert found(stuck, share=0.1, training={"class_weighting": "balanced"}) == set()
@@ -281,11 +318,20 @@ def test_pissa_may_start_with_b() -> None:
 
 
 def test_worst_modules_are_listed_first() -> None:
-    modules = tuple(ModuleChange(f"layer.{place}", (1.0,), 0.1, cosines) for place, cosines in enumerate([(1.0, 0.4), (0.9, 0.8), (0.2, 0.3), (1.0, 0.1)]))
-    [finding] = [finding for finding in diagnose(ModelSettings(), history([0.3], [0.3]), WeightEvidence(modules, False)) if finding.is_found]
+    modules = tuple(
+        ModuleChange(f"layer.{place}", (1.0,), 0.1, cosines)
+        for place, cosines in enumerate([(1.0, 0.4), (0.9, 0.8), (0.2, 0.3), (1.0, 0.1)])
+    )
+    [finding] = [
+        finding
+        for finding in diagnose(ModelSettings(), history([0.3], [0.3]), WeightEvidence(modules, False))
+        if finding.is_found
+    ]
     assert finding.name == "intruder_dimensions"
     assert finding.evidence.startswith("4 of 8 top directions")
-    assert finding.evidence.endswith("worst: layer.2 2 (least cosine 0.20); layer.3 1 (least cosine 0.10); layer.0 1 (least cosine 0.40)")
+    assert finding.evidence.endswith(
+        "worst: layer.2 2 (least cosine 0.20); layer.3 1 (least cosine 0.10); layer.0 1 (least cosine 0.40)"
+    )
 
 
 def bundled(made: Made, folder: Path) -> Path:
@@ -297,7 +343,9 @@ def bundled(made: Made, folder: Path) -> Path:
         calibrator=Calibrator().to_json(),
         thresholds=[],
         metrics={"training": made.training},
-        predictions=pa.table({"part": ["fitting", "fitting", "choosing", "choosing", "test"], "label": [1, 0, 0, 0, 1]}),
+        predictions=pa.table(
+            {"part": ["fitting", "fitting", "choosing", "choosing", "test"], "label": [1, 0, 0, 0, 1]}
+        ),
         data_version="none",
         describe=lambda path, manifest: (path / "README.md").write_text("# tiny\n") and None,
     )
@@ -307,14 +355,20 @@ def bundled(made: Made, folder: Path) -> Path:
 def registered(config: Config, bundle: Path) -> str:
     """The version of the bundle, which lies under the root, as a candidate in `models`."""
     tables.create_tables(config.root)
-    place = {"bundle_path": f"models/{bundle.name}", "bundle_checksum": file_sha256(bundle / "manifest.json"), "status": "candidate"}
+    place = {
+        "bundle_path": f"models/{bundle.name}",
+        "bundle_checksum": file_sha256(bundle / "manifest.json"),
+        "status": "candidate",
+    }
     row = pa.Table.from_pylist([model_row(bundle.name, **place)], schema=MODELS.schema)
     tables.replace_rows(config.root, "models", "run", lambda before: pa.concat_tables([before, row]))
     return bundle.name
 
 
 def test_registered_model_is_diagnosed_from_its_bundle(config: Config, encoder: Path, tmp_path: Path) -> None:
-    made = make(Recipe(training={"epochs": 1, "class_weighting": "none"}, before=thaw), encoder, tmp_path / "checkpoints")
+    made = make(
+        Recipe(training={"epochs": 1, "class_weighting": "none"}, before=thaw), encoder, tmp_path / "checkpoints"
+    )
     version = registered(config, bundled(made, config.root.local_path / "models"))
     lines: list[str] = []
     findings = run_diagnose(config, version, lines.append)

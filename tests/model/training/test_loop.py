@@ -24,7 +24,16 @@ from model.network.classifier import margin
 from model.network.lora import attach_adapter, load_adapter, merge_adapter, save_adapter
 from model.settings import ModelSettings
 from model.training.checkpoints import load_state
-from model.training.loop import MAX_GRADIENT_NORM, TrainingResult, learning_rate, run_fingerprint, start_run, train, train_step, weighted_losses
+from model.training.loop import (
+    MAX_GRADIENT_NORM,
+    TrainingResult,
+    learning_rate,
+    run_fingerprint,
+    start_run,
+    train,
+    train_step,
+    weighted_losses,
+)
 from tests import ROOT
 from tests.support.tiny_models import planted_reviews, tiny_encoder, tiny_settings
 
@@ -42,11 +51,17 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_encoder(tmp_path_factory.mktemp("encoder") / "tiny")
 
 
-def run(settings: ModelSettings, checkpoints: Path, report: Any = lambda line: None, flip: bool = False) -> tuple[TrainingResult, PeftModel, TokenisedReviews]:
-    """Train on planted reviews; with `flip` the validation labels are the wrong way round, so that learning makes it worse."""
+def run(
+    settings: ModelSettings, checkpoints: Path, report: Any = lambda line: None, flip: bool = False
+) -> tuple[TrainingResult, PeftModel, TokenisedReviews]:
+    """Train on planted reviews; with `flip` the validation labels are the wrong way round, so that learning makes it
+    worse.
+    """
     backbone = load_backbone(settings.backbone)
     data = prepare(planted_reviews(256, 160, 60), settings)
-    training, validation = (tokenise(part, backbone.tokenizer, backbone.max_length) for part in (data.train, data.stopping))
+    training, validation = (
+        tokenise(part, backbone.tokenizer, backbone.max_length) for part in (data.train, data.stopping)
+    )
     if flip:
         validation = TokenisedReviews(validation.token_ids, 1 - validation.labels)
     classifier = make_classifier(backbone, settings.training.head_dropout, settings.training.seed)
@@ -76,23 +91,39 @@ def test_it_learns_and_reports_a_table(encoder: Path, tmp_path: Path) -> None:
     assert result.history[-1]["auc"] > 0.97
     assert result.history[-1]["train_loss"] < result.history[0]["train_loss"] < np.log(2) * 1.1
     figures = {"validation_loss", "f1", "auc", "average_precision", "ece", "brier"}
-    assert set(result.history[0]) == {"epoch", "train_loss", "train_losses", "gradient_norms", "learning_rate"} | figures
-    assert len(result.history[0]["train_losses"]) == len(result.history[0]["gradient_norms"]) == 16  # one point a step: fewer than 20
+    assert (
+        set(result.history[0]) == {"epoch", "train_loss", "train_losses", "gradient_norms", "learning_rate"} | figures
+    )
+    # one point a step: fewer than 20
+    assert len(result.history[0]["train_losses"]) == len(result.history[0]["gradient_norms"]) == 16
     assert all(norm > 0 for entry in result.history for norm in entry["gradient_norms"])
-    assert [entry["learning_rate"] for entry in result.history] == pytest.approx([0.01, 0.01 * 32 / 45, 0.01 * 16 / 45])  # 48 steps, 3 of them warm-up
+    # 48 steps, 3 of them warm-up
+    assert [entry["learning_rate"] for entry in result.history] == pytest.approx([0.01, 0.01 * 32 / 45, 0.01 * 16 / 45])
     assert result.start == {"lora_b_norm": 0.0, "trained_base_parameters": 0}
     assert (result.device, result.precision) == ("cpu", "float32")
     table = [line for line in lines if re.match(r" *(epoch|\d+) ", line)]
-    assert table[0].split() == ["epoch", "train_loss", "validation_loss", "f1", "auc", "average_precision", "ece", "brier"]
+    assert table[0].split() == [
+        "epoch",
+        "train_loss",
+        "validation_loss",
+        "f1",
+        "auc",
+        "average_precision",
+        "ece",
+        "brier",
+    ]
     assert [line.split()[0] for line in table[1:]] == ["1", "2", "3"]
     assert not adapted.training
-    assert average_precision(adapted, validation) == pytest.approx(result.history[result.best_epoch - 1]["average_precision"], abs=1e-9)
+    assert average_precision(adapted, validation) == pytest.approx(
+        result.history[result.best_epoch - 1]["average_precision"], abs=1e-9
+    )
 
 
 @pytest.mark.parametrize("family", ["bert", "deberta-v2"])
 def test_other_families_learn_too_and_what_is_saved_of_them_merges(family: Any, tmp_path: Path) -> None:
     settings = tiny_settings(tiny_encoder(tmp_path / "encoder", family), epochs=6)
-    settings = settings.model_copy(update={"backbone": settings.backbone.model_copy(update={"pooling": "mean"})})  # quicker with random weights
+    # quicker with random weights
+    settings = settings.model_copy(update={"backbone": settings.backbone.model_copy(update={"pooling": "mean"})})
     result, adapted, validation = run(settings, tmp_path / "checkpoints")
     assert max(entry["auc"] for entry in result.history) > 0.9
     save_adapter(adapted, tmp_path / "adapter")
@@ -102,12 +133,17 @@ def test_other_families_learn_too_and_what_is_saved_of_them_merges(family: Any, 
 
 
 def test_the_same_seed_gives_the_same_run_and_another_seed_another(encoder: Path, tmp_path: Path) -> None:
-    histories = [run(tiny_settings(encoder, epochs=1, seed=seed), tmp_path / str(number))[0].history for number, seed in enumerate((5, 5, 6))]
+    histories = [
+        run(tiny_settings(encoder, epochs=1, seed=seed), tmp_path / str(number))[0].history
+        for number, seed in enumerate((5, 5, 6))
+    ]
     assert histories[0] == histories[1]
     assert histories[0] != histories[2]
 
 
-def test_it_stops_after_two_epochs_without_better_average_precision_and_restores_the_best(encoder: Path, tmp_path: Path) -> None:
+def test_it_stops_after_two_epochs_without_better_average_precision_and_restores_the_best(
+    encoder: Path, tmp_path: Path
+) -> None:
     settings = tiny_settings(encoder, epochs=9, patience=2)
     result, adapted, validation = run(settings, tmp_path, flip=True)
     precisions = [entry["average_precision"] for entry in result.history]
@@ -118,14 +154,18 @@ def test_it_stops_after_two_epochs_without_better_average_precision_and_restores
 
 
 def test_bfloat16_comes_near_to_float32(encoder: Path, tmp_path: Path) -> None:
-    exact, near = (run(tiny_settings(encoder, epochs=1, precision=name), tmp_path / name)[0] for name in ("float32", "bfloat16"))
+    exact, near = (
+        run(tiny_settings(encoder, epochs=1, precision=name), tmp_path / name)[0] for name in ("float32", "bfloat16")
+    )
     assert near.precision == "bfloat16"
     assert near.history != exact.history
     assert near.history[0]["validation_loss"] == pytest.approx(exact.history[0]["validation_loss"], abs=0.05)
 
 
 def test_loss_that_is_not_finite_is_an_error_that_says_what_to_do(encoder: Path, tmp_path: Path) -> None:
-    with pytest.raises(ReviewriskError, match=r"The loss is (nan|inf) in epoch 1, step \d+: lower model\.training\.learning_rate"):
+    with pytest.raises(
+        ReviewriskError, match=r"The loss is (nan|inf) in epoch 1, step \d+: lower model\.training\.learning_rate"
+    ):
         run(tiny_settings(encoder, learning_rate=1e30), tmp_path)
     assert load_state(tmp_path) is None
 
@@ -147,14 +187,25 @@ torch.set_num_threads(1)
 model.training.loop._SECONDS_BETWEEN_LINES = 0.0
 run(ModelSettings.model_validate_json(sys.argv[1]), Path(sys.argv[2]), report)
 """
-EVERYTHING = {"dropout": 0.1, "bias": "all", "rank_stabilised": True, "dora": True, "initialisation": "pissa", "learning_rate_ratio": 4}
+EVERYTHING = {
+    "dropout": 0.1,
+    "bias": "all",
+    "rank_stabilised": True,
+    "dora": True,
+    "initialisation": "pissa",
+    "learning_rate_ratio": 4,
+}
 
 
 @pytest.mark.parametrize(("weighting", "lora"), [("balanced", {}), ("oversampled", EVERYTHING)])
-def test_killed_run_goes_on_and_ends_as_one_that_was_not_killed(encoder: Path, tmp_path: Path, weighting: str, lora: dict[str, Any]) -> None:
+def test_killed_run_goes_on_and_ends_as_one_that_was_not_killed(
+    encoder: Path, tmp_path: Path, weighting: str, lora: dict[str, Any]
+) -> None:
     settings = with_lora(tiny_settings(encoder, epochs=5, patience=5, class_weighting=weighting), **lora)
     command = [sys.executable, "-c", KILLED_RUN, settings.model_dump_json(), str(tmp_path / "killed")]
-    with subprocess.Popen(command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, text=True) as child:
+    with subprocess.Popen(
+        command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, text=True
+    ) as child:
         assert child.stdout is not None
         for line in child.stdout:
             if line.startswith("epoch 2/5") and "step 8 of " in line:
@@ -172,20 +223,28 @@ def test_killed_run_goes_on_and_ends_as_one_that_was_not_killed(encoder: Path, t
     for entry, expected in zip(resumed.history, whole.history, strict=True):
         for name, value in expected.items():
             assert entry[name] == pytest.approx(value, rel=1e-5), (entry["epoch"], name)
-    for (name, tensor), (_, expected_tensor) in zip(resumed_model.named_parameters(), whole_model.named_parameters(), strict=True):
+    for (name, tensor), (_, expected_tensor) in zip(
+        resumed_model.named_parameters(), whole_model.named_parameters(), strict=True
+    ):
         torch.testing.assert_close(tensor, expected_tensor, rtol=1e-4, atol=1e-5, msg=name)
 
 
-def test_progress_is_shown_with_bar_speed_loss_and_time_left(encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_is_shown_with_bar_speed_loss_and_time_left(
+    encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("model.training.loop._SECONDS_BETWEEN_LINES", 0.0)
     lines: list[str] = []
     run(tiny_settings(encoder, epochs=1), tmp_path, lines.append)
     progress = [line for line in lines if line.startswith("epoch 1/1 ")]
     assert len(progress) == 15  # the table's line stands for the last step
-    assert re.fullmatch(r"epoch 1/1 \[##########----------\] step 8 of 16, \d+ rows/s, loss \d\.\d{4}, \d+\.\d min left", progress[7])
+    assert re.fullmatch(
+        r"epoch 1/1 \[##########----------\] step 8 of 16, \d+ rows/s, loss \d\.\d{4}, \d+\.\d min left", progress[7]
+    )
 
 
-def test_a_run_takes_plain_attention_and_batches_of_like_lengths(encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_takes_plain_attention_and_batches_of_like_lengths(
+    encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The two steps that make `train` fast on a CPU; validation has its fused attention back."""
     seen: list[tuple[str, int]] = []
 
@@ -197,12 +256,20 @@ def test_a_run_takes_plain_attention_and_batches_of_like_lengths(encoder: Path, 
     monkeypatch.setattr("model.data.reviews.LENGTH_MULTIPLE", 1)
     settings = tiny_settings(encoder, epochs=1)
     _, adapted, _ = run(settings, tmp_path)
-    assert {attention for attention, _ in seen} == {"eager"} and encoder_of(adapted).config._attn_implementation == "sdpa"
+    assert {attention for attention, _ in seen} == {"eager"} and encoder_of(
+        adapted
+    ).config._attn_implementation == "sdpa"
     backbone = load_backbone(settings.backbone)
     training = tokenise(prepare(planted_reviews(256, 160, 60), settings).train, backbone.tokenizer, backbone.max_length)
     order = np.random.default_rng(0).permutation(len(training))
     size = settings.training.batch_size
-    at_random = batches(training, [order[start : start + size] for start in range(0, len(order), size)], size, 0, np.ones(2, dtype=np.float32))
+    at_random = batches(
+        training,
+        [order[start : start + size] for start in range(0, len(order), size)],
+        size,
+        0,
+        np.ones(2, dtype=np.float32),
+    )
     assert sum(tokens for _, tokens in seen) < sum(batch.input_ids.numel() for batch in at_random)
 
 
@@ -219,7 +286,10 @@ def test_fingerprint_differs_wherever_the_result_could(encoder: Path) -> None:
         return TokenisedReviews([np.array([2, value, 3], dtype=np.int32)], np.array([label], dtype=np.int64))
 
     settings = tiny_settings(encoder)
-    same = [run_fingerprint(settings, "r1", data(7), data(8)), run_fingerprint(tiny_settings(encoder, threads=2), "r1", data(7), data(8))]
+    same = [
+        run_fingerprint(settings, "r1", data(7), data(8)),
+        run_fingerprint(tiny_settings(encoder, threads=2), "r1", data(7), data(8)),
+    ]
     others = [
         run_fingerprint(tiny_settings(encoder, seed=18), "r1", data(7), data(8)),
         run_fingerprint(tiny_settings(encoder, epochs=3), "r1", data(7), data(8)),
@@ -257,7 +327,9 @@ def test_lora_plus_lets_b_alone_learn_faster(encoder: Path) -> None:
         run, batch = started(encoder, learning_rate_ratio=ratio)
         before = {name: tensor.detach().clone() for name, tensor in run.trained.items()}
         train_step(run, batch, 0, 10)  # Adam's first step is as long as the learning rate, wherever there is a gradient
-        moves[ratio] = {name: float((tensor.detach() - before[name]).abs().max()) for name, tensor in run.trained.items()}
+        moves[ratio] = {
+            name: float((tensor.detach() - before[name]).abs().max()) for name, tensor in run.trained.items()
+        }
     for name, move in moves[16.0].items():
         assert move == pytest.approx(moves[1.0][name] * (16 if ".lora_B." in name else 1), rel=1e-3), name
     assert max(moves[1.0].values()) == pytest.approx(0.01, rel=0.05)  # weight decay comes on top
@@ -273,7 +345,9 @@ def test_every_group_follows_the_schedule_from_its_own_peak(encoder: Path) -> No
 
 def test_weight_decay_that_is_not_set_follows_the_rows_and_spares_biases_and_magnitudes(encoder: Path) -> None:
     run, _ = started(encoder, dora=True, bias="all")  # 256 rows
-    decay = {id(parameter): group["weight_decay"] for group in run.optimizer.param_groups for parameter in group["params"]}
+    decay = {
+        id(parameter): group["weight_decay"] for group in run.optimizer.param_groups for parameter in group["params"]
+    }
     for name, parameter in run.trained.items():
         assert decay[id(parameter)] == (0.0 if name.endswith(".bias") or "magnitude" in name else 0.1), name
 
@@ -296,7 +370,9 @@ def test_thawed_base_is_recorded(encoder: Path, tmp_path: Path) -> None:
     adapted = attach_adapter(make_classifier(backbone, 0.0, 1), settings.lora, 1)
     layer = adapted.get_submodule("base_model.model.encoder.transformer.layer.0.ffn.lin1.base_layer")
     layer.weight.requires_grad_(True)
-    assert train(adapted, data, data, settings, 0, tmp_path, lambda line: None).start["trained_base_parameters"] == 32 * 64
+    assert (
+        train(adapted, data, data, settings, 0, tmp_path, lambda line: None).start["trained_base_parameters"] == 32 * 64
+    )
 
 
 def test_oversampled_run_takes_more_steps_and_learns(encoder: Path, tmp_path: Path) -> None:
@@ -311,7 +387,9 @@ def test_oversampled_run_takes_more_steps_and_learns(encoder: Path, tmp_path: Pa
 def test_loss_is_pytorchs_class_weighted_mean_and_blind_to_fillers() -> None:
     torch.manual_seed(0)
     logits, labels, classes = torch.randn(4, 2), torch.tensor([0, 1, 1, 0]), torch.tensor([0.6, 3.07])
-    batch = Batch(torch.zeros(4, 1), torch.ones(4, 1), labels, classes[labels] * torch.tensor([1, 1, 1, 0]), np.arange(3))
+    batch = Batch(
+        torch.zeros(4, 1), torch.ones(4, 1), labels, classes[labels] * torch.tensor([1, 1, 1, 0]), np.arange(3)
+    )
     loss, weight = weighted_losses(logits, batch)
     expected = torch.nn.functional.cross_entropy(logits[:3], labels[:3], weight=classes)
     torch.testing.assert_close(loss / weight, expected)

@@ -35,10 +35,17 @@ def corpus() -> pa.Table:
     """Planted reviews; two of the test texts stand in training too, and each split has a review of three stars."""
     rows = planted_reviews(300, 240, 120).to_pylist()
     test = [row for row in rows if row["split"] == "test"][:2]
-    copied = [{**row, "review_id": f"copy-{number}", "split": "train", "review_date": datetime.date(2014, 2, 2)} for number, row in enumerate(test)]
+    copied = [
+        {**row, "review_id": f"copy-{number}", "split": "train", "review_date": datetime.date(2014, 2, 2)}
+        for number, row in enumerate(test)
+    ]
     ambivalent = [
         planted_review(split, 999, day, random.Random(1), star_rating=3, review_id=f"{split}-three")
-        for split, day in (("train", datetime.date(2014, 2, 2)), ("validation", datetime.date(2015, 2, 2)), ("test", datetime.date(2015, 5, 5)))
+        for split, day in (
+            ("train", datetime.date(2014, 2, 2)),
+            ("validation", datetime.date(2015, 2, 2)),
+            ("test", datetime.date(2015, 5, 5)),
+        )
     ]
     return reviews_table([*rows, *copied, *ambivalent])
 
@@ -84,7 +91,10 @@ def test_bundle_is_complete_and_verifies(run: tuple[FittedModel, Path, list[str]
         "thresholds.json",
         "tokenizer/tokenizer.json",
     }
-    assert (fitted.data_version, fitted.manifest["data_version"]) == (fitted.manifest["data_version"], fitted.data_version)
+    assert (fitted.data_version, fitted.manifest["data_version"]) == (
+        fitted.manifest["data_version"],
+        fitted.data_version,
+    )
     assert fitted.calibration == read_json(fitted.bundle / "calibrator.json")["method"]
 
 
@@ -98,10 +108,17 @@ def test_rows_are_counted(run: tuple[FittedModel, Path, list[str]]) -> None:
     rows = run[0].rows
     assert (rows["train_split"], rows["train_duplicates_dropped"], rows["train"]) == (302, 2, 300)
     assert (rows["validation_stopping"], rows["validation_fitting"], rows["validation_choosing"]) == (120, 60, 60)
-    assert (rows["test"], rows["test_in_train_split"], rows["test_near_train_split"], rows["test_of_new_products"]) == (120, 2, 0, 15)
+    assert (rows["test"], rows["test_in_train_split"], rows["test_near_train_split"], rows["test_of_new_products"]) == (
+        120,
+        2,
+        0,
+        15,
+    )
 
 
-def test_scoring_through_the_bundle_gives_the_figures_of_the_training_run(run: tuple[FittedModel, Path, list[str]], tmp_path: Path) -> None:
+def test_scoring_through_the_bundle_gives_the_figures_of_the_training_run(
+    run: tuple[FittedModel, Path, list[str]], tmp_path: Path
+) -> None:
     fitted, _, _ = run
     scorer = Scorer.load(build_serving_folder(fitted.bundle, tmp_path / "serving", 1e-3), ScoringSettings(), threads=1)
     test = labelled_reviews(corpus(), "test")
@@ -116,11 +133,19 @@ def test_scoring_through_the_bundle_gives_the_figures_of_the_training_run(run: t
 
 
 def test_all_figures_follow_from_the_predictions_in_the_bundle(run: tuple[FittedModel, Path, list[str]]) -> None:
-    """metrics.json, thresholds.json and calibrator.json agree with predictions.parquet: whoever has the bundle can work them out again."""
+    """metrics.json, thresholds.json and calibrator.json agree with predictions.parquet: whoever has the bundle can work
+    them out again.
+    """
     bundle = run[0].bundle
     predictions, shown = pq.read_table(bundle / "predictions.parquet"), read_json(bundle / "metrics.json")
-    calibrator, thresholds = Calibrator.from_json(read_json(bundle / "calibrator.json")), read_json(bundle / "thresholds.json")
-    assert refit_thresholds(predictions, calibrator, run[0].settings) == (thresholds, shown["calibration"]["model"]["thresholds_not_set"])
+    calibrator, thresholds = (
+        Calibrator.from_json(read_json(bundle / "calibrator.json")),
+        read_json(bundle / "thresholds.json"),
+    )
+    assert refit_thresholds(predictions, calibrator, run[0].settings) == (
+        thresholds,
+        shown["calibration"]["model"]["thresholds_not_set"],
+    )
     [threshold] = [row["threshold"] for row in thresholds if row["is_default"]]
     test = predictions.filter(pc.equal(predictions["part"], "test"))
     logit, label, products = (test[name].to_numpy() for name in ("model_logit", "label", "product_id"))
@@ -136,14 +161,19 @@ def test_all_figures_follow_from_the_predictions_in_the_bundle(run: tuple[Fitted
     assert losses[calibrator.method] == pytest.approx(probability_log_loss(alone.apply(later), labels))
 
 
-def test_predictions_are_of_the_two_later_parts_of_validation_and_of_test(run: tuple[FittedModel, Path, list[str]], tmp_path: Path) -> None:
+def test_predictions_are_of_the_two_later_parts_of_validation_and_of_test(
+    run: tuple[FittedModel, Path, list[str]], tmp_path: Path
+) -> None:
     fitted, _, _ = run
     predictions = pq.read_table(fitted.bundle / "predictions.parquet")
     validation, test = (labelled_reviews(corpus(), split) for split in ("validation", "test"))
     assert predictions["review_id"].to_pylist() == [*validation.review_ids[120:], *test.review_ids]
     assert predictions["part"].to_pylist() == ["fitting"] * 60 + ["choosing"] * 60 + ["test"] * 120
     scorer = Scorer.load(build_serving_folder(fitted.bundle, tmp_path / "serving", 1e-3), ScoringSettings(), threads=1)
-    logit = np.r_[scorer.score(validation.headlines, validation.bodies).logit[120:], scorer.score(test.headlines, test.bodies).logit]
+    logit = np.r_[
+        scorer.score(validation.headlines, validation.bodies).logit[120:],
+        scorer.score(test.headlines, test.bodies).logit,
+    ]
     np.testing.assert_allclose(predictions["model_logit"].to_numpy(), logit, atol=1e-4)
 
 
@@ -168,11 +198,14 @@ def test_all_three_models_stand_beside_each_other_on_the_same_rows(run: tuple[Fi
 
 def test_thresholds_carry_their_figures_on_test(run: tuple[FittedModel, Path, list[str]]) -> None:
     assert [row["threshold_name"] for row in run[0].thresholds] == ["f1_max", "cost_5_1", "recall_90"]
-    assert list(run[0].metrics["calibration"]["model"]["thresholds_not_set"]) == ["precision_90"]  # 120 rows are too few for it
+    # 120 rows are too few for it
+    assert list(run[0].metrics["calibration"]["model"]["thresholds_not_set"]) == ["precision_90"]
     threshold, as_is = default_of(run[0]), run[0].metrics["test"]["as_is"]["model"]
     assert (threshold["threshold_name"], threshold["is_active"]) == ("f1_max", True)
     for name in ("precision", "recall", "flagged_share"):
-        assert {"value": threshold[name], "low": threshold[f"{name}_low"], "high": threshold[f"{name}_high"]} == as_is[name]
+        assert {"value": threshold[name], "low": threshold[f"{name}_low"], "high": threshold[f"{name}_high"]} == as_is[
+            name
+        ]
     assert threshold["f1"] == as_is["f1"]["value"]
 
 
@@ -192,13 +225,17 @@ def test_report_and_card_say_what_was_done(run: tuple[FittedModel, Path, list[st
     for figure in ("auc", "brier", "ece_debiased", "log_loss"):
         assert interval(test["as_is"]["model"][figure]) in card
     for row in fitted.thresholds:
-        assert re.search(rf"\| {row['threshold_name']} .*{re.escape(row['purpose'])}.*\| +{row['threshold']:.4f} \|", card), row
+        assert re.search(
+            rf"\| {row['threshold_name']} .*{re.escape(row['purpose'])}.*\| +{row['threshold']:.4f} \|", card
+        ), row
     for line in comparison(test):
         assert line in lines
     assert gain_in_words(test["as_is"]["gain"]["f1"]) in card
     assert any(str(fitted.counts) in line for line in lines)
     assert len([line for line in lines if re.match(r" *\d ", line)]) == 3
-    assert any(re.match(rf"weight decay \S+ for {fitted.rows['train']:,} training rows", line) for line in lines), "a default is printed with its reason"
+    assert any(re.match(rf"weight decay \S+ for {fitted.rows['train']:,} training rows", line) for line in lines), (
+        "a default is printed with its reason"
+    )
 
 
 def test_no_review_is_quoted_anywhere_in_the_bundle(run: tuple[FittedModel, Path, list[str]]) -> None:
@@ -206,10 +243,16 @@ def test_no_review_is_quoted_anywhere_in_the_bundle(run: tuple[FittedModel, Path
     for name in ("README.md", "metrics.json", "thresholds.json"):
         content = (run[0].bundle / name).read_text()
         assert not [body for body in bodies if body in content], name
-    assert not set(pq.read_schema(run[0].bundle / "predictions.parquet").names) & {"review_body", "review_headline", "text"}
+    assert not set(pq.read_schema(run[0].bundle / "predictions.parquet").names) & {
+        "review_body",
+        "review_headline",
+        "text",
+    }
 
 
-def test_the_same_run_again_is_the_same_model(run: tuple[FittedModel, Path, list[str]], encoder: Path, tmp_path: Path) -> None:
+def test_the_same_run_again_is_the_same_model(
+    run: tuple[FittedModel, Path, list[str]], encoder: Path, tmp_path: Path
+) -> None:
     again = fit(corpus(), tiny_settings(encoder, epochs=3), tmp_path / "models", tmp_path / "work", lambda line: None)
     assert again.model_version == run[0].model_version
     assert again.metrics == run[0].metrics
@@ -217,7 +260,9 @@ def test_the_same_run_again_is_the_same_model(run: tuple[FittedModel, Path, list
 
 def test_settings_reach_the_calibrator_and_the_draw(encoder: Path, tmp_path: Path) -> None:
     settings = tiny_settings(encoder, epochs=1, max_rows=100)
-    settings = settings.model_copy(update={"calibration": settings.calibration.model_copy(update={"method": "isotonic"})})
+    settings = settings.model_copy(
+        update={"calibration": settings.calibration.model_copy(update={"method": "isotonic"})}
+    )
     fitted = fit(corpus(), settings, tmp_path / "models", tmp_path / "work", lambda line: None)
     assert fitted.rows["train"] == 100
     assert Calibrator.from_json(read_json(fitted.bundle / "calibrator.json")).method == "isotonic"
@@ -236,12 +281,16 @@ def test_a_model_that_is_to_read_the_body_alone_is_trained_and_judged_on_it(enco
 
 def test_a_threshold_name_that_there_is_not_ends_it_before_anything_is_loaded(encoder: Path, tmp_path: Path) -> None:
     settings = tiny_settings(encoder).model_copy(update={"thresholds": ThresholdSettings(default="precision_95")})
-    with pytest.raises(ReviewriskError, match="names 'precision_95', but these settings give f1_max, cost_5_1, precision_90, recall_90"):
+    with pytest.raises(
+        ReviewriskError, match="names 'precision_95', but these settings give f1_max, cost_5_1, precision_90, recall_90"
+    ):
         fit(corpus(), settings, tmp_path / "models", tmp_path / "work", lambda line: None)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_killed_after_training_the_bundle_comes_without_training_again(encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_killed_after_training_the_bundle_comes_without_training_again(
+    encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def power_cut(*arguments: Any) -> None:
         raise KeyboardInterrupt
 
@@ -257,7 +306,13 @@ def test_killed_after_training_the_bundle_comes_without_training_again(encoder: 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_it_trains_alike_on_a_gpu(run: tuple[FittedModel, Path, list[str]], encoder: Path, tmp_path: Path) -> None:
-    fitted = fit(corpus(), tiny_settings(encoder, epochs=3, device="cuda"), tmp_path / "models", tmp_path / "work", lambda line: None)
+    fitted = fit(
+        corpus(),
+        tiny_settings(encoder, epochs=3, device="cuda"),
+        tmp_path / "models",
+        tmp_path / "work",
+        lambda line: None,
+    )
     assert fitted.metrics["training"]["device"].startswith("cuda")
     auc, on_cpu = (one.metrics["test"]["as_is"]["model"]["auc"]["value"] for one in (fitted, run[0]))
     assert auc == pytest.approx(on_cpu, abs=0.05)
@@ -270,6 +325,13 @@ def test_data_without_a_class_ends_before_anything_is_loaded(encoder: Path, tmp_
     assert list(tmp_path.iterdir()) == []
 
 
-def test_backbone_is_put_into_the_bundle_as_it_was_resolved(run: tuple[FittedModel, Path, list[str]], encoder: Path) -> None:
+def test_backbone_is_put_into_the_bundle_as_it_was_resolved(
+    run: tuple[FittedModel, Path, list[str]], encoder: Path
+) -> None:
     resolved = load_backbone(tiny_settings(encoder).backbone)
-    assert run[0].manifest["backbone"] == {"name": str(encoder), "revision": resolved.revision, "pooling": "cls", "max_length": 64}
+    assert run[0].manifest["backbone"] == {
+        "name": str(encoder),
+        "revision": resolved.revision,
+        "pooling": "cls",
+        "max_length": 64,
+    }

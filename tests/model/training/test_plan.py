@@ -1,4 +1,6 @@
-"""The plan counts exactly what training trains, sees what is wrong with the data, and estimates memory and time from real steps."""
+"""The plan counts exactly what training trains, sees what is wrong with the data, and estimates memory and time from
+real steps.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +59,9 @@ def test_parameters_are_counted_by_place_and_add_up(encoder: Path) -> None:
     assert any(line.split()[:2] == ["total", f"{found.counts.trainable:,}"] for line in lines)
 
 
-@pytest.mark.parametrize(("changes", "places"), [({"dora": True, "bias": "all"}, 6), ({"layers": (1,)}, 6), ({"targets": ("q_lin",)}, 1)])
+@pytest.mark.parametrize(
+    ("changes", "places"), [({"dora": True, "bias": "all"}, 6), ({"layers": (1,)}, 6), ({"targets": ("q_lin",)}, 1)]
+)
 def test_places_add_up_for_every_setting(encoder: Path, changes: dict[str, Any], places: int) -> None:
     settings = with_lora(tiny_settings(encoder), **changes)
     adapted = attach_adapter(make_classifier(load_backbone(settings.backbone), 0.0, 1), settings.lora, 1)
@@ -89,7 +93,12 @@ def test_rows_lengths_and_duplicates_are_those_of_the_data(encoder: Path) -> Non
     good[4]["review_body"] = "chair " * 200
     found, lines = planned(tiny_settings(encoder), reviews_table(rows))
     audit = found.duplicates
-    assert (audit.train_repeats, audit.train_in_validation, audit.train_in_test, audit.validation_in_test) == (2, 1, 1, 1)
+    assert (audit.train_repeats, audit.train_in_validation, audit.train_in_test, audit.validation_in_test) == (
+        2,
+        1,
+        1,
+        1,
+    )
     assert (audit.contradictory_texts, audit.contradictory_rows) == (1, 2)
     assert found.balance["training"] == (len(good) - 1, len(bad) - 1)
     assert sum(found.balance["test"]) == 120
@@ -97,20 +106,28 @@ def test_rows_lengths_and_duplicates_are_those_of_the_data(encoder: Path) -> Non
     assert found.lengths.truncated_share == pytest.approx(1 / 298)
     assert found.lengths.percentiles[-1] > 200 > found.lengths.max_length == 64
     text = "\n".join(lines)
-    assert "2 training rows repeat an earlier one; 1 also stand in validation and 1 in test; 1 validation rows stand in test" in text
+    assert (
+        "2 training rows repeat an earlier one; 1 also stand in validation and 1 in test; 1 validation rows stand in"
+        " test" in text
+    )
     assert "1 texts (2 rows) are labelled both ways" in text
     assert "longer than max_length 64 are cut" in text
 
 
 def test_warnings_and_regularisation_are_printed(encoder: Path) -> None:
     settings = tiny_settings(encoder)
-    settings = settings.model_copy(update={"lora": settings.lora.model_copy(update={"dropout": None, "rank": 9, "alpha": 100})})
+    settings = settings.model_copy(
+        update={"lora": settings.lora.model_copy(update={"dropout": None, "rank": 9, "alpha": 100})}
+    )
     found, lines = planned(settings, planted_reviews(300, 80, 60))
     starts = [warning.split(" ")[0] for warning in found.warnings]
     assert {"validation", "test", "alpha", "model.lora.rank", "model.training.learning_rate"} <= set(starts)
     assert f"Warnings: {len(found.warnings)}" in lines
     assert all(f"  {warning}" in lines for warning in found.warnings)
-    assert any(line.startswith("  LoRA dropout 0.2 and weight decay 0.1 for 300 training rows (fewer than 1,000): ") for line in lines)
+    assert any(
+        line.startswith("  LoRA dropout 0.2 and weight decay 0.1 for 300 training rows (fewer than 1,000): ")
+        for line in lines
+    )
     assert (found.settings.lora.dropout, found.settings.training.weight_decay) == (0.2, 0.1)
 
 
@@ -144,7 +161,9 @@ def test_steps_are_timed_from_the_shortest_to_the_longest_batch(encoder: Path) -
     settings = tiny_settings(encoder, batch_size=2)
     adapted = attach_adapter(make_classifier(load_backbone(settings.backbone), 0.0, 1), settings.lora, 1)
     seen: dict[bool, set[str]] = {True: set(), False: set()}
-    encoder_of(adapted).register_forward_pre_hook(lambda module, _: seen[module.training].add(module.config._attn_implementation))
+    encoder_of(adapted).register_forward_pre_hook(
+        lambda module, _: seen[module.training].add(module.config._attn_implementation)
+    )
     _, times = rehearse(adapted, rows_of([10, 10, 30, 30, 60, 60]), settings, 0)
     assert seen == {True: {"eager"}, False: {"sdpa"}}, "as training and its validation compute"
     assert sorted(times.lengths) == [16, 32, 60]
@@ -156,10 +175,14 @@ def test_time_of_an_epoch_is_the_sum_over_its_batches(encoder: Path) -> None:
     settings = tiny_settings(encoder, batch_size=2)
     times = StepTimes(lengths=(16, 64), training=(1.0, 4.0), evaluation=(0.5, 2.0), device="cpu", precision="float32")
     training, validation = rows_of([16, 16, 40, 40, 64, 64]), rows_of([64, 64, 10])
-    assert epoch_seconds(times, training, validation, settings) == pytest.approx((1 + 3 + 4, 2 + 0.5))  # 40 is padded to 48
+    # 40 is padded to 48
+    assert epoch_seconds(times, training, validation, settings) == pytest.approx((1 + 3 + 4, 2 + 0.5))
     oversampled = tiny_settings(encoder, batch_size=2, class_weighting="oversampled")
     uneven = TokenisedReviews([*training.token_ids, *training.token_ids], np.array([0] * 10 + [1] * 2))
-    assert epoch_seconds(times, uneven, validation, oversampled)[0] > 1.5 * epoch_seconds(times, uneven, validation, settings)[0] - 1e-9
+    assert (
+        epoch_seconds(times, uneven, validation, oversampled)[0]
+        > 1.5 * epoch_seconds(times, uneven, validation, settings)[0] - 1e-9
+    )
 
 
 def test_plan_leaves_the_settings_and_the_data_to_training(encoder: Path) -> None:
@@ -184,23 +207,35 @@ def test_plan_of_a_root_reads_its_reviews_and_writes_nothing(tmp_path: Path, enc
 
 def test_a_plan_for_one_category_is_of_its_reviews_alone(encoder: Path) -> None:
     rows = planted_reviews(300, 240, 120).to_pylist()
-    rows[1].update({name: rows[0][name] for name in ("review_headline", "review_body", "star_rating")})  # a repeat among furniture
+    # a repeat among furniture
+    rows[1].update({name: rows[0][name] for name in ("review_headline", "review_body", "star_rating")})
     settings = tiny_settings(encoder).model_copy(update={"rows": RowSettings(only="product_category=kitchen")})
     lines: list[str] = []
     found = plan(reviews_table(rows), settings, lines.append)
     assert (found.rows["train_split"], found.rows["validation"], found.rows["test"]) == (75, 60, 30)
     assert found.duplicates.train_repeats == 0
-    assert any(line.startswith("Rows with a label among reviews with product_category=kitchen alone (") for line in lines)
+    assert any(
+        line.startswith("Rows with a label among reviews with product_category=kitchen alone (") for line in lines
+    )
 
 
 def test_balance_memory_time_and_the_rule_are_printed_as_they_were_found(encoder: Path) -> None:
     found, lines = planned(tiny_settings(encoder))
     for name, (satisfied, dissatisfied) in found.balance.items():
         rows = satisfied + dissatisfied
-        assert re.search(rf"^  {re.escape(name)} +{rows:,}, +{dissatisfied:,} dissatisfied \({dissatisfied / rows:.1%}\)$", "\n".join(lines), re.MULTILINE)
+        assert re.search(
+            rf"^  {re.escape(name)} +{rows:,}, +{dissatisfied:,} dissatisfied \({dissatisfied / rows:.1%}\)$",
+            "\n".join(lines),
+            re.MULTILINE,
+        )
     assert any(line.startswith(f"Memory, estimated: {found.memory.total / 2**20:,.1f} MiB") for line in lines)
     epochs = found.settings.training.epochs
-    assert any(line.startswith(f"Time, estimated: {found.time.seconds:.0f} s for {epochs} epochs of {found.time.epoch_seconds:.0f} s") for line in lines)
+    assert any(
+        line.startswith(
+            f"Time, estimated: {found.time.seconds:.0f} s for {epochs} epochs of {found.time.epoch_seconds:.0f} s"
+        )
+        for line in lines
+    )
     assert set(rule_of_thumb()) <= {line.strip() for line in lines} | set(lines)
 
 
@@ -216,4 +251,6 @@ def test_other_families_are_planned_too(family: Any, tmp_path: Path) -> None:
     assert sum(place.modules * place.parameters_each for place in found.places) == found.counts.lora > 0
     assert all(place.name.startswith("encoder.encoder.layer.*.") and place.modules == 2 for place in found.places)
     assert found.counts.lora + sum(found.head.values()) == found.counts.trainable
-    assert any("min" in line or " s" in line for line in lines if "ime" in line), "the time is estimated from real steps"
+    assert any("min" in line or " s" in line for line in lines if "ime" in line), (
+        "the time is estimated from real steps"
+    )

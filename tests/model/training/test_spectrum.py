@@ -12,7 +12,14 @@ from peft import PeftModel
 
 from model.network.backbone import load_backbone, make_classifier
 from model.network.lora import attach_adapter, load_adapter, merge_adapter, save_adapter
-from model.training.spectrum import ModuleChange, WeightEvidence, base_and_change, greatest_cosines, weight_evidence, weight_table
+from model.training.spectrum import (
+    ModuleChange,
+    WeightEvidence,
+    base_and_change,
+    greatest_cosines,
+    weight_evidence,
+    weight_table,
+)
 from tests.support.tiny_models import tiny_encoder, tiny_settings
 
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -47,11 +54,17 @@ def moved(encoder: Path, noise: float = 0.05, **lora: Any) -> PeftModel:
 
 
 def layers(adapted: PeftModel) -> dict[str, Any]:
-    return {name.removeprefix("base_model.model."): module for name, module in adapted.named_modules() if hasattr(module, "lora_A")}
+    return {
+        name.removeprefix("base_model.model."): module
+        for name, module in adapted.named_modules()
+        if hasattr(module, "lora_A")
+    }
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_weight_and_change_add_up_to_what_merging_makes_of_the_saved_adapter(variant: str, encoder: Path, tmp_path: Path) -> None:
+def test_weight_and_change_add_up_to_what_merging_makes_of_the_saved_adapter(
+    variant: str, encoder: Path, tmp_path: Path
+) -> None:
     save_adapter(moved(encoder, **VARIANTS[variant]), tmp_path)
     loaded = load_adapter(fresh(encoder), tmp_path)
     parts = {name: base_and_change(layer) for name, layer in layers(loaded).items()}
@@ -59,12 +72,16 @@ def test_weight_and_change_add_up_to_what_merging_makes_of_the_saved_adapter(var
     assert len(parts) == (4 if variant == "biases" else 12)
     for name, (base, change) in parts.items():
         torch.testing.assert_close(base.float(), plain.get_submodule(name).weight, atol=0, rtol=0, msg=name)
-        torch.testing.assert_close((base + change).float(), merged.get_submodule(name).weight, atol=1e-6, rtol=1e-5, msg=name)
+        torch.testing.assert_close(
+            (base + change).float(), merged.get_submodule(name).weight, atol=1e-6, rtol=1e-5, msg=name
+        )
         assert change.norm() > 0.01 * base.norm()
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_singular_values_are_those_of_the_low_rank_change_and_no_more_than_its_rank(variant: str, encoder: Path, tmp_path: Path) -> None:
+def test_singular_values_are_those_of_the_low_rank_change_and_no_more_than_its_rank(
+    variant: str, encoder: Path, tmp_path: Path
+) -> None:
     save_adapter(moved(encoder, **VARIANTS[variant]), tmp_path)
     loaded = load_adapter(fresh(encoder), tmp_path)
     evidence = weight_evidence(loaded)
@@ -82,13 +99,20 @@ def test_a_look_leaves_the_model_as_it_is(encoder: Path) -> None:
     adapted = moved(encoder, dora=True)
     before = copy.deepcopy(adapted.state_dict())
     weight_evidence(adapted)
-    assert all(torch.equal(tensor, before[name]) and tensor.dtype == before[name].dtype for name, tensor in adapted.state_dict().items())
+    assert all(
+        torch.equal(tensor, before[name]) and tensor.dtype == before[name].dtype
+        for name, tensor in adapted.state_dict().items()
+    )
 
 
 def test_untouched_adapter_has_changed_nothing(encoder: Path) -> None:
     evidence = weight_evidence(moved(encoder, noise=0.0))
     assert evidence.greatest_change == 0
-    assert {module.effective_rank for module in evidence.modules} == {module.first_share for module in evidence.modules} == {0.0}
+    assert (
+        {module.effective_rank for module in evidence.modules}
+        == {module.first_share for module in evidence.modules}
+        == {0.0}
+    )
     assert min(cosine for module in evidence.modules for cosine in module.cosines) == pytest.approx(1, abs=1e-4)
 
 
@@ -105,15 +129,24 @@ def test_change_below_the_rounding_of_single_precision_is_still_measured(encoder
 
 @pytest.mark.parametrize(
     ("values", "effective", "first"),
-    [((2.0, 2.0, 2.0, 2.0), 4, 0.25), ((3.0, 0.0, 0.0), 1, 1), ((2.0, 1.0), 0.8**-0.8 * 0.2**-0.2, 0.8), ((0.5,), 1, 1)],
+    [
+        ((2.0, 2.0, 2.0, 2.0), 4, 0.25),
+        ((3.0, 0.0, 0.0), 1, 1),
+        ((2.0, 1.0), 0.8**-0.8 * 0.2**-0.2, 0.8),
+        ((0.5,), 1, 1),
+    ],
 )
-def test_effective_rank_counts_the_directions_that_do_the_work(values: tuple[float, ...], effective: float, first: float) -> None:
+def test_effective_rank_counts_the_directions_that_do_the_work(
+    values: tuple[float, ...], effective: float, first: float
+) -> None:
     change = ModuleChange("layer", values, 0.1, (1.0,))
     assert (change.effective_rank, change.first_share) == (pytest.approx(effective), pytest.approx(first))
 
 
 def orthogonal(size: int, seed: int) -> torch.Tensor:
-    return torch.linalg.qr(torch.randn(size, size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64))[0]
+    return torch.linalg.qr(torch.randn(size, size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64))[
+        0
+    ]
 
 
 @pytest.mark.parametrize(("outputs", "inputs"), [(24, 24), (40, 24), (24, 40)])
@@ -152,4 +185,6 @@ def test_other_families_changes_are_read_too(family: Any, tmp_path: Path) -> Non
     for name, layer in layers(loaded).items():
         base, change = base_and_change(layer)
         torch.testing.assert_close(base.float(), plain.get_submodule(name).weight, atol=0, rtol=0, msg=name)
-        torch.testing.assert_close((base + change).float(), merged.get_submodule(name).weight, atol=1e-6, rtol=1e-5, msg=name)
+        torch.testing.assert_close(
+            (base + change).float(), merged.get_submodule(name).weight, atol=1e-6, rtol=1e-5, msg=name
+        )

@@ -24,7 +24,16 @@ from model.training.loop import train
 from tests.support.tiny_models import planted_reviews, tiny_encoder, tiny_settings
 
 SLOW, FAST = 1e-7, 1e-2  # a learning rate that learns nothing, and one that reads the planted words
-SWEEP = Sweep(ranks=(2,), targets=("attention", "all-linear"), layers=("all", "upper"), learning_rates=(FAST,), rows=300, validation_rows=90, rungs=2, eta=3)
+SWEEP = Sweep(
+    ranks=(2,),
+    targets=("attention", "all-linear"),
+    layers=("all", "upper"),
+    learning_rates=(FAST,),
+    rows=300,
+    validation_rows=90,
+    rungs=2,
+    eta=3,
+)
 
 
 def silent(_: str) -> None:
@@ -81,7 +90,10 @@ def test_every_rung_has_rows_of_its_own_and_the_better_settings_go_on_with_the_c
 def test_a_cell_says_what_it_trained_and_how_good_it_is(ablation: Ablation) -> None:
     rung = ablation.rungs[0]
     found = {str(outcome.candidate): outcome.found for outcome in rung.done}
-    assert found["rank 2, attention, all layers, learning rate 0.01"]["parameters"] == {"adapter": 2 * 2 * 2 * 64, "head": 1122}
+    assert found["rank 2, attention, all layers, learning rate 0.01"]["parameters"] == {
+        "adapter": 2 * 2 * 2 * 64,
+        "head": 1122,
+    }
     assert found["rank 2, attention, layers 1, learning rate 0.01"]["parameters"]["adapter"] == 2 * 2 * 64
     for outcome in rung.done:
         assert len(outcome.logit) == len(rung.validation)
@@ -107,7 +119,15 @@ def with_other_test_rows(reviews: pa.Table) -> pa.Table:
     rows = reviews.to_pylist()
     first = rows[0]
     return pa.Table.from_pylist(
-        [{**row, "star_rating": 6 - row["star_rating"], "review_body": first["review_body"]} if row["split"] == "test" else row for row in rows], reviews.schema
+        [
+            (
+                {**row, "star_rating": 6 - row["star_rating"], "review_body": first["review_body"]}
+                if row["split"] == "test"
+                else row
+            )
+            for row in rows
+        ],
+        reviews.schema,
     )
 
 
@@ -119,10 +139,14 @@ def test_another_seed_rotates_the_validation_rows(ablation: Ablation, settings: 
 
 
 def bench(ablation: Ablation, settings: ModelSettings, folder: Path) -> Bench:
-    return Bench.of(ablation.folds, ablation.folds.validation[0], 100, settings, load_backbone(settings.backbone), folder, silent)
+    return Bench.of(
+        ablation.folds, ablation.folds.validation[0], 100, settings, load_backbone(settings.backbone), folder, silent
+    )
 
 
-def test_a_cell_leaves_nothing_behind_that_the_next_could_meet(ablation: Ablation, settings: ModelSettings, tmp_path: Path) -> None:
+def test_a_cell_leaves_nothing_behind_that_the_next_could_meet(
+    ablation: Ablation, settings: ModelSettings, tmp_path: Path
+) -> None:
     """Also none of PiSSA's cells, which take their start out of the base weights."""
     pissa = with_lora(with_training(settings, learning_rate=FAST), initialisation="pissa")
     one, other = Candidate(4, ("all-linear",), None, FAST), Candidate(2, ("attention",), None, FAST)
@@ -133,31 +157,44 @@ def test_a_cell_leaves_nothing_behind_that_the_next_could_meet(ablation: Ablatio
     assert after["logits"] == alone["logits"] and after["figures"] == alone["figures"]
 
 
-def test_the_rows_that_judge_a_cell_do_not_stop_its_training(ablation: Ablation, settings: ModelSettings, tmp_path: Path) -> None:
+def test_the_rows_that_judge_a_cell_do_not_stop_its_training(
+    ablation: Ablation, settings: ModelSettings, tmp_path: Path
+) -> None:
     """With their labels turned round, the epoch that is kept would be another one if they chose it."""
     shared = bench(ablation, with_training(settings, epochs=3, patience=3), tmp_path)
     assert shared.tokens["stopping"].fingerprint() != shared.tokens["validation"].fingerprint()
     turned = replace(shared.tokens["validation"], labels=1 - shared.validation.labels)
-    other = replace(shared, validation=replace(shared.validation, labels=turned.labels), tokens={**shared.tokens, "validation": turned})
+    other = replace(
+        shared,
+        validation=replace(shared.validation, labels=turned.labels),
+        tokens={**shared.tokens, "validation": turned},
+    )
     candidate = Candidate(4, ("all-linear",), None, FAST)
     one, two = run_cell(candidate, shared, tmp_path / "a"), run_cell(candidate, other, tmp_path / "b")
     assert one["logits"] == two["logits"] and one["training"]["best_epoch"] == two["training"]["best_epoch"] > 1
     assert one["figures"]["auc"] == pytest.approx(1 - two["figures"]["auc"])
 
 
-def test_a_setting_that_cannot_be_attached_or_diverges_is_dropped_with_its_reason(settings: ModelSettings, tmp_path: Path) -> None:
+def test_a_setting_that_cannot_be_attached_or_diverges_is_dropped_with_its_reason(
+    settings: ModelSettings, tmp_path: Path
+) -> None:
     sweep = replace(SWEEP, targets=("attention", "nothing_like_it"), layers=("all", "7"), learning_rates=(FAST, 1e30))
     lines: list[str] = []
     found = run_ablation(planted_reviews(), settings, sweep, tmp_path, None, lines.append)
     reasons = {str(outcome.candidate): outcome.failed for outcome in found.rungs[0].outcomes if outcome.failed}
     assert len(reasons) == 7 and len(found.rungs[0].done) == 2
-    assert "no linear layer of the encoder is called 'nothing_like_it'" in str(reasons["rank 2, nothing_like_it, all layers, learning rate 0.01"])
+    assert "no linear layer of the encoder is called 'nothing_like_it'" in str(
+        reasons["rank 2, nothing_like_it, all layers, learning rate 0.01"]
+    )
     assert "lora.layers has [7]" in str(reasons["rank 2, attention, layers 7, learning rate 0.01"])
     assert "The loss is" in str(reasons["rank 2, attention, all layers, learning rate 1e+30"])
     assert str(found.rungs[1].outcomes[0].candidate) == "rank 2, attention, all layers, learning rate 0.01"
     assert sum(line.startswith("  failed: ") for line in lines) == 7
     text = printed_page(found)
-    assert text.count("| failed |") == 7 and "rank 2, attention, all layers, learning rate 1e+30 failed: The loss is" in text
+    assert (
+        text.count("| failed |") == 7
+        and "rank 2, attention, all layers, learning rate 1e+30 failed: The loss is" in text
+    )
     lines.clear()
     again = run_ablation(planted_reviews(), settings, sweep, tmp_path, 0, lines.append)
     assert again.is_complete and not any(line.startswith("  failed: ") for line in lines), "a failure is kept too"
@@ -165,7 +202,8 @@ def test_a_setting_that_cannot_be_attached_or_diverges_is_dropped_with_its_reaso
     assert said == list(reasons.values())
 
 
-ONE_RUNG = replace(SWEEP, targets=("attention",), layers=("all",), rungs=1)  # the config's own settings of rank 4, and one of rank 2
+# the config's own settings of rank 4, and one of rank 2
+ONE_RUNG = replace(SWEEP, targets=("attention",), layers=("all",), rungs=1)
 
 
 def failing(error: Exception, rank: int) -> Any:
@@ -197,14 +235,20 @@ def test_a_setting_that_finds_too_little_memory_is_passed_over_and_tried_again_b
         first = run_ablation(planted_reviews(), settings, ONE_RUNG, tmp_path, None, lines.append)
     [own, failed] = first.rungs[0].outcomes
     assert own.failed is None and failed.candidate.rank == 2 and first.is_complete
-    assert str(failed.failed).startswith(f"too little memory ({str(error) or 'MemoryError'}); the same command tries it again")
-    assert f"  failed: {failed.failed}" in lines and "learning rate 0.01 failed: too little memory" in printed_page(first)
+    assert str(failed.failed).startswith(
+        f"too little memory ({str(error) or 'MemoryError'}); the same command tries it again"
+    )
+    assert f"  failed: {failed.failed}" in lines and "learning rate 0.01 failed: too little memory" in printed_page(
+        first
+    )
     assert len(list(tmp_path.glob("*.json"))) == 1
     again = run_ablation(planted_reviews(), settings, ONE_RUNG, tmp_path, None, silent)
     assert len(again.rungs[0].done) == len(list(tmp_path.glob("*.json"))) == 2
 
 
-def test_what_is_no_fault_of_a_setting_ends_the_sweep_and_is_not_kept(settings: ModelSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_no_fault_of_a_setting_ends_the_sweep_and_is_not_kept(
+    settings: ModelSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def unreachable(_: Bench) -> None:
         raise ReviewriskError("the model hub cannot be reached")
 
@@ -212,18 +256,25 @@ def test_what_is_no_fault_of_a_setting_ends_the_sweep_and_is_not_kept(settings: 
         patched.setattr(Bench, "fresh_classifier", unreachable)
         run_ablation(planted_reviews(), settings, ONE_RUNG, tmp_path, None, silent)
     with monkeypatch.context() as patched, pytest.raises(RuntimeError, match="mat1 and mat2"):
-        patched.setattr("model.experiments.ablate.ablation.train", failing(RuntimeError("mat1 and mat2 shapes cannot be multiplied"), rank=4))
+        patched.setattr(
+            "model.experiments.ablate.ablation.train",
+            failing(RuntimeError("mat1 and mat2 shapes cannot be multiplied"), rank=4),
+        )
         run_ablation(planted_reviews(), settings, ONE_RUNG, tmp_path, None, silent)
     assert not list(tmp_path.glob("*.json"))
 
 
 def test_where_every_setting_fails_the_first_reason_is_said(settings: ModelSettings, tmp_path: Path) -> None:
     sweep = replace(SWEEP, targets=("nothing_like_it",), layers=("all",))
-    with pytest.raises(ReviewriskError, match=r"rung 1 of 2: none of 2 settings could be trained. The first, rank 4, .*: The loss is"):
+    with pytest.raises(
+        ReviewriskError, match=r"rung 1 of 2: none of 2 settings could be trained. The first, rank 4, .*: The loss is"
+    ):
         run_ablation(planted_reviews(), with_training(settings, learning_rate=1e30), sweep, tmp_path, None, silent)
 
 
-def test_a_run_out_of_time_says_so_and_the_same_command_goes_on(ablation: Ablation, settings: ModelSettings, kept: Path, tmp_path: Path) -> None:
+def test_a_run_out_of_time_says_so_and_the_same_command_goes_on(
+    ablation: Ablation, settings: ModelSettings, kept: Path, tmp_path: Path
+) -> None:
     lines: list[str] = []
     first = run_ablation(planted_reviews(), settings, SWEEP, tmp_path, 0, lines.append)
     assert not first.is_complete and len(first.rungs) == 1 and len(first.rungs[0].waiting) == 5
@@ -239,7 +290,9 @@ def test_a_run_out_of_time_says_so_and_the_same_command_goes_on(ablation: Ablati
     assert {path.name for path in tmp_path.glob("*.json")} == {path.name for path in kept.glob("*.json")}
 
 
-def test_a_killed_cell_leaves_no_figures_and_goes_on_from_its_last_epoch(ablation: Ablation, settings: ModelSettings, tmp_path: Path) -> None:
+def test_a_killed_cell_leaves_no_figures_and_goes_on_from_its_last_epoch(
+    ablation: Ablation, settings: ModelSettings, tmp_path: Path
+) -> None:
     long = with_training(settings, epochs=4, patience=4)
     sweep = replace(SWEEP, targets=("attention",), layers=("all",), rungs=1)
 
@@ -252,7 +305,9 @@ def test_a_killed_cell_leaves_no_figures_and_goes_on_from_its_last_epoch(ablatio
     assert not list(tmp_path.glob("*.json"))
     lines: list[str] = []
     found = run_ablation(planted_reviews(), long, sweep, tmp_path, None, lines.append)
-    assert [line for line in lines if "Training goes on" in line] == ["  Training goes on after epoch 3, which an earlier run finished."]
+    assert [line for line in lines if "Training goes on" in line] == [
+        "  Training goes on after epoch 3, which an earlier run finished."
+    ]
     assert found.rungs[0].done[0].found["training"]["epochs"] == 4
     assert not list((tmp_path / "work").rglob("epoch-*")), "a finished cell leaves no checkpoints"
 
@@ -260,19 +315,33 @@ def test_a_killed_cell_leaves_no_figures_and_goes_on_from_its_last_epoch(ablatio
 def test_fingerprints_follow_what_matters_and_nothing_else(ablation: Ablation, settings: ModelSettings) -> None:
     candidate = Candidate(4, ("attention",), None, 1e-3)
 
-    def printed(own: ModelSettings = settings, each: Candidate = candidate, rows: int = 100, checksum: str = "0", revision: str = "r") -> str:
+    def printed(
+        own: ModelSettings = settings,
+        each: Candidate = candidate,
+        rows: int = 100,
+        checksum: str = "0",
+        revision: str = "r",
+    ) -> str:
         return fingerprint(each, own, rows, checksum, revision)
 
     base = printed()
     others = [
-        *(printed(each=replace(candidate, **{name: value})) for name, value in {"rank": 8, "targets": ("x",), "layers": (0,), "learning_rate": 1.0}.items()),
-        *(printed(with_training(settings, **{name: value})) for name, value in {"seed": 1, "epochs": 9, "head_dropout": 0.5, "precision": "bfloat16"}.items()),
+        *(
+            printed(each=replace(candidate, **{name: value}))
+            for name, value in {"rank": 8, "targets": ("x",), "layers": (0,), "learning_rate": 1.0}.items()
+        ),
+        *(
+            printed(with_training(settings, **{name: value}))
+            for name, value in {"seed": 1, "epochs": 9, "head_dropout": 0.5, "precision": "bfloat16"}.items()
+        ),
         printed(with_lora(settings, dora=True)),
         printed(settings.model_copy(update={"text": settings.text.model_copy(update={"headline": "drop"})})),
         *(printed(rows=99), printed(checksum="1"), printed(revision="q")),
     ]
     assert len({base, *others}) == 1 + len(others)
-    assert printed(with_training(settings, threads=2, max_rows=500, learning_rate=9.0)) == base, "the candidate's own rate counts"
+    assert printed(with_training(settings, threads=2, max_rows=500, learning_rate=9.0)) == base, (
+        "the candidate's own rate counts"
+    )
     calibration = settings.calibration.model_copy(update={"method": "none"})
     assert printed(settings.model_copy(update={"calibration": calibration})) == base
     parts = {"training": ablation.rungs[0].training, "validation": ablation.rungs[0].validation}
@@ -281,38 +350,60 @@ def test_fingerprints_follow_what_matters_and_nothing_else(ablation: Ablation, s
 
 
 @pytest.mark.parametrize("package", PACKAGES)
-def test_another_version_of_a_package_has_cells_of_its_own(settings: ModelSettings, monkeypatch: pytest.MonkeyPatch, package: str) -> None:
+def test_another_version_of_a_package_has_cells_of_its_own(
+    settings: ModelSettings, monkeypatch: pytest.MonkeyPatch, package: str
+) -> None:
     candidate = Candidate(4, ("attention",), None, 1e-3)
     before = fingerprint(candidate, settings, 100, "0", "r")
-    monkeypatch.setattr("model.experiments.ablate.ablation.version", lambda name: "0.0.1" if name == package else version(name))
+    monkeypatch.setattr(
+        "model.experiments.ablate.ablation.version", lambda name: "0.0.1" if name == package else version(name)
+    )
     assert fingerprint(candidate, settings, 100, "0", "r") != before
 
 
 def test_the_winner_has_its_corrected_figure_and_beats_settings_that_learn_nothing(ablation: Ablation) -> None:
     verdict = judge(ablation)
     assert verdict.winner.candidate.learning_rate == FAST and verdict.is_better
-    assert [outcome.standing.adapter for outcome in verdict.finalists] == sorted(standing.adapter for standing in ablation.rungs[-1].standings)
-    assert verdict.choice.observed == verdict.winner.found["figures"]["average_precision"] == max(s.average_precision for s in ablation.rungs[-1].standings)
+    assert [outcome.standing.adapter for outcome in verdict.finalists] == sorted(
+        standing.adapter for standing in ablation.rungs[-1].standings
+    )
+    assert (
+        verdict.choice.observed
+        == verdict.winner.found["figures"]["average_precision"]
+        == max(s.average_precision for s in ablation.rungs[-1].standings)
+    )
     text = printed_page(ablation, "reviewrisk ablate --rank 2")
     assert "reviewrisk ablate --rank 2" in text and "* a machine" in text
-    assert "Better than your settings by more than chance: the winner's average precision less yours, on the same rows, is +0." in text
+    assert (
+        "Better than your settings by more than chance: the winner's average precision less yours, on the same rows,"
+        " is +0." in text
+    )
     assert "Both intervals lie above 0." in text
     corrected = f"{verdict.choice.corrected['value']:.4f} [{verdict.choice.corrected['low']:.4f}"
     assert f"{verdict.choice.observed:.4f}" in text and corrected in text and f"{verdict.choice.optimism:+.4f}" in text
-    assert "### Rung 1 of 2: 5 settings on 100 training rows" in text and "### Rung 2 of 2: 3 settings on 300 training rows" in text
+    assert (
+        "### Rung 1 of 2: 5 settings on 100 training rows" in text
+        and "### Rung 2 of 2: 3 settings on 300 training rows" in text
+    )
     own = [line for line in text.splitlines() if "(your config)" in line and line.startswith("| rank")]
     assert own[0].endswith("| goes on, as the reference |") and own[1].endswith("| finalist |")
     assert text.count("| goes on |") == 2 and text.count("| dropped |") == 2
 
 
 def alike(ablation: Ablation, gain: float) -> Ablation:
-    """The sweep as if its last rung's candidates all scored the rows like the own settings, but for `gain` times the truth and some chance."""
+    """The sweep as if its last rung's candidates all scored the rows like the own settings, but for `gain` times the
+    truth and some chance.
+    """
     rung = ablation.rungs[-1]
     generator = np.random.default_rng(3)
     base = generator.normal(size=len(rung.validation))
     outcomes = []
     for outcome in rung.outcomes:
-        logit = base + 0.3 * generator.normal(size=len(base)) + (0 if outcome.candidate == ablation.own else gain) * rung.validation.labels
+        logit = (
+            base
+            + 0.3 * generator.normal(size=len(base))
+            + (0 if outcome.candidate == ablation.own else gain) * rung.validation.labels
+        )
         outcomes.append(replace(outcome, found={**outcome.found, "logits": logit.tolist()}))
     return replace(ablation, rungs=[*ablation.rungs[:-1], Rung(rung.training, rung.validation, outcomes, [])])
 
@@ -330,11 +421,19 @@ def test_where_chance_would_do_it_the_page_says_that_your_settings_do_as_well(ab
 @pytest.mark.parametrize(
     ("low", "said"),
     [
-        (-0.01, "is +0.020 [-0.010, +0.050]. The second interval does not lie above 0, so the choosing may have made the gain."),
+        (
+            -0.01,
+            (
+                "is +0.020 [-0.010, +0.050]. The second interval does not lie above 0, so the choosing may have made"
+                " the gain."
+            ),
+        ),
         (None, "is +0.020. There are too few products for an interval."),
     ],
 )
-def test_a_gain_that_the_choosing_may_have_made_is_not_called_better(ablation: Ablation, monkeypatch: pytest.MonkeyPatch, low: float | None, said: str) -> None:
+def test_a_gain_that_the_choosing_may_have_made_is_not_called_better(
+    ablation: Ablation, monkeypatch: pytest.MonkeyPatch, low: float | None, said: str
+) -> None:
     made = alike(ablation, 3.0)
     verdict = judge(made)
     assert verdict.is_better and verdict.gain is not None
@@ -347,18 +446,28 @@ def test_a_gain_that_the_choosing_may_have_made_is_not_called_better(ablation: A
 
 def test_of_equal_finalists_the_smallest_wins_whatever_their_order(ablation: Ablation) -> None:
     rung = ablation.rungs[-1]
-    level = [replace(outcome, found={**outcome.found, "logits": rung.done[0].logit.tolist()}) for outcome in rung.outcomes]
+    level = [
+        replace(outcome, found={**outcome.found, "logits": rung.done[0].logit.tolist()}) for outcome in rung.outcomes
+    ]
     smallest = min(rung.standings, key=lambda standing: standing.adapter).candidate
     for outcomes in (level, level[::-1]):
-        assert judge(replace(ablation, rungs=[*ablation.rungs[:-1], replace(rung, outcomes=outcomes)])).winner.candidate == smallest
+        assert (
+            judge(replace(ablation, rungs=[*ablation.rungs[:-1], replace(rung, outcomes=outcomes)])).winner.candidate
+            == smallest
+        )
 
 
 def test_the_lines_for_the_config_make_the_winners_settings(ablation: Ablation, settings: ModelSettings) -> None:
     fixed = replace(ablation, settings=with_lora(settings, alpha=12.0))
-    for made, candidate in ((ablation, judge(ablation).winner.candidate), (fixed, Candidate(2, ("attention", "feed-forward"), (0, 1), 2e-5))):
+    for made, candidate in (
+        (ablation, judge(ablation).winner.candidate),
+        (fixed, Candidate(2, ("attention", "feed-forward"), (0, 1), 2e-5)),
+    ):
         values = yaml.safe_load("\n".join(config_lines(candidate, made)))["model"]
         base = made.settings.model_dump()
-        merged = ModelSettings.model_validate({**base, "lora": {**base["lora"], **values["lora"]}, "training": {**base["training"], **values["training"]}})
+        merged = ModelSettings.model_validate(
+            {**base, "lora": {**base["lora"], **values["lora"]}, "training": {**base["training"], **values["training"]}}
+        )
         assert merged == candidate.settings(made.settings)
 
 

@@ -44,7 +44,12 @@ def test_layers_are_halves_or_numbers_and_targets_may_be_several() -> None:
 
 def test_a_candidates_settings_differ_in_its_own_four_and_alpha_keeps_the_scale() -> None:
     made = Candidate(4, ("attention",), (1,), 1e-3).settings(OWN)
-    assert (made.lora.rank, made.lora.targets, made.lora.layers, made.training.learning_rate) == (4, ("attention",), (1,), 1e-3)
+    assert (made.lora.rank, made.lora.targets, made.lora.layers, made.training.learning_rate) == (
+        4,
+        ("attention",),
+        (1,),
+        1e-3,
+    )
     assert made.lora.alpha is None and made.lora.effective_alpha == 8
     assert made.training.model_copy(update={"learning_rate": 3e-4}) == OWN.training
     fixed = OWN.model_copy(update={"lora": OWN.lora.model_copy(update={"alpha": 8.0})})
@@ -65,7 +70,11 @@ def test_every_rung_has_eta_times_the_rows_of_the_one_before() -> None:
 
 def test_the_best_1_in_eta_goes_on_and_the_own_settings_with_it() -> None:
     standings = [standing(1, 0.5, 10), standing(2, 0.9, 10), standing(3, 0.7, 20), standing(4, 0.7, 10)]
-    assert survivors(standings, 3, candidate(1)) == [candidate(2), candidate(4), candidate(1)], "of equal ones the smaller goes on"
+    assert survivors(standings, 3, candidate(1)) == [
+        candidate(2),
+        candidate(4),
+        candidate(1),
+    ], "of equal ones the smaller goes on"
     assert survivors(standings, 3, candidate(2)) == [candidate(2), candidate(4)]
     assert survivors(standings, 4, candidate(9)) == [candidate(2)], "own settings that failed are not carried"
     assert survivors(standings[:1], 3, None) == [candidate(1)]

@@ -66,13 +66,24 @@ def inputs(settings: ModelSettings) -> Inputs:
 
 
 @pytest.fixture(scope="module")
-def figures(settings: ModelSettings, inputs: Inputs, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+def figures(
+    settings: ModelSettings, inputs: Inputs, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, dict[str, Any]]:
     """The figures of one cell of each kind, run in this process, as JSON gives them back."""
     names = ("tfidf", "majority", "linear_head", "lora_all", "full")
-    return {name: json.loads(json.dumps(run_cell(Cell(name, 200), inputs, settings, tmp_path_factory.mktemp(name), silent), allow_nan=False)) for name in names}
+    return {
+        name: json.loads(
+            json.dumps(
+                run_cell(Cell(name, 200), inputs, settings, tmp_path_factory.mktemp(name), silent), allow_nan=False
+            )
+        )
+        for name in names
+    }
 
 
-def test_the_drawn_test_rows_are_whole_products_and_no_more_than_asked_for(inputs: Inputs, settings: ModelSettings) -> None:
+def test_the_drawn_test_rows_are_whole_products_and_no_more_than_asked_for(
+    inputs: Inputs, settings: ModelSettings
+) -> None:
     every = labelled_reviews(planted_reviews(), "test")
     test = inputs.data.test
     assert 60 < len(test) <= 90
@@ -100,9 +111,16 @@ def test_cells_are_every_method_with_a_curve_of_halved_sizes_after_those_it_is_o
     cells = planned_cells(300, inputs, 1_000_000)
     assert [cell.method for cell in cells if cell.rows == 300] == list(METHODS)
     curve = [place for place, cell in enumerate(cells) if cell.rows != 300]
-    assert [cells[place] for place in curve] == [Cell("tfidf", 400), Cell("tfidf", 150), Cell("lora_all", 400), Cell("lora_all", 150)]
+    assert [cells[place] for place in curve] == [
+        Cell("tfidf", 400),
+        Cell("tfidf", 150),
+        Cell("lora_all", 400),
+        Cell("lora_all", 150),
+    ]
     assert curve == [4, 5, 6, 7] and cells[3] == Cell("lora_all", 300)
-    assert len(planned_cells(1_000_000, inputs)) == len(METHODS) + 4, "no size beyond the rows there are, and none twice"
+    assert len(planned_cells(1_000_000, inputs)) == len(METHODS) + 4, (
+        "no size beyond the rows there are, and none twice"
+    )
 
 
 def test_a_smaller_draw_is_part_of_a_larger_one(inputs: Inputs) -> None:
@@ -129,22 +147,43 @@ def with_another_first(values: Any) -> Any:
 
 def changed(reviews: LabelledReviews) -> list[LabelledReviews]:
     """The reviews, in each with another value in one column."""
-    return [replace(reviews, **{field.name: with_another_first(getattr(reviews, field.name))}) for field in fields(reviews)]
+    return [
+        replace(reviews, **{field.name: with_another_first(getattr(reviews, field.name))}) for field in fields(reviews)
+    ]
 
 
 def test_the_checksum_follows_every_value_that_a_cell_reads(inputs: Inputs, tmp_path: Path) -> None:
     data, shifted = inputs.data, inputs.shifted
     assert shifted is not None
-    others = [replace(data, **{part: one}) for part in ("train", "stopping", "fitting", "choosing", "test") for one in changed(getattr(data, part))]
+    others = [
+        replace(data, **{part: one})
+        for part in ("train", "stopping", "fitting", "choosing", "test")
+        for one in changed(getattr(data, part))
+    ]
     others += [
-        replace(data, test_overlap=replace(data.test_overlap, **{name: with_another_first(getattr(data.test_overlap, name))})) for name in ("exact", "near")
+        replace(
+            data,
+            test_overlap=replace(data.test_overlap, **{name: with_another_first(getattr(data.test_overlap, name))}),
+        )
+        for name in ("exact", "near")
     ]
     others += [replace(data, test_product_is_new=with_another_first(data.test_product_is_new))]
     others += [replace(data, rows={**data.rows, "test": 0}), replace(data, data_version="another")]
-    others += [replace(data, test=replace(data.test, headlines=[headline, *data.test.headlines[1:]])) for headline in ("", "None", "null")]
-    every = [inputs, *(replace(inputs, data=one) for one in others), *(replace(inputs, shifted=one) for one in changed(shifted))]
+    others += [
+        replace(data, test=replace(data.test, headlines=[headline, *data.test.headlines[1:]]))
+        for headline in ("", "None", "null")
+    ]
+    every = [
+        inputs,
+        *(replace(inputs, data=one) for one in others),
+        *(replace(inputs, shifted=one) for one in changed(shifted)),
+    ]
     (tmp_path / "pairs.jsonl").write_text(PAIRS.read_text().replace("a", "e", 1))
-    every += [replace(inputs, shifted=None), replace(inputs, pairs=None), replace(inputs, pairs=tmp_path / "pairs.jsonl")]
+    every += [
+        replace(inputs, shifted=None),
+        replace(inputs, pairs=None),
+        replace(inputs, pairs=tmp_path / "pairs.jsonl"),
+    ]
     assert len({one.checksum for one in every}) == len(every) == 1 + 6 * 9 + 2 + 1 + 2 + 3 + 3
 
 
@@ -153,7 +192,10 @@ def test_fingerprints_follow_what_matters_to_the_method_and_nothing_else(setting
         return settings.model_copy(update={section: getattr(settings, section).model_copy(update=values)})
 
     def prints(one: ModelSettings, checksum: str = "0", revision: str = REVISION, rows: int = 200) -> dict[str, str]:
-        return {name: fingerprint(Cell(name, rows), checksum, one, revision) for name in ("tfidf", "linear_head", "frozen", "lora_all", "full")}
+        return {
+            name: fingerprint(Cell(name, rows), checksum, one, revision)
+            for name in ("tfidf", "linear_head", "frozen", "lora_all", "full")
+        }
 
     base = prints(settings)
     assert len(set(base.values())) == len(base)
@@ -173,7 +215,9 @@ def test_fingerprints_follow_what_matters_to_the_method_and_nothing_else(setting
 
 
 @pytest.mark.parametrize("package", PACKAGES)
-def test_another_version_of_a_package_has_cells_of_its_own(settings: ModelSettings, monkeypatch: pytest.MonkeyPatch, package: str) -> None:
+def test_another_version_of_a_package_has_cells_of_its_own(
+    settings: ModelSettings, monkeypatch: pytest.MonkeyPatch, package: str
+) -> None:
     cells = [Cell(name, 200) for name in ("tfidf", "lora_all")]
     before = [fingerprint(cell, "0", settings, REVISION) for cell in cells]
     monkeypatch.setattr(comparison, "version", lambda name: "0.0.1" if name == package else version(name))
@@ -181,7 +225,9 @@ def test_another_version_of_a_package_has_cells_of_its_own(settings: ModelSettin
     assert set(before).isdisjoint(after)
 
 
-def test_a_cell_says_what_it_trained_on_which_rows_and_what_that_cost(figures: dict[str, dict[str, Any]], inputs: Inputs) -> None:
+def test_a_cell_says_what_it_trained_on_which_rows_and_what_that_cost(
+    figures: dict[str, dict[str, Any]], inputs: Inputs
+) -> None:
     lora, tfidf, probe = figures["lora_all"], figures["tfidf"], figures["linear_head"]
     assert lora["parameters"] == {"adapter": 3584, "head": 1122}
     assert probe["parameters"] == {"adapter": 0, "head": 33}
@@ -221,13 +267,21 @@ def test_each_population_is_scored_as_it_is_to_be_read(inputs: Inputs) -> None:
     logits = cell_logits(score, replace(inputs.data, test=test), inputs, "keep")
     assert len(known) == len(set(known)), "a text that stands in several of them is scored once"
     read = {name: [known[int(place)] for place in places] for name, places in logits.items()}
-    assert read["as_is"] == test.texts and read["fitting"] == inputs.data.fitting.texts and read["choosing"] == inputs.data.choosing.texts
+    assert (
+        read["as_is"] == test.texts
+        and read["fitting"] == inputs.data.fitting.texts
+        and read["choosing"] == inputs.data.choosing.texts
+    )
     assert read["without_headline"] == [model_text("Five Stars, works", body, "drop") for body in test.bodies]
     assert read["ratings_masked"] == [model_text("Five Stars, works", body, "mask_ratings") for body in test.bodies]
-    assert not any("Five Stars" in text for text in read["ratings_masked"]) and all("works" in text for text in read["ratings_masked"])
+    assert not any("Five Stars" in text for text in read["ratings_masked"]) and all(
+        "works" in text for text in read["ratings_masked"]
+    )
     assert inputs.shifted is not None and read["shifted"] == inputs.shifted.texts
     pairs = load_pairs(PAIRS)
-    assert read["pairs"] == [model_text(side.headline, side.body, "keep") for pair in pairs for side in (pair.a, pair.b)]
+    assert read["pairs"] == [
+        model_text(side.headline, side.body, "keep") for pair in pairs for side in (pair.a, pair.b)
+    ]
 
 
 def test_words_tell_the_planted_label_and_the_majority_class_flags_nobody(figures: dict[str, dict[str, Any]]) -> None:
@@ -265,10 +319,14 @@ def test_cells_beside_each_other_share_the_cores_and_come_back_in_order(
     starts = [place for place, line in enumerate(lines) if line.startswith("cell ")]
     assert any(line.startswith("  [1] ") for line in lines), "lines say whose they are"
     assert starts[2] < next(place for place, line in enumerate(lines) if "epoch train_loss" in line)
-    assert run_cells(cells, inputs, settings, tmp_path, None, silent)[0].figures == outcomes[0].figures, "threads are no part of a cell's name"
+    assert run_cells(cells, inputs, settings, tmp_path, None, silent)[0].figures == outcomes[0].figures, (
+        "threads are no part of a cell's name"
+    )
 
 
-def test_a_cell_that_crashes_is_told_from_one_that_cannot_run(settings: ModelSettings, inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cell_that_crashes_is_told_from_one_that_cannot_run(
+    settings: ModelSettings, inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(comparison, "_child", lambda work, report: 137)
     [crashed] = run_cells([Cell("majority", 200)], inputs, settings, tmp_path, None, silent)
     assert crashed.failed and str(crashed.not_run).startswith("failed with exit status 137")
@@ -277,8 +335,14 @@ def test_a_cell_that_crashes_is_told_from_one_that_cannot_run(settings: ModelSet
 def test_a_cell_that_cannot_run_says_why_and_the_others_still_run(tmp_path: Path) -> None:
     settings = tiny_settings(tiny_encoder(tmp_path / "encoder", "deberta-v2"), epochs=1)
     inputs = prepare_inputs(planted_reviews(), None, None, settings, None)
-    refused, done = run_cells([Cell("prefix_tuning", 100), Cell("majority", 100)], inputs, settings, tmp_path / "cells", None, silent)
-    assert refused.figures is None and not refused.failed and str(refused.not_run).startswith("not run: prefix tuning is not made for deberta-v2")
+    refused, done = run_cells(
+        [Cell("prefix_tuning", 100), Cell("majority", 100)], inputs, settings, tmp_path / "cells", None, silent
+    )
+    assert (
+        refused.figures is None
+        and not refused.failed
+        and str(refused.not_run).startswith("not run: prefix tuning is not made for deberta-v2")
+    )
     assert done.figures is not None
 
 
@@ -290,7 +354,9 @@ def running(folder: Path) -> list[int]:
             arguments = path.read_bytes().split(b"\0")
         except OSError:
             continue
-        if b"model.experiments.compare.cell" in arguments and any(str(folder).encode() in argument for argument in arguments):
+        if b"model.experiments.compare.cell" in arguments and any(
+            str(folder).encode() in argument for argument in arguments
+        ):
             found.append(int(path.parent.name))
     return found
 
@@ -303,17 +369,24 @@ def wait_until(condition: Any, seconds: float = 90) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc").exists(), reason="finds the cell's process in /proc")
-def test_a_killed_run_loses_nothing_but_the_running_cell_which_goes_on_from_its_checkpoint(settings: ModelSettings, tmp_path: Path) -> None:
+def test_a_killed_run_loses_nothing_but_the_running_cell_which_goes_on_from_its_checkpoint(
+    settings: ModelSettings, tmp_path: Path
+) -> None:
     long = settings.model_copy(update={"training": settings.training.model_copy(update={"epochs": 40, "patience": 40})})
     (tmp_path / "settings.json").write_text(long.model_dump_json())
     script = (
-        "import sys; from pathlib import Path; from model.experiments.compare.comparison import *; from model.settings import ModelSettings;"
-        "from tests.support.tiny_models import planted_reviews; folder = Path(sys.argv[1]);"
-        "settings = ModelSettings.model_validate_json((folder / 'settings.json').read_text());"
-        "inputs = prepare_inputs(planted_reviews(), None, None, settings, None);"
-        "run_cells([Cell('tfidf', 400), Cell('frozen', 400)], inputs, settings, folder / 'cells', None, print)"
+        "import sys; from pathlib import Path; from model.experiments.compare.comparison import *; from model.settings"
+        " import ModelSettings;from tests.support.tiny_models import planted_reviews; folder ="
+        " Path(sys.argv[1]);settings = ModelSettings.model_validate_json((folder / 'settings.json').read_text());inputs"
+        " = prepare_inputs(planted_reviews(), None, None, settings, None);run_cells([Cell('tfidf', 400), Cell('frozen',"
+        " 400)], inputs, settings, folder / 'cells', None, print)"
     )
-    parent = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], cwd=ROOT, stdout=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    parent = subprocess.Popen(
+        [sys.executable, "-c", script, str(tmp_path)],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
     cells = tmp_path / "cells"
     wait_until(lambda: list(cells.glob("work/*/training/epoch-*")) or parent.poll() is not None)
     parent.send_signal(signal.SIGKILL)
@@ -330,10 +403,17 @@ def test_a_killed_run_loses_nothing_but_the_running_cell_which_goes_on_from_its_
 
 def test_a_cell_ends_when_whoever_started_it_is_gone(settings: ModelSettings, inputs: Inputs, tmp_path: Path) -> None:
     """Its output goes nowhere here, so that no broken pipe can be what ends it."""
-    long = settings.model_copy(update={"training": settings.training.model_copy(update={"epochs": 2000, "patience": 2000})})
+    long = settings.model_copy(
+        update={"training": settings.training.model_copy(update={"epochs": 2000, "patience": 2000})}
+    )
     place = tmp_path / "cell.json"
     source = write_inputs(inputs, tmp_path / "inputs")
-    spec = {"cell": {"method": "frozen", "rows": 400}, "inputs": str(source), "settings": long.model_dump(mode="json"), "place": str(place)}
+    spec = {
+        "cell": {"method": "frozen", "rows": 400},
+        "inputs": str(source),
+        "settings": long.model_dump(mode="json"),
+        "place": str(place),
+    }
     (tmp_path / "work").mkdir()
     (tmp_path / "work" / "spec.json").write_text(json.dumps(spec))
     command = [sys.executable, "-m", "model.experiments.compare.cell", str(tmp_path / "work" / "spec.json")]
@@ -349,7 +429,9 @@ def test_a_cell_ends_when_whoever_started_it_is_gone(settings: ModelSettings, in
 
 
 def made(figures: dict[str, dict[str, Any]], inputs: Inputs, settings: ModelSettings) -> Comparison:
-    outcomes = [Outcome(Cell(name, 200), figures.get(name), None if name in figures else "not run: because") for name in METHODS]
+    outcomes = [
+        Outcome(Cell(name, 200), figures.get(name), None if name in figures else "not run: because") for name in METHODS
+    ]
     return Comparison(outcomes, inputs, settings, 200)
 
 
@@ -359,7 +441,13 @@ def test_the_page_has_a_row_for_every_method_and_marks_gains_that_are_not_signif
     comparison = made(figures, inputs, settings)
     lines = page(comparison, "reviewrisk compare", ["a machine"])
     text = "\n".join(lines)
-    for head in ("what it costs\n", "Forgetting\n", "Learning curve\n", "Minimal pairs\n", *(f"### Quality: {title}\n" for title in TITLES.values())):
+    for head in (
+        "what it costs\n",
+        "Forgetting\n",
+        "Learning curve\n",
+        "Minimal pairs\n",
+        *(f"### Quality: {title}\n" for title in TITLES.values()),
+    ):
         assert head in text
     quality = text.split("### Quality: test, as is\n")[1].split("###")[0]
     rows = {line.split("|")[1].strip(): line for line in quality.splitlines() if line.startswith("| ")}
@@ -368,7 +456,9 @@ def test_the_page_has_a_row_for_every_method_and_marks_gains_that_are_not_signif
     for name, found in figures.items():
         value = found["populations"]["as_is"]["figures"]["f1"]["value"]
         assert f"| {value:.3f} [" in " ".join(rows[METHODS[name].title].split())
-        assert ("no significant gain" in rows[METHODS[name].title]) == (name != "tfidf"), "TF-IDF has an F1 of 1 here, so nothing gains over it"
+        assert ("no significant gain" in rows[METHODS[name].title]) == (name != "tfidf"), (
+            "TF-IDF has an F1 of 1 here, so nothing gains over it"
+        )
     assert "not run" in rows[METHODS["dora_all"].title]
     swapped = {**figures, "lora_all": figures["tfidf"], "tfidf": figures["lora_all"]}
     [gaining] = [line for line in page(made(swapped, inputs, settings), "", []) if line.startswith("| LoRA, all")][:1]
@@ -378,21 +468,39 @@ def test_the_page_has_a_row_for_every_method_and_marks_gains_that_are_not_signif
     forgetting = text.split("### Forgetting")[1].split("###")[0]
     assert "not available" in forgetting and "TF-IDF" not in forgetting
     for name, title in (("test", "test"), ("shifted", "shifted population")):
-        [row] = [line for line in forgetting.splitlines() if [cell.strip() for cell in line.split("|")[1:3]] == [METHODS["lora_all"].title, title]]
+        [row] = [
+            line
+            for line in forgetting.splitlines()
+            if [cell.strip() for cell in line.split("|")[1:3]] == [METHODS["lora_all"].title, title]
+        ]
         found = figures["lora_all"]["forgetting"][name]
-        assert f"{found['drift']:.4f}" in row and found["probe"]["task"] in row and f"{found['probe']['after'] - found['probe']['before']:+.4f}" in row
+        assert (
+            f"{found['drift']:.4f}" in row
+            and found["probe"]["task"] in row
+            and f"{found['probe']['after'] - found['probe']['before']:+.4f}" in row
+        )
     table = text.split("what it costs")[1].split("###")[0].splitlines()
-    [costs] = [line for line in table if line.split("|")[1:2] and line.split("|")[1].strip() == METHODS["lora_all"].title]
+    [costs] = [
+        line for line in table if line.split("|")[1:2] and line.split("|")[1].strip() == METHODS["lora_all"].title
+    ]
     cost, training = figures["lora_all"]["cost"], figures["lora_all"]["training"]
     shown = [cell.strip() for cell in costs.split("|")[2:-1]]
     assert shown[:3] == ["3,584", "1,122", "0.005"] and shown[3] == f"{200 / training['rows_per_second']:,.0f}"
-    assert shown[6:] == [f"{cost['unmerged']:,.2f}", f"{cost['unmerged'] / cost['plain']:.2f}", f"{cost['merged'] / cost['plain']:.2f}"]
-    [curve] = [line for line in text.split("Learning curve")[1].split("###")[0].splitlines() if line.startswith("| 200")]
+    assert shown[6:] == [
+        f"{cost['unmerged']:,.2f}",
+        f"{cost['unmerged'] / cost['plain']:.2f}",
+        f"{cost['merged'] / cost['plain']:.2f}",
+    ]
+    [curve] = [
+        line for line in text.split("Learning curve")[1].split("###")[0].splitlines() if line.startswith("| 200")
+    ]
     values = [figures[name]["populations"]["as_is"]["figures"]["f1"]["value"] for name in ("tfidf", "lora_all")]
     assert f"{values[0]:.3f} [" in curve and f"{values[1]:.3f} [" in curve and f"{values[1] - values[0]:.3f} [" in curve
 
 
-def test_a_gain_is_the_difference_of_the_two_cells_on_the_same_rows(figures: dict[str, dict[str, Any]], inputs: Inputs, settings: ModelSettings) -> None:
+def test_a_gain_is_the_difference_of_the_two_cells_on_the_same_rows(
+    figures: dict[str, dict[str, Any]], inputs: Inputs, settings: ModelSettings
+) -> None:
     comparison = made(figures, inputs, settings)
     for population in POPULATIONS:
         gain = comparison.gain(figures["tfidf"], figures["full"], population)
@@ -403,11 +511,20 @@ def test_a_gain_is_the_difference_of_the_two_cells_on_the_same_rows(figures: dic
     assert not is_significant(comparison.gain(figures["tfidf"], figures["tfidf"], "as_is"))
 
 
-def test_the_rule_follows_the_figures(figures: dict[str, dict[str, Any]], inputs: Inputs, settings: ModelSettings) -> None:
+def test_the_rule_follows_the_figures(
+    figures: dict[str, dict[str, Any]], inputs: Inputs, settings: ModelSettings
+) -> None:
     worse = "\n".join(lora_or_not(made(figures, inputs, settings)))
-    assert "test, as is: TF-IDF is enough" in worse and "Frozen encoder: a frozen encoder with a linear head is enough" in worse
+    assert (
+        "test, as is: TF-IDF is enough" in worse
+        and "Frozen encoder: a frozen encoder with a linear head is enough" in worse
+    )
     assert worse.startswith(f"Validation's choice: {METHODS['tfidf'].title}, average precision 1.000")
-    swapped = {**figures, "lora_all": {**figures["tfidf"], "method": "lora_all"}, "tfidf": {**figures["lora_all"], "method": "tfidf"}}
+    swapped = {
+        **figures,
+        "lora_all": {**figures["tfidf"], "method": "lora_all"},
+        "tfidf": {**figures["lora_all"], "method": "tfidf"},
+    }
     better = "\n".join(lora_or_not(made(swapped, inputs, settings)))
     assert "test, as is: LoRA gains" in better and "shifted population: LoRA gains" in better
     assert "Full fine-tuning: LoRA is enough" in better
@@ -415,7 +532,9 @@ def test_the_rule_follows_the_figures(figures: dict[str, dict[str, Any]], inputs
     assert lora_or_not(made(nothing, inputs, settings))[1].startswith("TF-IDF or LoRA: not known yet")
 
 
-def test_a_gain_that_is_not_shown_is_not_called_none(figures: dict[str, dict[str, Any]], inputs: Inputs, settings: ModelSettings) -> None:
+def test_a_gain_that_is_not_shown_is_not_called_none(
+    figures: dict[str, dict[str, Any]], inputs: Inputs, settings: ModelSettings
+) -> None:
     good, bad = figures["tfidf"], figures["full"]
     odd = np.arange(len(inputs.data.test)) % 2 == 1
 
@@ -435,23 +554,35 @@ def test_a_gain_that_is_not_shown_is_not_called_none(figures: dict[str, dict[str
     for method in ("lora_8bit", "qlora"):
         quantised = {**figures, "lora_all": figures["tfidf"], method: figures["full"]}
         [line] = [line for line in lora_or_not(made(quantised, inputs, settings)) if "accuracy tax" in line]
-        loss = figures["full"]["populations"]["as_is"]["figures"]["f1"]["value"] - figures["tfidf"]["populations"]["as_is"]["figures"]["f1"]["value"]
+        loss = (
+            figures["full"]["populations"]["as_is"]["figures"]["f1"]["value"]
+            - figures["tfidf"]["populations"]["as_is"]["figures"]["f1"]["value"]
+        )
         assert line.startswith(METHODS[method].title) and f"{loss:.3f} [" in line
 
 
-def test_the_rule_says_from_which_size_on_lora_gains(figures: dict[str, dict[str, Any]], inputs: Inputs, settings: ModelSettings) -> None:
+def test_the_rule_says_from_which_size_on_lora_gains(
+    figures: dict[str, dict[str, Any]], inputs: Inputs, settings: ModelSettings
+) -> None:
     good, bad = figures["tfidf"], figures["full"]
 
     def rule(*gains: bool) -> str:
         outcomes = []
         for size, is_better in zip((50, 100, 200), gains, strict=True):
-            outcomes += [Outcome(Cell("lora_all", size), good if is_better else bad), Outcome(Cell("tfidf", size), bad if is_better else good)]
+            outcomes += [
+                Outcome(Cell("lora_all", size), good if is_better else bad),
+                Outcome(Cell("tfidf", size), bad if is_better else good),
+            ]
         return "\n".join(lora_or_not(Comparison(outcomes, inputs, settings, 200)))
 
-    assert "LoRA gains over TF-IDF at every size tried from 100 training rows on; no sure gain with 50." in rule(False, True, True)
+    assert "LoRA gains over TF-IDF at every size tried from 100 training rows on; no sure gain with 50." in rule(
+        False, True, True
+    )
     assert "from 200 training rows on; no sure gain with 100." in rule(True, False, True)
     assert "from the smallest size tried on, 50 training rows" in rule(True, True, True)
-    assert "no gain of LoRA over TF-IDF is shown at the largest size tried, 200 training rows" in rule(True, True, False)
+    assert "no gain of LoRA over TF-IDF is shown at the largest size tried, 200 training rows" in rule(
+        True, True, False
+    )
 
 
 def test_an_untouched_encoder_has_forgotten_nothing(settings: ModelSettings, inputs: Inputs) -> None:
@@ -462,7 +593,9 @@ def test_an_untouched_encoder_has_forgotten_nothing(settings: ModelSettings, inp
     assert embedding_drift(before, after) == pytest.approx(0, abs=1e-9)
     task = probe_task(inputs.data.test)
     assert task is not None
-    assert probe_loss(before, task[1], inputs.data.test.product_ids) == probe_loss(after, task[1], inputs.data.test.product_ids)
+    assert probe_loss(before, task[1], inputs.data.test.product_ids) == probe_loss(
+        after, task[1], inputs.data.test.product_ids
+    )
 
 
 def test_drift_is_the_mean_cosine_distance() -> None:
@@ -512,22 +645,34 @@ def with_masked_token_head(tmp_path: Path) -> ModelSettings:
     return tiny_settings(folder, epochs=1)
 
 
-def test_the_page_shows_what_full_fine_tuning_does_to_masked_tokens(with_masked_token_head: ModelSettings, inputs: Inputs, tmp_path: Path) -> None:
-    found = json.loads(json.dumps(run_cell(Cell("full", 200), inputs, with_masked_token_head, tmp_path / "cell", silent)))
+def test_the_page_shows_what_full_fine_tuning_does_to_masked_tokens(
+    with_masked_token_head: ModelSettings, inputs: Inputs, tmp_path: Path
+) -> None:
+    found = json.loads(
+        json.dumps(run_cell(Cell("full", 200), inputs, with_masked_token_head, tmp_path / "cell", silent))
+    )
     lines = page(Comparison([Outcome(Cell("full", 200), found)], inputs, with_masked_token_head, 200), "command", [])
     for population, title in (("test", "test"), ("shifted", "shifted population")):
         losses = found["forgetting"][population]["masked_token"]
         assert losses["before"] != losses["after"]
         [row] = [line for line in lines if re.match(rf"\| full fine-tuning +\| +{title} \|", line)]
         shown = [cell.strip() for cell in row.split("|")[-4:-1]]
-        assert shown == [f"{losses['before']:.4f}", f"{losses['after']:.4f}", f"{losses['after'] - losses['before']:+.4f}"]
+        assert shown == [
+            f"{losses['before']:.4f}",
+            f"{losses['after']:.4f}",
+            f"{losses['after'] - losses['before']:+.4f}",
+        ]
 
 
-def test_masked_token_loss_is_measured_where_the_checkpoint_has_the_head(settings: ModelSettings, with_masked_token_head: ModelSettings) -> None:
+def test_masked_token_loss_is_measured_where_the_checkpoint_has_the_head(
+    settings: ModelSettings, with_masked_token_head: ModelSettings
+) -> None:
     backbone = load_backbone(with_masked_token_head.backbone)
     tokens = TokenisedReviews([IDS[0].numpy().astype(np.int32)] * 30, np.zeros(30, dtype=np.int64))
     untouched = masked_token_loss(backbone.encoder, backbone, tokens, 17)
-    assert untouched is not None and untouched < 0.9 * np.log(len(vocabulary())), "better than chance on the words it has learnt"
+    assert untouched is not None and untouched < 0.9 * np.log(len(vocabulary())), (
+        "better than chance on the words it has learnt"
+    )
     assert masked_token_loss(backbone.encoder, backbone, tokens, 17) == untouched
     with torch.no_grad():
         for parameter in backbone.encoder.parameters():
@@ -545,7 +690,18 @@ def test_the_greatest_size_of_the_curve_is_shown_in_every_population_and_on_the_
     text = "\n".join(page(Comparison(outcomes, inputs, settings, 200), "", []))
     quality = [part for part in text.split("### ") if part.startswith("Quality")]
     assert len(quality) == len(POPULATIONS)
-    assert all("| LoRA, all linear layers, 400 rows" in part and "| TF-IDF + logistic regression, 400 rows" in part for part in quality)
-    assert "TF-IDF + logistic regression, 400 rows | LoRA, all linear layers, 400 rows" in " ".join(text.split("### Minimal pairs")[1].split())
-    without = "\n".join(page(Comparison([*outcomes[:3], Outcome(Cell("lora_all", 400), None, "not run: x")], inputs, settings, 200), "", []))
+    assert all(
+        "| LoRA, all linear layers, 400 rows" in part and "| TF-IDF + logistic regression, 400 rows" in part
+        for part in quality
+    )
+    assert "TF-IDF + logistic regression, 400 rows | LoRA, all linear layers, 400 rows" in " ".join(
+        text.split("### Minimal pairs")[1].split()
+    )
+    without = "\n".join(
+        page(
+            Comparison([*outcomes[:3], Outcome(Cell("lora_all", 400), None, "not run: x")], inputs, settings, 200),
+            "",
+            [],
+        )
+    )
     assert "| TF-IDF + logistic regression, 400 rows" not in without, "one of the two alone compares nothing"
