@@ -7,19 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from jobs.config import Config
-from model.errors import ReviewriskError, install_extra
+from model.errors import ReviewriskError, needs_extra
 
 
 def serving_folder(config: Config, row: dict[str, Any]) -> Path:
     """A local folder with a model merged in fp32, made from the verified bundle of a row of `models`; made once, then
     kept.
     """
-    try:
+    with needs_extra("train", "Scoring"):
         from model.bundle.bundle import build_serving_folder
-    except ImportError as error:
-        raise ReviewriskError(
-            f"Scoring needs its packages ({error.name} is missing): {install_extra('train')}."
-        ) from None
     return build_serving_folder(
         local_bundle(config, row), config.scratch / "serving" / row["model_version"], config.score.parity_tolerance
     )

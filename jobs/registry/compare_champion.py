@@ -13,7 +13,7 @@ from jobs.config import Config
 from jobs.lake import tables
 from jobs.registry.bundles import local_bundle
 from jobs.registry.models import all_models, default_threshold, registered
-from model.errors import ReviewriskError, install_extra
+from model.errors import ReviewriskError, needs_extra
 from model.files import read_json
 from model.progress import Report, progress
 from model.settings import RowSettings, route_key
@@ -122,12 +122,8 @@ def compare_with_champion(
     `review_scores` (its nightly work) and, for the test split, from its bundle. Each decides with its own calibrator
     and default threshold.
     """
-    try:
+    with needs_extra("train", "Comparing models"):
         from model.evaluation.metrics import difference_intervals, intervals
-    except ImportError as error:
-        raise ReviewriskError(
-            f"Comparing models needs packages of training ({error.name} is missing): {install_extra('train')}."
-        ) from None
     rows = _common_rows(config, champion, challenger)
     settings = config.model
     options = (settings.thresholds.confidence, settings.training.seed)

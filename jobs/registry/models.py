@@ -19,7 +19,7 @@ from jobs.registry.bundles import local_bundle
 from jobs.registry.reference import beside_published
 from jobs.registry.routes import published_routes
 from jobs.storage import Root
-from model.errors import ReviewriskError, install_extra
+from model.errors import ReviewriskError, needs_extra
 from model.progress import Report
 from model.settings import PromotionSettings
 
@@ -291,12 +291,8 @@ def _shown_bundle(config: Config, row: dict[str, Any]) -> list[str]:
 
 
 def _verified_files(bundle: Path) -> int:
-    try:
+    with needs_extra("train", "Looking into the bundle"):
         from model.bundle.bundle import verify_bundle
-    except ImportError as error:
-        raise ReviewriskError(
-            f"It was not looked into, as that needs packages ({error.name} is missing): {install_extra('train')}."
-        ) from None
     return len(verify_bundle(bundle)["files"])
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,7 +17,7 @@ from jobs.lake.runs import JobRun
 from jobs.registry.bundles import local_bundle, serving_folder
 from jobs.registry.models import default_threshold, registered
 from jobs.registry.register import figures_on_test, next_step, register
-from model.errors import ReviewriskError, install_extra
+from model.errors import ReviewriskError, needs_extra
 from model.files import folder_sha256, temporary_folder_beside
 from model.progress import Report, progress
 
@@ -107,7 +106,7 @@ def run_push(
 
 
 def _fold(config: Config, version: str, output: Path | None, report: Report) -> str:
-    with _packages("Merging"):
+    with needs_extra("train", "Merging"):
         from model.bundle.bundle import build_serving_folder
         from model.bundle.export import check_empty
         from model.merging.combine import compare_folded
@@ -168,7 +167,7 @@ def _folded_lines(version: str, folded: Folded, threshold: dict[str, Any], outpu
 
 
 def _combine(config: Config, versions: Sequence[str], recipe_parts: tuple[Any, ...], report: Report) -> str:
-    with _packages("Combining"):
+    with needs_extra("train", "Combining"):
         from model.data.reviews import COLUMNS
         from model.merging.combine import load_parent, make_recipe
         from model.merging.merged_adapter import make_child
@@ -198,23 +197,12 @@ def _combine(config: Config, versions: Sequence[str], recipe_parts: tuple[Any, .
 
 
 def _export(config: Config, bundle: Path, folder: Path, form: Form) -> None:
-    with _packages("Exporting"):
+    with needs_extra("train", "Exporting"):
         from model.bundle.export import export_adapter, export_merged
     if form == "adapter":
         export_adapter(bundle, folder)
     else:
         export_merged(bundle, folder, config.score.parity_tolerance)
-
-
-@contextmanager
-def _packages(what: str) -> Iterator[None]:
-    """Within it, a package that is not installed is a sentence that says what to install."""
-    try:
-        yield
-    except ImportError as error:
-        raise ReviewriskError(
-            f"{what} needs the packages of training ({error.name} is missing): {install_extra('train')}."
-        ) from None
 
 
 def _sizes(folder: Path) -> list[str]:

@@ -13,7 +13,7 @@ from jobs.lake.runs import JobRun
 from jobs.lake.schemas import MODEL_THRESHOLDS
 from jobs.registry.bundles import local_bundle
 from jobs.registry.models import champion, registered
-from model.errors import ReviewriskError, install_extra
+from model.errors import needs_extra
 from model.progress import Report, progress
 
 
@@ -27,15 +27,11 @@ def run_thresholds(config: Config, version: str | None, report: Report) -> list[
     not shrink unasked. Each is reported.
     """
     root = config.root
-    try:
+    with needs_extra("train", "Fitting thresholds"):
         from model.bundle.bundle import verify_bundle
         from model.evaluation.calibrators import Calibrator
         from model.evaluation.views import refit_thresholds
         from model.files import read_json
-    except ImportError as error:
-        raise ReviewriskError(
-            f"Thresholds are fitted with packages of training ({error.name} is missing): {install_extra('train')}."
-        ) from None
     with JobRun(root, "thresholds") as run:
         row = champion(root) if version is None else registered(root, version)
         bundle = local_bundle(config, row)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from jobs.config import SparkSettings
 from jobs.resources import resource_folder
 from jobs.spark.java import use_java
-from model.errors import ReviewriskError, install_extra
+from model.errors import needs_extra
 from model.progress import Report, progress
 
 if TYPE_CHECKING:
@@ -26,11 +26,9 @@ def build_session(settings: SparkSettings) -> SparkSession:
     # parallelism here.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-    try:
+    with needs_extra("spark", "This step"):
         from pyspark import SparkConf, SparkContext
         from pyspark.sql import SparkSession
-    except ImportError:
-        raise ReviewriskError(f"This step needs Spark: {install_extra('spark')}.") from None
     if "PYSPARK_GATEWAY_PORT" in os.environ:
         SparkContext._ensure_initialized()  # only now does SparkConf hold what spark-submit was given
     conf = SparkConf()

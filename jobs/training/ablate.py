@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from jobs.config import Config
 from jobs.lake import tables
 from jobs.training.machine import machine_lines
-from model.errors import ReviewriskError, install_extra
+from model.errors import ReviewriskError, needs_extra
 from model.experiments.ablate.grid import Sweep
 from model.progress import Report, progress
 
@@ -23,15 +23,11 @@ def run_ablate(config: Config, sweep: Sweep, minutes: float | None, output: Path
     Cells are kept under <scratch>/ablate: a run that was stopped, or that `minutes` ended, goes on there when the same
     command is given again.
     """
-    try:
+    with needs_extra("train", "Sweeping"):
         from model.data.reviews import COLUMNS
         from model.experiments.ablate.ablation import run_ablation
         from model.experiments.ablate.page import page
         from model.experiments.compare.comparison import PACKAGES
-    except ImportError as error:
-        raise ReviewriskError(
-            f"Sweeping needs the packages of training ({error.name} is missing): {install_extra('train')}."
-        ) from None
     with progress("reading the reviews", report):
         reviews = tables.read_arrow(config.root, "reviews", COLUMNS, pc.field("split").isin(["train", "validation"]))
     if reviews.num_rows == 0:

@@ -9,7 +9,7 @@ from jobs.config import Config
 from jobs.lake.labelled import labelled
 from jobs.storage import parse_root
 from jobs.training.machine import machine_lines
-from model.errors import ReviewriskError, install_extra
+from model.errors import ReviewriskError, needs_extra
 from model.progress import Report, progress
 
 
@@ -55,16 +55,12 @@ def run_compare(config: Config, wanted: Wanted, output: Path | None, report: Rep
     command is given again. Raises ReviewriskError for a method there is not, a curve that cannot be, and, once the page
     is written (or reported, without `output`), where a cell crashed.
     """
-    try:
+    with needs_extra("train", "Comparing"):
         from model.data.reviews import COLUMNS
         from model.experiments.compare.comparison import PACKAGES, planned_cells, prepare_inputs, run_cells
         from model.experiments.compare.page import page
         from model.experiments.compare.rule import Comparison
         from model.experiments.methods import check_methods
-    except ImportError as error:
-        raise ReviewriskError(
-            f"Comparing needs the packages of training ({error.name} is missing): {install_extra('train')}."
-        ) from None
     check_methods(wanted.methods)
     if wanted.curve_rows is not None and (
         wanted.curve_rows <= wanted.rows or (wanted.methods and "lora_all" not in wanted.methods)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from jobs.config import Config
 from jobs.registry.bundles import local_bundle
 from jobs.registry.models import registered
-from model.errors import ReviewriskError, install_extra
+from model.errors import needs_extra
 from model.progress import Report, progress
 
 if TYPE_CHECKING:
@@ -20,13 +20,9 @@ def run_diagnose(config: Config, version: str, report: Report) -> list[Finding]:
     Raises ReviewriskError where there is no such model, or its bundle or its backbone is not the one it was registered
     with.
     """
-    try:
+    with needs_extra("train", "Diagnosing"):
         from model.training.diagnosis import diagnose_bundle
         from model.training.spectrum import weight_table
-    except ImportError as error:
-        raise ReviewriskError(
-            f"Diagnosing needs the packages of training ({error.name} is missing): {install_extra('train')}."
-        ) from None
     bundle = local_bundle(config, registered(config.root, version))
     with progress("taking the weights apart", report):
         diagnosis = diagnose_bundle(bundle)

@@ -12,7 +12,7 @@ from jobs.lake.labelled import labelled
 from jobs.registry import models as registry
 from jobs.registry.bundles import local_bundle, serving_folder
 from jobs.storage import parse_root
-from model.errors import ReviewriskError, install_extra
+from model.errors import needs_extra
 from model.progress import Report, progress
 
 
@@ -25,13 +25,9 @@ def run_evaluate(
     The model decides by its calibrator and its rows of `model_thresholds`. Raises ReviewriskError where there is no
     such model, or the other root has no labelled review.
     """
-    try:
+    with needs_extra("train", "Judging a model"):
         from model.data.reviews import COLUMNS
         from model.experiments.external import judge, population_page
-    except ImportError as error:
-        raise ReviewriskError(
-            f"Judging a model needs the packages of training ({error.name} is missing): {install_extra('train')}."
-        ) from None
     row = registry.registered(config.root, version)
     thresholds = registry.thresholds(config.root, version)
     registry.default_threshold(config.root, version)

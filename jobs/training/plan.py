@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from jobs.config import Config
 from jobs.lake import tables
-from model.errors import ReviewriskError, install_extra
+from model.errors import ReviewriskError, needs_extra
 from model.progress import Report, progress
 
 if TYPE_CHECKING:
@@ -19,13 +19,9 @@ if TYPE_CHECKING:
 
 def run_plan(config: Config, report: Report) -> Plan:
     """What `train` would do with this config and these reviews; nothing is trained and nothing written."""
-    try:
+    with needs_extra("train", "Planning"):
         from model.data.reviews import COLUMNS
         from model.training.plan import plan
-    except ImportError as error:
-        raise ReviewriskError(
-            f"Planning needs the packages of training ({error.name} is missing): {install_extra('train')}."
-        ) from None
     root = config.root
     with progress("reading the reviews", report):
         reviews = tables.read_arrow(root, "reviews", COLUMNS, pc.field("split").isin(["train", "validation", "test"]))

@@ -14,7 +14,7 @@ from jobs.lake.runs import JobRun
 from jobs.registry.compare_champion import challenge
 from jobs.registry.models import champion, registered
 from jobs.registry.register import figures_on_test, register
-from model.errors import ReviewriskError, install_extra
+from model.errors import ReviewriskError, needs_extra
 from model.progress import Report, progress
 
 # Of the labelled live reviews, in order of time: training, validation, and the rest is the new period's test.
@@ -32,14 +32,10 @@ def run_retrain(config: Config, report: Report) -> str:
     champion is compared where it has scored those rows, so `reviewrisk score` comes first. Where `model.rows` names
     some reviews, all this is of those alone. Raises ReviewriskError where too few new reviews have a label.
     """
-    try:
+    with needs_extra("train", "Training"):
         from model.data.reviews import COLUMNS
         from model.data.row_filter import chosen_rows
         from model.training.pipeline import fit
-    except ImportError as error:
-        raise ReviewriskError(
-            f"Training needs its packages ({error.name} is missing): {install_extra('train')}."
-        ) from None
     root = config.root
     with JobRun(root, "retrain") as run:
         current = champion(root)

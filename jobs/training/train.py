@@ -13,7 +13,7 @@ from jobs.registry.compare_champion import held_against_champion
 from jobs.registry.models import registered
 from jobs.registry.reference import beside_published
 from jobs.registry.register import figures_on_test, next_step, register
-from model.errors import ReviewriskError, install_extra
+from model.errors import ReviewriskError, needs_extra
 from model.progress import Report, progress
 
 
@@ -24,13 +24,9 @@ def run_train(config: Config, report: Report) -> str:
     A model of the reviews that `model.rows` names is held against the champion on its test rows, which are of those
     reviews too.
     """
-    try:
+    with needs_extra("train", "Training"):
         from model.data.reviews import COLUMNS
         from model.training.pipeline import fit
-    except ImportError as error:
-        raise ReviewriskError(
-            f"Training needs its packages ({error.name} is missing): {install_extra('train')}."
-        ) from None
     root = config.root
     with JobRun(root, "train") as run:
         with progress("reading the reviews", report):

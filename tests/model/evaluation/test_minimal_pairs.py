@@ -24,8 +24,9 @@ from model.evaluation.minimal_pairs import (
     pairs_table,
     wilson_interval,
 )
+from tests import ROOT
 
-SUITE = Path(__file__).parent / "data" / "minimal_pairs.jsonl"
+SUITE = ROOT / "tests" / "data" / "minimal_pairs.jsonl"
 _SENTIMENT = """
 good bad great poor best worst better worse love loved hate hated like liked nice lovely awful terrible horrible
 excellent perfect

@@ -166,7 +166,7 @@ def test_hub_name_gives_the_commit_and_its_absence_says_how_to_go_on(folder: Pat
     assert "'maker/absent' (revision main) cannot be had from the model hub" in lines[2]
     assert (
         "copy config.json, model.safetensors and tokenizer.json of the model into a folder and set"
-        " model.network.backbone.name to it" in lines[2]
+        " model.backbone.name to it" in lines[2]
     )
 
 
