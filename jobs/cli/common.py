@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable
@@ -11,21 +12,62 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from jobs.config import Config, load_config
-from model.errors import ReviewriskError
+from model.errors import OutageError, ReviewriskError
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
+    from jobs.ingest.merge import IngestSummary
+
+
+NOTHING_NEW = 4
+INTERRUPTED = 130
+# What an operating system's error means to a user; others are defects of ours and keep their traceback.
+_OUTAGES = {
+    errno.ENOSPC: "there is no space left; free some",
+    errno.EDQUOT: "the quota of this user is used up; free some space",
+    errno.EROFS: "the file system is read-only; mount it for writing, or set paths.root to another place",
+    errno.EACCES: "permission is denied; give this user the right to read and write there",
+    errno.EPERM: "permission is denied; give this user the right to read and write there",
+    errno.EIO: "the device reports an error; check the disk",
+    errno.EMFILE: "too many files are open; raise the limit (ulimit -n)",
+}
+
 
 class CommandGroup(click.Group):
-    """Shows what a user can mend as one sentence, without a traceback, and exits with 1."""
+    """Shows what a user can mend as one sentence, without a traceback, and exits with the code of its kind.
+
+    docs/operations.md lists the codes. A defect of ours keeps its traceback and exits with 1.
+    """
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except ReviewriskError as error:
-            click.secho(f"error: {error}", fg="red", err=True)
-            sys.exit(1)
+            _end(f"error: {error}", error.exit_code)
+        except KeyboardInterrupt:
+            _end("interrupted: what was published stays whole, and the same command goes on from there", INTERRUPTED)
+        except OSError as error:
+            if error.errno not in _OUTAGES:
+                raise
+            where = f"{error.filename}: " if error.filename else ""
+            _end(f"error: {where}{_OUTAGES[error.errno]}, then give the command again.", OutageError.exit_code)
+
+
+def _end(message: str, code: int) -> None:
+    click.secho(printable(message), fg="red", err=True)
+    sys.exit(code)
+
+
+def printable(text: str) -> str:
+    """The text without control characters, which file names and data may bring; line ends stay."""
+    return "".join(char if char.isprintable() or char == "\n" else repr(char)[1:-1] for char in text)
+
+
+def exit_where_nothing_is_new(summary: IngestSummary) -> None:
+    """End the process with NOTHING_NEW where an ingest found no new source."""
+    if summary.is_nothing_new:
+        sys.exit(NOTHING_NEW)
 
 
 def conf_option(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -8,7 +8,15 @@ from pathlib import Path
 import click
 
 from jobs.cli.ablate import ablate
-from jobs.cli.common import CommandGroup, conf_option, head, load, only_option, session_of
+from jobs.cli.common import (
+    CommandGroup,
+    conf_option,
+    exit_where_nothing_is_new,
+    head,
+    load,
+    only_option,
+    session_of,
+)
 from jobs.cli.models import models
 from jobs.cli.tables import sql, tables
 from jobs.cli.try_text import try_text
@@ -42,12 +50,15 @@ def sample(target: Path, rows: int, seed: int) -> None:
 @click.option("--test-end", type=click.DateTime(["%Y-%m-%d"]))
 @click.argument("sources", nargs=-1, required=True)
 def ingest(conf: Path | None, sources: tuple[str, ...], **ends: datetime.datetime | None) -> None:
-    """Read raw review files (SOURCES: files, folders, globs; .tsv, .gz, .bz2, .zst) into the root's tables."""
+    """Read raw review files (SOURCES: files, folders, globs; .tsv, .gz, .bz2, .zst) into the root's tables.
+
+    Exits with 4 where no source was new.
+    """
     from jobs.ingest.merge import run_ingest
 
     config = load(conf).with_split_ends(**ends)
     head("ingest")
-    run_ingest(session_of(config), config, sources, click.echo)
+    exit_where_nothing_is_new(run_ingest(session_of(config), config, sources, click.echo))
 
 
 @main.command()
@@ -200,62 +211,23 @@ def report(conf: Path | None) -> None:
 @conf_option
 @click.argument("sources", nargs=-1, required=True)
 def nightly(conf: Path | None, sources: tuple[str, ...]) -> None:
-    """Ingest SOURCES, then score, explain and report."""
-    from jobs.ingest.merge import run_ingest
-    from jobs.report.build import run_report
-    from jobs.scoring.explain import run_explain
-    from jobs.scoring.score import run_score
+    """Ingest SOURCES, then score, explain and report. Exits with 4 where no source was new."""
+    from jobs.nightly import run_nightly
 
-    config = load(conf)
-    session = session_of(config)
-    head("1/4 ingest")
-    run_ingest(session, config, sources, click.echo)
-    head("2/4 score")
-    run_score(session, config, click.echo)
-    head("3/4 explain")
-    run_explain(session, config, click.echo)
-    head("4/4 report")
-    run_report(config.root, config.warehouse, config.report, click.echo, config.scratch)
+    exit_where_nothing_is_new(run_nightly(load(conf), sources, click.echo, head))
 
 
 @main.command()
 @conf_option
 @click.argument("sources", nargs=-1)
 def demo(conf: Path | None, sources: tuple[str, ...]) -> None:
-    """The whole job from nothing: ingest SOURCES (default: a synthetic sample), train, promote, score, explain the test
-    split, report.
-    """
-    from jobs.ingest.merge import run_ingest
-    from jobs.registry.promote import run_promote
-    from jobs.report.build import run_report
-    from jobs.sample.write import run_sample
-    from jobs.scoring.explain import run_explain, with_test_months
-    from jobs.scoring.score import run_score
-    from jobs.training.train import run_train
-    from model.progress import progress
+    """The whole job from nothing: sample, ingest, train, promote, score, explain, report.
 
-    config = load(conf or Path("demo"))
-    click.echo(f"root: {config.root.uri}")
-    if not sources:
-        head("0/6 sample")
-        target = config.scratch / "sample" / "furniture_reviews.tsv.gz"
-        with progress("writing the sample", click.echo):
-            summary = run_sample(target, config.sample.rows, config.sample.seed)
-        click.echo(str(summary))
-        sources = (str(target),)
-    session = session_of(config)
-    head("1/6 ingest")
-    run_ingest(session, config, sources, click.echo)
-    head("2/6 train")
-    version = run_train(config, click.echo)
-    head("3/6 promote")
-    run_promote(config, version, None, None, click.echo)
-    head("4/6 score")
-    run_score(session, config, click.echo)
-    head("5/6 explain")
-    run_explain(session, with_test_months(config), click.echo)
-    head("6/6 report")
-    run_report(config.root, config.warehouse, config.report, click.echo, config.scratch)
+    It takes SOURCES in place of the synthetic sample, and explains the test split.
+    """
+    from jobs.nightly import run_demo
+
+    run_demo(load(conf or Path("demo")), sources, click.echo, head)
 
 
 for command in (models, ablate, try_text, sql, tables):

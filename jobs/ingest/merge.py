@@ -46,6 +46,11 @@ class IngestSummary:
     already_stored: int = 0
     skipped_files: int = 0
 
+    @property
+    def is_nothing_new(self) -> bool:
+        """Whether no line was read: every file was ingested before."""
+        return self.read == 0
+
 
 def run_ingest(spark: SparkSession, config: Config, arguments: Sequence[str], report: Report) -> IngestSummary:
     """Ingest files, folders or globs into the root's tables. A file whose content was ingested before is skipped.

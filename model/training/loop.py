@@ -27,7 +27,7 @@ from model.network.attention import set_encoder_dropout, training_attention
 from model.network.classifier import margin
 from model.network.hardware import resolve_device, resolve_precision
 from model.network.lora import lora_b_norm, trained_base_parameters
-from model.progress import Report
+from model.progress import Report, step_progress
 from model.settings import ModelSettings, TrainingSettings
 from model.training.checkpoints import TrainingState, load_state, save_state
 from model.training.defaults import resolve
@@ -236,10 +236,13 @@ def _train_epoch(run: TrainingRun, training: TokenisedReviews, epoch: int) -> di
     order = training_order(training.lengths, run.settings.batch_size, run.settings.seed, epoch, run.oversampled)
     steps, stretch_ends = len(order), _stretch_ends(len(order))
     first, all_steps = (epoch - 1) * steps, run.settings.epochs * steps
-    progress = _Progress(run.report, epoch, run.settings.epochs, steps)
-    sums, stretches = torch.zeros(4, device=run.device), []
+    sums, stretches, rows, started = torch.zeros(4, device=run.device), [], 0, time.monotonic()
     run.adapted.train()
-    with training_attention(run.adapted, run.device):
+    title = f"epoch {epoch}/{run.settings.epochs}"
+    with (
+        step_progress(title, steps, run.report, _SECONDS_BETWEEN_LINES) as step_done,
+        training_attention(run.adapted, run.device),
+    ):
         for step, batch in enumerate(
             batches(training, order, run.settings.batch_size, run.pad_id, run.weights), start=1
         ):
@@ -247,7 +250,8 @@ def _train_epoch(run: TrainingRun, training: TokenisedReviews, epoch: int) -> di
             if step in stretch_ends:
                 stretches.append(_finite(sums, epoch, step))
                 sums = torch.zeros(4, device=run.device)
-            progress.line(step, len(batch.positions), stretches)
+            rows += len(batch.positions)
+            step_done(step, _pace(step / steps, rows, time.monotonic() - started, stretches))
     losses, weights, norms, counts = np.array(stretches).T
     return {
         "train_loss": float(losses.sum() / weights.sum()),
@@ -346,26 +350,7 @@ def _table_line(entry: dict[str, Any]) -> str:
     return f"{entry['epoch']:>5} " + " ".join(f"{entry[name]:>{max(7, len(name))}.4f}" for name in _COLUMNS)
 
 
-class _Progress:
-    """A line about every ten seconds: a bar, the steps, rows per second, the latest stretch's loss and the time left in
-    the epoch.
-    """
-
-    def __init__(self, report: Report, epoch: int, epochs: int, steps: int) -> None:
-        self._report, self._title, self._steps = report, f"epoch {epoch}/{epochs}", steps
-        self._started = self._last = time.monotonic()
-        self._rows = 0
-
-    def line(self, step: int, rows: int, stretches: list[list[float]]) -> None:
-        self._rows += rows
-        now = time.monotonic()
-        if now - self._last < _SECONDS_BETWEEN_LINES or step == self._steps:
-            return
-        self._last, elapsed = now, now - self._started
-        bar = "#" * (20 * step // self._steps)
-        loss = f", loss {stretches[-1][0] / stretches[-1][1]:.4f}" if stretches else ""
-        left = elapsed / step * (self._steps - step)
-        self._report(
-            f"{self._title} [{bar:-<20}] step {step:,} of {self._steps:,}, {self._rows / elapsed:.0f} rows/s{loss},"
-            f" {left / 60:.1f} min left"
-        )
+def _pace(share: float, rows: int, seconds: float, stretches: list[list[float]]) -> str:
+    """Rows per second, the latest stretch's loss and the time left in the epoch, of which `share` is done."""
+    loss = f", loss {stretches[-1][0] / stretches[-1][1]:.4f}" if stretches else ""
+    return f"{rows / seconds:.0f} rows/s{loss}, {seconds / share * (1 - share) / 60:.1f} min left"

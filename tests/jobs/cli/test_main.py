@@ -55,7 +55,7 @@ def test_try_reads_a_file_and_gives_one_object_a_line(conf: Path, tmp_path: Path
     assert "line 1: product_category must be text or null" in run("try", "--conf", conf, "--jsonl", texts).output
     texts.write_text('{"text": 1}\n')
     wrong = run("try", "--conf", conf, "--jsonl", texts)
-    assert wrong.exit_code == 1 and "line 1: expected an object with headline and body" in wrong.output
+    assert wrong.exit_code == 3 and "line 1: expected an object with headline and body" in wrong.output
 
 
 def test_sql_finds_the_root_from_the_environment(trained: Config, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,21 +63,21 @@ def test_sql_finds_the_root_from_the_environment(trained: Config, monkeypatch: p
     result = run("sql", "--format", "json", "select count(*) as reviews from reviews")
     assert json.loads(result.output) == [{"reviews": tables.read_arrow(trained.root, "reviews").num_rows}]
     refused = run("sql", "drop table reviews")
-    assert refused.exit_code == 1 and "error:" in refused.output
+    assert refused.exit_code == 3 and "error:" in refused.output
 
 
-def test_an_error_is_one_sentence_and_exit_code_1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_is_one_sentence_and_exit_code_3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REVIEWRISK_ROOT", str(tmp_path / "nothing"))
     result = run("models", "list")
-    assert result.exit_code == 1 and "holds no table models yet" in result.output and "Traceback" not in result.output
-    assert run("ingest", "--conf", tmp_path / "none.yml", "x.tsv").exit_code == 1
+    assert result.exit_code == 3 and "holds no table models yet" in result.output and "Traceback" not in result.output
+    assert run("ingest", "--conf", tmp_path / "none.yml", "x.tsv").exit_code == 3
 
 
 def test_a_mistyped_root_is_not_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REVIEWRISK_ROOT", str(tmp_path / "typo"))
     for command in (["train"], ["models", "promote"], ["score"], ["report"], ["sql", "select 1"]):
         result = run(*command)
-        assert result.exit_code == 1 and "Traceback" not in result.output, command
+        assert result.exit_code == 3 and "Traceback" not in result.output, command
     assert not (tmp_path / "typo").exists()
 
 
@@ -110,7 +110,7 @@ def test_a_night_goes_from_a_new_file_to_the_report(conf: Path, trained: Config,
     assert json.loads(flagged.output) == [{"n": 20}]
     again = run("nightly", "--conf", conf, source)
     assert (
-        again.exit_code == 0 and "was ingested before, skipped" in again.output and "0 reviews to score" in again.output
+        again.exit_code == 4 and "was ingested before, skipped" in again.output and "0 reviews to score" in again.output
     )
 
 
@@ -129,7 +129,7 @@ def test_ingest_takes_split_ends_from_the_command_line(
     conf = ROOT / "conf" / "test.yml"
     partial = run("ingest", "--conf", conf, "--train-end", "2014-12-31", source)
     assert (
-        partial.exit_code == 1
+        partial.exit_code == 3
         and "--train-end alone does not fix the splits: give --validation-end, --test-end too" in partial.output
         and "{" not in partial.output
     )

@@ -153,7 +153,7 @@ def test_exports_and_a_dry_push_take_the_form_asked_for(
     private = output_of("models", "push", "--conf", conf, "--dry-run", version, "owner/name")
     assert f"would push {version}, adapter, to " in private and "(private" in private
     refused = run("models", "push", "--conf", conf, "--endpoint", "http://hub.invalid", version, "owner/name")
-    assert refused.exit_code == 1 and "HF_TOKEN, which is not set" in refused.output, (
+    assert refused.exit_code == 3 and "HF_TOKEN, which is not set" in refused.output, (
         "without --dry-run it would have pushed"
     )
 
@@ -182,7 +182,7 @@ def test_a_model_is_promoted_with_a_reason_and_another_one_retired(conf: Path, t
     tables.replace_rows(trained.root, "models", "r", lambda _: pa.Table.from_pylist(rows, MODELS.schema))
     refused = run("models", "promote", "--conf", conf, "a")
     assert (
-        refused.exit_code == 1
+        refused.exit_code == 3
         and "could not be compared" in refused.output
         and champion(trained.root)["model_version"] == old["model_version"]
     )
