@@ -4,6 +4,7 @@ one.
 
 from __future__ import annotations
 
+import re
 import shutil
 import signal
 import subprocess
@@ -20,6 +21,7 @@ import yaml
 from jobs.config import Config
 from jobs.ingest.merge import run_ingest
 from jobs.lake import tables
+from jobs.nightly import run_nightly
 from jobs.training.train import run_train
 from tests import ROOT
 from tests.support.raw_files import corpus, line, write_source
@@ -164,3 +166,63 @@ def test_a_killed_run_shows_nothing_half_and_the_next_one_finishes(
     assert {name: contents(scene.config, name) for name in compared} == {
         name: contents(scene.undisturbed, name) for name in compared
     }
+
+
+def nightly(built: Config, folder: Path) -> Scene:
+    """A night with new reviews, one correction and one line that is none, on a root with a champion."""
+    folder.mkdir(exist_ok=True)
+    lines = [line(review_id=f"night-{i}", review_date=f"2015-09-{i + 1:02d}", review_body="it broke") for i in range(9)]
+    lines += [
+        line(review_id="night-0", review_date="2015-09-20", review_body="love it"),
+        line(review_id="bad", vine="?"),
+    ]
+    source = str(write_source(folder / "night.tsv", lines))
+    share = {"ingest": built.ingest.model_copy(update={"max_rejected_share": 0.5})}
+    config = copied(built, folder / "root").model_copy(update=share)
+    undisturbed = copied(built, folder / "undisturbed").model_copy(update=share)
+
+    def again(chosen: Config = config) -> None:
+        run_nightly(chosen, [source], lambda _: None, lambda _: None)
+
+    again(undisturbed)
+    return Scene(config, ["nightly", source], again, undisturbed)
+
+
+@pytest.mark.long
+def test_five_kills_of_one_night_leave_the_tables_of_an_undisturbed_one(
+    spark: Any, built: Config, tmp_path: Path
+) -> None:
+    """Each kill comes before the commit of another table; what tells one run from another is not compared."""
+    scene = nightly(built, tmp_path / "scene")
+    for table in ("rejected_reviews", "reviews", "sources", "review_scores", "token_attributions"):
+        killed_before_the_commit(table, scene, tmp_path)
+    scene.again()
+    compared = [name for name in tables.TABLES if name != "job_runs"]
+    assert {name: contents(scene.config, name) for name in compared} == {
+        name: contents(scene.undisturbed, name) for name in compared
+    }
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("place", [1, 40, 95])
+def test_a_report_killed_in_dbt_leaves_the_last_warehouse(trained: Config, tmp_path: Path, place: int) -> None:
+    """The process group is killed when dbt has come to its node number `place`."""
+    conf = tmp_path / "conf.yml"
+    conf.write_text(yaml.safe_dump(trained.model_dump(mode="json")))
+    command = [sys.executable, "-m", "jobs.cli.main", "report", "--conf", str(conf)]
+    subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    warehouse = trained.root.local_path / "warehouse" / "reviewrisk.duckdb"
+    before = warehouse.read_bytes()
+    job = subprocess.Popen(
+        command, cwd=ROOT, env={**environ, "PYTHONUNBUFFERED": "1"}, stdout=subprocess.PIPE, start_new_session=True
+    )
+    assert job.stdout is not None
+    numbers = (re.search(rb"dbt +(\d+) of", printed) for printed in job.stdout)
+    reached = any(found and int(found[1]) >= place for found in numbers)
+    killpg(job.pid, signal.SIGKILL)
+    job.wait()
+    job.stdout.close()
+    assert reached, "the report ended before dbt came so far"
+    assert warehouse.read_bytes() == before
+    subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    assert [path.name for path in warehouse.parent.rglob("*") if path.is_file()] == [warehouse.name]
