@@ -157,7 +157,7 @@ SOURCES = Table(
 SPLITS = Table(
     name="splits",
     description=(
-        "The temporal splits, fixed once when the corpus was built. One row per split. `retrain` cuts live by time again."
+        "The temporal splits, fixed when the corpus was built. One row per split. `retrain` cuts live by time again."
     ),
     key=("split",),
     schema=pa.schema(
