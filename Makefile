@@ -11,17 +11,23 @@ help:            ## this list
 
 setup: .venv/ready   ## everything installed in .venv, from constraints.txt
 .venv/ready: setup.py constraints.txt
-	@test -n "$(PYTHON)" || { echo "reviewrisk needs Python 3.11 or 3.12, and there is none: apt-get install python3 python3-venv" >&2; exit 1; }
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' || { echo "reviewrisk needs Python 3.11 or 3.12, and $(PYTHON) is $$($(PYTHON) -V 2>&1): call make PYTHON=/path/to/python3.11" >&2; exit 1; }
-	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) cannot make a virtual environment: apt-get install python3-venv" >&2; exit 1; }
+	@test -n "$(PYTHON)" || { \
+	    echo "reviewrisk needs Python 3.11 or 3.12, and there is none: apt-get install python3 python3-venv" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' || { \
+	    echo "reviewrisk needs Python 3.11 or 3.12, and $(PYTHON) is $$($(PYTHON) -V 2>&1):" \
+	        "call make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	    echo "$(PYTHON) cannot make a virtual environment: apt-get install python3-venv" >&2; exit 1; }
 	test -x $(BIN)/pip || $(PYTHON) -m venv .venv
 	@echo "installing into .venv (some minutes, about 4 GB) ..."
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[all,dev$$(java -version 2>&1 | grep -qE 'version "(17|21)' || echo ,java)]"
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable \
+	    ".[all,dev$$(java -version 2>&1 | grep -qE 'version "(17|21)' || echo ,java)]"
 	@touch $@
 
 demo: .venv/ready   ## raw reviews to dissatisfaction report; SOURCE=path.tsv.gz for your own
 	@mkdir -p build
-	$(if $(SOURCE),REVIEWRISK_ROOT="$${REVIEWRISK_ROOT:-build/demo-$(notdir $(SOURCE))}" )$(BIN)/reviewrisk demo --conf $(CONF) $(if $(SOURCE),"$(SOURCE)")
+	$(if $(SOURCE),REVIEWRISK_ROOT="$${REVIEWRISK_ROOT:-build/demo-$(notdir $(SOURCE))}" )\
+	    $(BIN)/reviewrisk demo --conf $(CONF) $(if $(SOURCE),"$(SOURCE)")
 
 test: .venv/ready   ## all tests but the long ones, with coverage
 	$(BIN)/python -m pytest -m "not long" --cov --cov-report=term
@@ -38,8 +44,9 @@ check: .venv/ready   ## ruff, mypy, sqlfluff
 bench: .venv/ready   ## what docs/benchmarks.md is made from
 	$(BIN)/python benchmarks/score_batching.py
 
-results: .venv/ready   ## docs/results/ from real reviews: SOURCE=reviews.tsv.gz SHIFTED=others.tsv.gz; goes on where it was stopped
-	@test -n "$(SOURCE)" -a -n "$(SHIFTED)" || { echo "make results needs two raw files: SOURCE=reviews.tsv.gz SHIFTED=others.tsv.gz" >&2; exit 1; }
+results: .venv/ready   ## docs/results/generated/ from real reviews: SOURCE=reviews.tsv.gz SHIFTED=others.tsv.gz
+	@test -n "$(SOURCE)" -a -n "$(SHIFTED)" || { \
+	    echo "make results needs two raw files: SOURCE=reviews.tsv.gz SHIFTED=others.tsv.gz" >&2; exit 1; }
 	benchmarks/results.sh "$(SOURCE)" "$(SHIFTED)"
 
 format: .venv/ready   ## ruff's own formatting

@@ -222,9 +222,8 @@ def test_results_go_on_where_they_stopped_and_begin_anew_with_other_files_or_set
         "the model is judged on the other population, and folded"
     )
     assert results() == (0, [])
-    assert (tmp_path / "docs" / "results" / "model-card.md").read_text() == "# A card\n## Calibration\nkept\n", (
-        "no review's id"
-    )
+    card = tmp_path / "docs" / "results" / "generated" / "model-card.md"
+    assert card.read_text() == "# A card\n## Calibration\nkept\n", "no review's id"
     with (tmp_path / "conf" / "local.yml").open("a") as conf:
         conf.write("# another recipe\n")
     code, calls = results()

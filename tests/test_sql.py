@@ -11,7 +11,7 @@ from typing import Any
 import duckdb
 import pytest
 
-from jobs.lake.ddl import write_ddl
+from jobs.lake.ddl import LONGEST_LINE, write_ddl
 from jobs.lake.query import open_warehouse, run_checks
 from jobs.lake.schemas import TABLES
 from jobs.resources import resource_folder
@@ -122,9 +122,10 @@ def test_a_ddl_file_has_types_needs_comments_and_partitions(tmp_path: Path) -> N
     write_ddl(tmp_path)
     text = (tmp_path / "token_attributions.sql").read_text(encoding="utf-8")
     assert (
-        "    attribution_rank int not null comment '1 is the greatest absolute attribution; 0 is the one row of a"
-        " review without words.',\n" in text
+        "    attribution_rank int not null comment\n"
+        "        '1 is the greatest absolute attribution; 0 is the one row of a review without words.',\n" in text
     )
+    assert max(map(len, text.splitlines())) <= LONGEST_LINE
     assert "    char_end int comment 'One past the word\\'s last character.',\n" in text
     assert "\nusing delta\npartitioned by (model_version, review_month)\n" in text
 

@@ -1,4 +1,5 @@
--- A row is a score of the model that decides for its review and that fct_review_scores lacks: the model's default threshold is missing.
+-- A row is a score of the model that decides for its review and that fct_review_scores lacks: the model's default
+-- threshold is missing.
 with scores as (
 
     select * from {{ ref('stg_review_scores') }}

@@ -1,5 +1,5 @@
--- A row is a Wilson limit that differs from the one printed, to four digits, in Newcombe (1998), Statistics in Medicine 17, 857-872,
--- table I, method 3.
+-- A row is a Wilson limit that differs from the one printed, to four digits, in Newcombe (1998), Statistics in
+-- Medicine 17, 857-872, table I, method 3.
 with published as (
 
     select examples.*

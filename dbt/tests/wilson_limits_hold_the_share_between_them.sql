@@ -1,4 +1,5 @@
--- A row is a number of trials whose interval, without or with only successes, leaves the observed share outside by rounding.
+-- A row is a number of trials whose interval, without or with only successes, leaves the observed share outside by
+-- rounding.
 with counted as (
 
     select unnest(range(1, 2001)) as trials

@@ -10,6 +10,8 @@ import pyarrow as pa
 
 from jobs.lake.schemas import TABLES, UTC, Table
 
+LONGEST_LINE = 120
+
 _TYPES: dict[pa.DataType, str] = {
     pa.string(): "string",
     pa.bool_(): "boolean",
@@ -25,10 +27,8 @@ def table_ddl(table: Table) -> str:
     """One `create table` statement in Spark SQL for Delta, every column with its comment."""
     columns = ",\n".join(_column_ddl(column) for column in table.schema)
     lines = [
-        (
-            f"-- Key: {', '.join(table.key)} (unique; see sql/checks). Generated from jobs/lake/schemas.py: change it"
-            " there."
-        ),
+        "-- Generated from jobs/lake/schemas.py: change it there.",
+        f"-- Key: {', '.join(table.key)} (unique; see sql/checks).",
         f"create table if not exists {table.name} (",
         columns,
         ")",
@@ -36,14 +36,22 @@ def table_ddl(table: Table) -> str:
     ]
     if table.partition_by:
         lines.append(f"partitioned by ({', '.join(table.partition_by)})")
-    lines.append(f"comment {_literal(table.description)};")
+    lines.append(_with_comment("comment", "    ", table.description) + ";")
     return "\n".join(lines) + "\n"
 
 
 def _column_ddl(column: pa.Field) -> str:
     required = "" if column.nullable else " not null"
     comment = column.metadata[b"comment"].decode()
-    return f"    {column.name} {_TYPES[column.type]}{required} comment {_literal(comment)}"
+    return _with_comment(f"    {column.name} {_TYPES[column.type]}{required} comment", " " * 8, comment)
+
+
+def _with_comment(head: str, indent: str, comment: str) -> str:
+    """The head and its comment on one line, or on two where one would be longer than 120 columns."""
+    line = f"{head} {_literal(comment)}"
+    if len(line) < LONGEST_LINE:
+        return line
+    return f"{head}\n{indent}{_literal(comment)}"
 
 
 def _literal(text: str) -> str:

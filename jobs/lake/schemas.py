@@ -157,8 +157,7 @@ SOURCES = Table(
 SPLITS = Table(
     name="splits",
     description=(
-        "The temporal splits of this corpus, resolved once when it was built. One row per split. `retrain` cuts live by"
-        " time again."
+        "The temporal splits, fixed when the corpus was built. One row per split. `retrain` cuts live by time again."
     ),
     key=("split",),
     schema=pa.schema(
@@ -175,8 +174,7 @@ SPLITS = Table(
 MODELS = Table(
     name="models",
     description=(
-        "Trained models with the test figures of their training. One row per model_version; one is champion, once one"
-        " is promoted."
+        "Trained models with the test figures of their training. One row per model_version; at most one is champion."
     ),
     key=("model_version",),
     schema=pa.schema(
@@ -303,8 +301,7 @@ MODEL_THRESHOLDS = Table(
 MODEL_ROUTES = Table(
     name="model_routes",
     description=(
-        "Which reviews another model than the champion decides for. One row per route_value; all rows have the same"
-        " route_column."
+        "Which reviews another model than the champion decides for. One row per route_value; all share a route_column."
     ),
     key=("route_value",),
     schema=pa.schema(
@@ -423,8 +420,7 @@ TOKEN_ATTRIBUTIONS = Table(
 JOB_RUNS = Table(
     name="job_runs",
     description=(
-        "What ran. One row per finished run of a command that changes the root, failed ones included; a killed run"
-        " leaves none."
+        "What ran. One row per finished run of a command that changes the root, failed ones included, killed ones not."
     ),
     key=("run_id",),
     schema=pa.schema(

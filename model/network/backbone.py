@@ -25,8 +25,8 @@ from model.settings import BackboneSettings
 
 BUNDLED_MINILM = "bundled:minilm"
 _CONVERSION = (
-    "A model that comes as pytorch_model.bin or spm.model, such as DeBERTa-v3, is converted once: docs/model.md, Which"
-    " encoder."
+    "A model that comes as pytorch_model.bin or spm.model, such as DeBERTa-v3, is converted once:"
+    " docs/model/settings.md, Which encoder."
 )
 
 

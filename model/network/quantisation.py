@@ -1,9 +1,9 @@
 """Base weights in 8 or 4 bits while the adapter trains (QLoRA, Dettmers et al. 2023, arXiv 2305.14314), on hardware
 that has it.
 
-Needs an NVIDIA GPU and the package bitsandbytes. Run on an H100 with bitsandbytes 0.50.2: docs/results/quantised.md has
-the accuracy that it costs, docs/benchmarks.md the speed and memory, both worse than bfloat16's for encoders of this
-size. With the CPU code of bitsandbytes, which is too slow to be offered, tiny DistilBERT, BERT and DeBERTa-v2 models
+Needs an NVIDIA GPU and the package bitsandbytes. Run on an H100 with bitsandbytes 0.50.2: docs/results.md has the
+accuracy that it costs, docs/benchmarks.md the speed and memory, both worse than bfloat16's for encoders of this size.
+With the CPU code of bitsandbytes, which is too slow to be offered, tiny DistilBERT, BERT and DeBERTa-v2 models
 trained on 8- and 4-bit weights and were moved to the plain base; DoRA did so in 4 bits alone (peft 0.21 loses the
 scales of 8-bit weights on a CPU).
 """

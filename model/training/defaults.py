@@ -107,7 +107,7 @@ def class_warnings(classes: Mapping[str, tuple[int, int]]) -> list[str]:
 
 def rule_of_thumb() -> list[str]:
     """The rule by which to choose between LoRA and its simpler or costlier rivals, from the figures of
-    docs/results/all-rows.md and docs/results.md.
+    docs/results/generated/all-rows.md and docs/results.md.
     """
     return [
         (

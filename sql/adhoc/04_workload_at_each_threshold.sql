@@ -1,7 +1,7 @@
 -- What would each threshold of the models that decide mean for the people who answer flagged reviews?
--- A row is a model, one of its thresholds and a month; without routes the champion is the only model. flagged_count is the work, 3-star
--- reviews included. Precision and recall are over labelled reviews: which share of the flagged is truly dissatisfied, and which share of
--- the dissatisfied is reached.
+-- A row is a model, one of its thresholds and a month; without routes the champion is the only model. flagged_count
+-- is the work, 3-star reviews included. Precision and recall are over labelled reviews: which share of the flagged is
+-- truly dissatisfied, and which share of the dissatisfied is reached.
 select
     scores.model_version,
     scores.review_month,
@@ -10,7 +10,8 @@ select
     thresholds.is_default,
     count(*) filter (where scores.probability >= thresholds.threshold) as flagged_count,
     count(*) filter (where scores.probability >= thresholds.threshold and scores.is_dissatisfied)
-    / nullif(count(scores.is_dissatisfied) filter (where scores.probability >= thresholds.threshold), 0) as precision_at_threshold,
+    / nullif(count(scores.is_dissatisfied) filter (where scores.probability >= thresholds.threshold), 0)
+        as precision_at_threshold,
     count(*) filter (where scores.probability >= thresholds.threshold and scores.is_dissatisfied)
     / nullif(count(*) filter (where scores.is_dissatisfied), 0) as recall_at_threshold
 from fct_review_scores as scores

@@ -1,7 +1,9 @@
--- Key: run_id (unique; see sql/checks). Generated from jobs/lake/schemas.py: change it there.
+-- Generated from jobs/lake/schemas.py: change it there.
+-- Key: run_id (unique; see sql/checks).
 create table if not exists job_runs (
     run_id string not null comment 'The run that wrote the row; see job_runs.',
-    command string not null comment 'ingest, train, retrain, promote, retire, thresholds, merge, push, score, explain or report.',
+    command string not null comment
+        'ingest, train, retrain, promote, retire, thresholds, merge, push, score, explain or report.',
     status string not null comment 'succeeded or failed.',
     started_at timestamp not null comment 'Start of the run.',
     finished_at timestamp not null comment 'End of the run.',
@@ -14,4 +16,4 @@ create table if not exists job_runs (
     error string comment 'Why it failed.'
 )
 using delta
-comment 'What ran. One row per finished run of a command that changes the root, failed ones included; a killed run leaves none.';
+comment 'What ran. One row per finished run of a command that changes the root, failed ones included, killed ones not.';

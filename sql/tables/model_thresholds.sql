@@ -1,7 +1,9 @@
--- Key: model_version, threshold_name (unique; see sql/checks). Generated from jobs/lake/schemas.py: change it there.
+-- Generated from jobs/lake/schemas.py: change it there.
+-- Key: model_version, threshold_name (unique; see sql/checks).
 create table if not exists model_thresholds (
     model_version string not null comment 'The model; see models.',
-    threshold_name string not null comment 'f1_max, cost_<missed>_<false alarm>, precision_<p>, recall_<r>, review_low, review_high.',
+    threshold_name string not null comment
+        'f1_max, cost_<missed>_<false alarm>, precision_<p>, recall_<r>, review_low, review_high.',
     threshold double not null comment 'A review is flagged where its probability is at least this.',
     is_default boolean not null comment 'The one threshold of the model that reports use.',
     is_active boolean not null comment 'Reviews above any active threshold are explained.',
@@ -9,7 +11,8 @@ create table if not exists model_thresholds (
     recall double not null comment 'Share of flagged among dissatisfied, on labelled test rows.',
     f1 double not null comment 'F1 of the dissatisfied class on labelled test rows.',
     flagged_share double not null comment 'Share of flagged among labelled test rows.',
-    precision_low double comment 'Lower limit of precision\'s interval (bootstrap of whole products; see model.thresholds.confidence).',
+    precision_low double comment
+        'Lower limit of precision\'s interval (bootstrap of whole products; see model.thresholds.confidence).',
     precision_high double comment 'Its upper limit.',
     recall_low double comment 'Lower limit of recall\'s interval, alike.',
     recall_high double comment 'Its upper limit.',

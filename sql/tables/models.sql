@@ -1,4 +1,5 @@
--- Key: model_version (unique; see sql/checks). Generated from jobs/lake/schemas.py: change it there.
+-- Generated from jobs/lake/schemas.py: change it there.
+-- Key: model_version (unique; see sql/checks).
 create table if not exists models (
     model_version string not null comment 'The model; see models.',
     status string not null comment 'candidate, champion or retired.',
@@ -26,12 +27,16 @@ create table if not exists models (
     test_brier double not null comment 'Brier score on test.',
     test_log_loss double not null comment 'Log-loss on test, in nats.',
     baseline_auc double not null comment 'AUC of TF-IDF + logistic regression on the same rows.',
-    baseline_f1 double not null comment 'F1 of TF-IDF + logistic regression on the same rows, at a threshold of its own, fitted alike.',
-    row_filter string comment 'Column=value that all its training, validation and test reviews have; null: it was made for all reviews.',
-    test_f1_low double comment 'Lower limit of test_f1\'s interval (bootstrap of whole products; see model.thresholds.confidence).',
+    baseline_f1 double not null comment
+        'F1 of TF-IDF + logistic regression on the same rows, at a threshold of its own, fitted alike.',
+    row_filter string comment
+        'Column=value that all its training, validation and test reviews have; null: it was made for all reviews.',
+    test_f1_low double comment
+        'Lower limit of test_f1\'s interval (bootstrap of whole products; see model.thresholds.confidence).',
     test_f1_high double comment 'Its upper limit.',
     f1_gain double comment 'test_f1 - baseline_f1.',
-    f1_gain_low double comment 'Lower limit of f1_gain\'s interval (paired bootstrap of whole products; see model.thresholds.confidence).',
+    f1_gain_low double comment
+        'Lower limit of f1_gain\'s interval (paired bootstrap of whole products; see model.thresholds.confidence).',
     f1_gain_high double comment 'Its upper limit.',
     beats_baseline boolean comment 'f1_gain_low is above 0: the gain over TF-IDF is more than chance.',
     test_f1_ratings_masked double comment 'test_f1 with phrases that state the rating masked in headline and body.',
@@ -41,4 +46,4 @@ create table if not exists models (
     run_id string not null comment 'The run that wrote the row; see job_runs.'
 )
 using delta
-comment 'Trained models with the test figures of their training. One row per model_version; one is champion, once one is promoted.';
+comment 'Trained models with the test figures of their training. One row per model_version; at most one is champion.';

@@ -1,4 +1,5 @@
--- Key: source_checksum, source_line (unique; see sql/checks). Generated from jobs/lake/schemas.py: change it there.
+-- Generated from jobs/lake/schemas.py: change it there.
+-- Key: source_checksum, source_line (unique; see sql/checks).
 create table if not exists rejected_reviews (
     ingest_id string not null comment 'The first 16 digits of source_checksum; a partition.',
     source_checksum string not null comment 'sha256 of the source file; see sources.',

@@ -1,4 +1,5 @@
--- Key: model_version, review_id (unique; see sql/checks). Generated from jobs/lake/schemas.py: change it there.
+-- Generated from jobs/lake/schemas.py: change it there.
+-- Key: model_version, review_id (unique; see sql/checks).
 create table if not exists review_scores (
     model_version string not null comment 'The model; see models.',
     review_id string not null comment 'The review; see reviews.',
@@ -9,7 +10,8 @@ create table if not exists review_scores (
     probability double comment 'Calibrated probability of 1-2 stars, given not 3; null where error is set.',
     token_count int comment 'Tokens before truncation, [CLS] and [SEP] included; counting stops at 8,192.',
     is_truncated boolean comment 'The text was longer than the model reads.',
-    has_rating_phrase boolean comment 'Headline or body states the rating itself (One Star, 5 out of 5): the label read back.',
+    has_rating_phrase boolean comment
+        'Headline or body states the rating itself (One Star, 5 out of 5): the label read back.',
     engine string not null comment 'What computed it, such as torch.',
     precision string not null comment 'Arithmetic of the encoder: float32 or bfloat16.',
     error string comment 'Why the row could not be scored; null where it was.',

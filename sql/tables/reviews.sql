@@ -1,4 +1,5 @@
--- Key: review_id (unique; see sql/checks). Generated from jobs/lake/schemas.py: change it there.
+-- Generated from jobs/lake/schemas.py: change it there.
+-- Key: review_id (unique; see sql/checks).
 create table if not exists reviews (
     marketplace string comment 'Country code of the shop, such as US.',
     customer_id string comment 'Who wrote the review.',
@@ -15,7 +16,8 @@ create table if not exists reviews (
     review_headline string comment 'The headline as written, HTML leftovers included; null where empty.',
     review_body string comment 'The text as written, HTML leftovers included; null where empty.',
     review_date date not null comment 'The day of the review.',
-    split string not null comment 'train, validation, test or live, by review_date; see splits. `retrain` uses live ones too. A partition.',
+    split string not null comment
+        'train, validation, test or live, by review_date; see splits. `retrain` uses live ones too. A partition.',
     review_month date not null comment 'First day of the month of review_date; a partition.',
     text_hash string not null comment 'sha256 of the stored headline and body: tells whether the text changed.',
     source_checksum string not null comment 'sha256 of the source file; see sources.',

@@ -1,4 +1,5 @@
--- Key: split (unique; see sql/checks). Generated from jobs/lake/schemas.py: change it there.
+-- Generated from jobs/lake/schemas.py: change it there.
+-- Key: split (unique; see sql/checks).
 create table if not exists splits (
     split string not null comment 'train, validation, test or live.',
     first_date date comment 'First day of the split; null: open.',
@@ -7,4 +8,5 @@ create table if not exists splits (
     run_id string not null comment 'The run that wrote the row; see job_runs.'
 )
 using delta
-comment 'The temporal splits of this corpus, resolved once when it was built. One row per split. `retrain` cuts live by time again.';
+comment
+    'The temporal splits, fixed once when the corpus was built. One row per split. `retrain` cuts live by time again.';

@@ -1,4 +1,5 @@
--- A row is a place in the order of ingestion that more than one source has: between equal review dates neither would be the later.
+-- A row is a place in the order of ingestion that more than one source has: between equal review dates neither would
+-- be the later.
 select
     source_order,
     count(*) as source_count

@@ -1,4 +1,5 @@
--- A row is a run with an unknown status, an end before its start, an error that does not fit its status, or details that are no JSON.
+-- A row is a run with an unknown status, an end before its start, an error that does not fit its status, or details
+-- that are no JSON.
 select
     run_id,
     command,

@@ -1,5 +1,5 @@
--- A row is a route by an unknown column or by another column than the other routes (two models could then claim one review), or with a
--- value that is not written as reviews are compared with it.
+-- A row is a route by an unknown column or by another column than the other routes (two models could then claim one
+-- review), or with a value that is not written as reviews are compared with it.
 select
     route_column,
     route_value,

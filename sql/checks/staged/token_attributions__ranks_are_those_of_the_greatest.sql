@@ -1,4 +1,5 @@
--- A row is a word whose rank is not its place by absolute attribution within its review. The rank 0 of a review without words stands alone.
+-- A row is a word whose rank is not its place by absolute attribution within its review. The rank 0 of a review
+-- without words stands alone.
 with ranked as (
     select
         model_version,

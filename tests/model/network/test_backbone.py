@@ -106,7 +106,7 @@ def test_folder_without_a_vocabulary_is_refused(family: Family, tmp_path: Path) 
     folder = tiny_encoder(tmp_path / "encoder", family)
     for path in folder.glob("*token*"):
         path.unlink()
-    with pytest.raises(ReviewriskError, match=r"tokenizer.* converted once: docs/model.md, Which encoder"):
+    with pytest.raises(ReviewriskError, match=r"tokenizer.* converted once: docs/model/settings.md, Which encoder"):
         load_backbone(BackboneSettings(name=str(folder), max_length=64))
 
 

@@ -109,7 +109,8 @@ def test_the_alpha_that_a_warning_advises_and_the_default_one_silence_it(rank: i
 
 def test_the_rule_quotes_what_compare_measured() -> None:
     page, small = (
-        (ROOT / "docs" / "results" / name).read_text(encoding="utf-8") for name in ("all-rows.md", "comparison.md")
+        (ROOT / "docs" / "results" / "generated" / name).read_text(encoding="utf-8")
+        for name in ("all-rows.md", "comparison.md")
     )
     curve, rule = page.split("### Learning curve")[1].split("### Minimal pairs")[0], page.split("### LoRA or not")[1]
     as_is, masked, shifted, few_rows, full = re.findall(
