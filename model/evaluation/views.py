@@ -100,7 +100,8 @@ def decide(logits: Logits, data: PreparedData, settings: ModelSettings, weightin
     later = choice.calibrator.apply(np.concatenate([logits.fitting, logits.choosing]))
     labels = np.concatenate([data.fitting.labels, data.choosing.labels])
     days = int((data.choosing.dates.max() - data.fitting.dates.min()).astype(int)) + 1
-    thresholds = fit_thresholds(later, labels, days, settings.thresholds)
+    products = np.array([*data.fitting.product_ids, *data.choosing.product_ids])
+    thresholds = fit_thresholds(later, labels, products, days, settings.thresholds)
     return Decided(choice, thresholds, _default(thresholds, settings), logits, shift)
 
 
@@ -165,7 +166,8 @@ def refit_thresholds(
     later = pa.concat_tables([parts["fitting"], parts["choosing"]])
     probability = calibrator.apply(later["model_logit"].to_numpy())
     days = (pc.max(later["review_date"]).as_py() - pc.min(later["review_date"]).as_py()).days + 1
-    thresholds = fit_thresholds(probability, later["label"].to_numpy(), days, settings.thresholds)
+    label, products = later["label"].to_numpy(), later["product_id"].to_numpy()
+    thresholds = fit_thresholds(probability, label, products, days, settings.thresholds)
     default = _default(thresholds, settings)
     assert default.threshold is not None
     logit = parts["test"]["model_logit"].to_numpy()
