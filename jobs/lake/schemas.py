@@ -292,7 +292,11 @@ MODEL_THRESHOLDS = Table(
             _column("recall_high", pa.float64(), "Its upper limit."),
             _column("flagged_share_low", pa.float64(), "Lower limit of flagged_share's interval, alike."),
             _column("flagged_share_high", pa.float64(), "Its upper limit."),
-            _column("purpose", pa.string(), "What it is for, in words."),
+            _column(
+                "purpose",
+                pa.string(),
+                "What it is for, in words; a guarantee is for reviews and products like those of validation.",
+            ),
             RUN_ID,
         ]
     ),

@@ -49,14 +49,33 @@ def bin_numbers(probability: FloatArray, bins: int, kind: Bins) -> IntArray:
     return np.asarray(np.searchsorted(np.unique(edges), probability, side="right"), dtype=np.int64)
 
 
+@dataclass(frozen=True)
+class BinnedRows:
+    """Rows in bins, made once and counted for any number of resamples: whether a row is in each bin, shape (rows,
+    bins), and its probability there.
+    """
+
+    label: LabelArray
+    member: FloatArray
+    probability: FloatArray
+
+    @classmethod
+    def of(cls, probability: FloatArray, label: LabelArray, number: IntArray) -> BinnedRows:
+        """The rows in the bins of these numbers."""
+        member = np.zeros((len(label), int(number.max()) + 1 if len(number) else 1))
+        member[np.arange(len(label)), number] = 1.0
+        return cls(label, member, member * probability[:, None])
+
+    def count(self, weights: FloatArray) -> BinCounts:
+        """The bins' sums for each row of `weights` (resamples, rows)."""
+        return BinCounts(weights @ self.member, weights @ self.probability, (weights * self.label) @ self.member)
+
+
 def count_bins(
     probability: FloatArray, label: LabelArray, number: IntArray, weights: FloatArray | None = None
 ) -> BinCounts:
     """The bins' sums for each row of `weights` (resamples, rows); without weights each row counts once."""
-    weights = np.ones((1, len(label))) if weights is None else weights
-    member = np.zeros((len(label), int(number.max()) + 1 if len(number) else 1))
-    member[np.arange(len(label)), number] = 1.0
-    return BinCounts(weights @ member, weights @ (member * probability[:, None]), weights @ (member * label[:, None]))
+    return BinnedRows.of(probability, label, number).count(np.ones((1, len(label))) if weights is None else weights)
 
 
 def calibration_error(counts: BinCounts) -> FloatArray:
@@ -94,6 +113,42 @@ def noise_floor(counts: BinCounts) -> FloatArray:
     return np.asarray((counts.share * _folded_normal_mean(np.zeros_like(error), error)).sum(axis=-1))
 
 
+@dataclass(frozen=True)
+class PooledRows:
+    """Rows in rising order of probability, and where in it each pool starts: made once for any number of resamples.
+
+    A pool is what an isotonic fit ties, however often a row is counted: rows of one probability, and neighbours of
+    which the lower is all 1 or the upper all 0, as the fit must not fall. This leaves few pools of many rows.
+    """
+
+    squares: FloatArray  # of the errors, in the order given
+    order: NDArray[np.intp]
+    starts: NDArray[np.intp]
+    label: LabelArray  # in rising order
+
+    @classmethod
+    def of(cls, probability: FloatArray, label: LabelArray) -> PooledRows:
+        """The pools of these rows."""
+        order = np.argsort(probability, kind="stable")
+        starts = np.flatnonzero(np.r_[True, np.diff(probability[order]) != 0])
+        has_0, has_1 = np.minimum.reduceat(label[order], starts) == 0, np.maximum.reduceat(label[order], starts) == 1
+        return cls((probability - label) ** 2, order, starts[np.r_[True, has_0[:-1] & has_1[1:]]], label[order])
+
+    def brier(self, weights: FloatArray) -> FloatArray:
+        """The Brier score of each row of `weights` (resamples, rows)."""
+        return np.asarray(weights @ self.squares / weights.sum(axis=1))
+
+    def brier_parts(self, weights: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """See the function of this name."""
+        total, brier = weights.sum(axis=1), self.brier(weights)
+        ordered = np.take(weights, self.order, axis=1)
+        rows = np.add.reduceat(ordered, self.starts, axis=1)
+        positives = np.add.reduceat(ordered * self.label, self.starts, axis=1)
+        squares = np.array([_isotonic_squares(*pools) for pools in zip(rows, positives, strict=True)])
+        refinement = np.minimum(squares / total, brier)
+        return brier - refinement, refinement
+
+
 def brier_parts(
     probability: FloatArray, label: LabelArray, weights: FloatArray | None = None
 ) -> tuple[FloatArray, FloatArray]:
@@ -105,16 +160,7 @@ def brier_parts(
     where they are UNC - DSC and MCB). Rows of one probability stay tied. The fit knows the labels it is judged on, so
     refinement is a little too low and calibration too high by as much: a perfect model's is above 0.
     """
-    weights = np.ones((1, len(label))) if weights is None else weights
-    order, starts = _pools(probability, label)
-    total = weights.sum(axis=1)
-    brier = weights @ (probability - label) ** 2 / total
-    ordered = weights[:, order]
-    rows, positives = np.add.reduceat(ordered, starts, axis=1), np.add.reduceat(ordered * label[order], starts, axis=1)
-    refinement = np.minimum(
-        np.array([_isotonic_squares(*pools) for pools in zip(rows, positives, strict=True)]) / total, brier
-    )
-    return brier - refinement, refinement
+    return PooledRows.of(probability, label).brier_parts(np.ones((1, len(label))) if weights is None else weights)
 
 
 def reliability_table(probability: FloatArray, label: LabelArray, bins: int) -> list[dict[str, Any]]:
@@ -144,19 +190,6 @@ def _folded_normal_mean(mean: FloatArray, deviation: FloatArray) -> FloatArray:
     ratio = mean / safe
     value = safe * np.sqrt(2 / np.pi) * np.exp(-(ratio**2) / 2) + mean * (1 - 2 * ndtr(-ratio))
     return np.where(deviation > 0, value, np.abs(mean))
-
-
-def _pools(probability: FloatArray, label: LabelArray) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """(rows in rising order of probability, where in it each pool starts): what an isotonic fit ties, however often a
-    row is counted.
-
-    Rows of one probability are tied, and so are neighbours of which the lower is all 1 or the upper all 0, as the fit
-    must not fall. This leaves few pools of many rows, once for all resamples.
-    """
-    order = np.argsort(probability, kind="stable")
-    starts = np.flatnonzero(np.r_[True, np.diff(probability[order]) != 0])
-    has_0, has_1 = np.minimum.reduceat(label[order], starts) == 0, np.maximum.reduceat(label[order], starts) == 1
-    return order, starts[np.r_[True, has_0[:-1] & has_1[1:]]]
 
 
 def _isotonic_squares(rows: FloatArray, positives: FloatArray) -> float:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from model.evaluation.calibrators import FloatArray, LabelArray
-from model.evaluation.metrics import DRAWS, Groups, ranking, resamples
+from model.evaluation.metrics import DRAWS, Groups, RankedRows, resamples
 
 _LEAST_DEFINED = 0.9  # share of the resamples that must have a figure, as for `evaluation.intervals`
 Limits = dict[str, float | None]
@@ -57,10 +57,10 @@ def choose(
     rows measures each, the interval is on the wide side. Of equal models the first is chosen. No value where more than
     a tenth of the resamples lacks a class on either side.
     """
-    every = np.ones((1, len(label)))
-    points = np.array([ranking(logit, label, every)[1][0] for logit in logits])
+    models = [RankedRows.of(logit, label) for logit in logits]
+    points = np.array([model.ranking(np.ones((1, len(label))))[1][0] for model in models])
     winner = int(points.argmax())
-    inside, outside = _in_and_out(logits, label, groups, draws, seed)
+    inside, outside = _in_and_out(models, groups, draws, seed)
     defined = ~np.isnan(inside[0]) & ~np.isnan(outside[0])  # labels alone decide it, so it is the same for all
     enough = bool(defined.sum() >= max(1, _LEAST_DEFINED * len(defined)))
     inside, outside = inside[:, defined], outside[:, defined]
@@ -77,19 +77,17 @@ def choose(
     )
 
 
-def _in_and_out(
-    logits: Sequence[FloatArray], label: LabelArray, groups: Groups, draws: int, seed: int
-) -> tuple[FloatArray, FloatArray]:
+def _in_and_out(models: Sequence[RankedRows], groups: Groups, draws: int, seed: int) -> tuple[FloatArray, FloatArray]:
     """Average precision of each model in each resample and on the rows left out of it, both of shape (models,
     resamples).
     """
-    inside: list[list[FloatArray]] = [[] for _ in logits]
-    outside: list[list[FloatArray]] = [[] for _ in logits]
+    inside: list[list[FloatArray]] = [[] for _ in models]
+    outside: list[list[FloatArray]] = [[] for _ in models]
     for weights in resamples(groups, draws, seed):
         left_out = (weights == 0).astype(np.float64)
-        for place, logit in enumerate(logits):
-            inside[place].append(ranking(logit, label, weights)[1])
-            outside[place].append(ranking(logit, label, left_out)[1])
+        for place, model in enumerate(models):
+            inside[place].append(model.ranking(weights)[1])
+            outside[place].append(model.ranking(left_out)[1])
     empty = [np.empty(0)]
     return tuple(np.stack([np.concatenate(found or empty) for found in side]) for side in (inside, outside))  # type: ignore[return-value]
 

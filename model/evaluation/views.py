@@ -33,7 +33,7 @@ from model.evaluation.calibrators import (
     choose_calibrator,
     fit_calibrator,
 )
-from model.evaluation.metrics import Groups, Scored, difference_intervals, intervals, metrics
+from model.evaluation.metrics import DRAWS, Groups, Intervals, Scored, bootstrap, intervals, metrics
 from model.evaluation.thresholds import FittedThreshold, check_names, fit_thresholds
 from model.settings import ModelSettings
 from model.text.compose import HeadlineMode
@@ -43,6 +43,8 @@ BoolArray = NDArray[np.bool_]
 # How the rows of a view are read, where not as the model was trained to.
 READ_AS: dict[str, HeadlineMode] = {"without_headline": "drop", "ratings_masked": "mask_ratings"}
 VIEWS = ("as_is", "without_headline", "ratings_masked", "no_default_headline", "without_train_texts", "unseen_products")
+_THRESHOLD_FIGURES = ("f1", "precision", "recall", "flagged_share")
+_SLICE_FIGURES = ("auc", "average_precision", "f1", "ece_debiased", "brier")
 _SLICE_DRAWS = 300
 FEWEST_TO_RANK = 30  # a slice with fewer rows of a class is shown, but is not called the worst
 _LENGTH_LIMITS = (100, 300, 1000)
@@ -100,7 +102,8 @@ def decide(logits: Logits, data: PreparedData, settings: ModelSettings, weightin
     later = choice.calibrator.apply(np.concatenate([logits.fitting, logits.choosing]))
     labels = np.concatenate([data.fitting.labels, data.choosing.labels])
     days = int((data.choosing.dates.max() - data.fitting.dates.min()).astype(int)) + 1
-    thresholds = fit_thresholds(later, labels, days, settings.thresholds)
+    products = np.array([*data.fitting.product_ids, *data.choosing.product_ids])
+    thresholds = fit_thresholds(later, labels, products, days, settings.thresholds)
     return Decided(choice, thresholds, _default(thresholds, settings), logits, shift)
 
 
@@ -136,10 +139,11 @@ def audit(models: dict[str, Decided], data: PreparedData, settings: ModelSetting
         groups = np.asarray(data.test.product_ids)[rows]
         scored = {name: decided.scored(data, view) for name, decided in models.items()}
         entry: dict[str, Any] = {"rows": int(rows.sum()), "positives": int(data.test.labels[rows].sum())}
-        entry |= {name: intervals(one, bins, groups, confidence, seed) for name, one in scored.items()}
-        entry["majority"] = intervals(_majority(data, rows), bins, groups, confidence, seed)
+        scored["majority"] = _majority(data, rows)
+        resampled = dict(zip(scored, bootstrap(list(scored.values()), bins, groups, seed), strict=True))
+        entry |= {name: one.intervals(confidence) for name, one in resampled.items()}
         if {"model", "tfidf"} <= scored.keys():
-            entry["gain"] = difference_intervals(scored["model"], scored["tfidf"], bins, groups, confidence, seed)
+            entry["gain"] = resampled["model"].less(resampled["tfidf"], confidence)
         found[view] = entry
     return found
 
@@ -165,7 +169,8 @@ def refit_thresholds(
     later = pa.concat_tables([parts["fitting"], parts["choosing"]])
     probability = calibrator.apply(later["model_logit"].to_numpy())
     days = (pc.max(later["review_date"]).as_py() - pc.min(later["review_date"]).as_py()).days + 1
-    thresholds = fit_thresholds(probability, later["label"].to_numpy(), days, settings.thresholds)
+    label, products = later["label"].to_numpy(), later["product_id"].to_numpy()
+    thresholds = fit_thresholds(probability, label, products, days, settings.thresholds)
     default = _default(thresholds, settings)
     assert default.threshold is not None
     logit = parts["test"]["model_logit"].to_numpy()
@@ -182,7 +187,7 @@ def _threshold_rows(
         if fitted.threshold is None:
             continue
         at = Scored(scored.logit, scored.probability, scored.label, fitted.threshold)
-        found = intervals(at, settings.calibration.bins, groups, settings.thresholds.confidence, settings.training.seed)
+        found = _intervals(at, groups, settings, _THRESHOLD_FIGURES)
         row: dict[str, Any] = {
             "threshold_name": fitted.threshold_name,
             "threshold": fitted.threshold,
@@ -190,7 +195,7 @@ def _threshold_rows(
         }
         row |= {"is_default": fitted is default, "is_active": fitted.threshold_name in settings.thresholds.active}
         row |= {"f1": found["f1"]["value"] or 0.0}
-        for name in ("precision", "recall", "flagged_share"):
+        for name in _THRESHOLD_FIGURES[1:]:
             row |= {name: found[name]["value"], f"{name}_low": found[name]["low"], f"{name}_high": found[name]["high"]}
         rows.append(row)
     return rows
@@ -306,11 +311,17 @@ def _majority(data: PreparedData, rows: BoolArray) -> Scored:
 
 
 def _slice(name: str, scored: Scored, groups: Groups, settings: ModelSettings) -> dict[str, Any]:
-    found = intervals(
-        scored, settings.calibration.bins, groups, settings.thresholds.confidence, settings.training.seed, _SLICE_DRAWS
-    )
-    kept = {figure: found[figure] for figure in ("auc", "average_precision", "f1", "ece_debiased", "brier")}
-    return {"slice": name, "rows": len(scored.label), "positives": int(scored.label.sum()), **kept}
+    found = _intervals(scored, groups, settings, _SLICE_FIGURES, _SLICE_DRAWS)
+    return {"slice": name, "rows": len(scored.label), "positives": int(scored.label.sum()), **found}
+
+
+def _intervals(
+    scored: Scored, groups: Groups, settings: ModelSettings, names: tuple[str, ...], draws: int = DRAWS
+) -> Intervals:
+    """The named figures, in this order, with intervals as the settings have them."""
+    confidence, seed = settings.thresholds.confidence, settings.training.seed
+    found = intervals(scored, settings.calibration.bins, groups, confidence, seed, draws, names)
+    return {name: found[name] for name in names}
 
 
 def _length_names(reviews: LabelledReviews) -> list[str]:

@@ -105,7 +105,7 @@ def interference(by_category: dict[str, dict[str, Any]]) -> str:
 def _figures(scored: dict[str, Scored], products: Groups, settings: ModelSettings, looks: int) -> dict[str, Any]:
     """One group's entry of `figures_by_category`."""
     options = (settings.calibration.bins, products, settings.thresholds.confidence, settings.training.seed)
-    every = {model: intervals(one, *options) for model, one in scored.items()}
+    every = {model: intervals(one, *options, names=tuple(_FIGURES)) for model, one in scored.items()}
     label = scored[CHILD].label
     found: dict[str, Any] = {"rows": len(label), "positives": int(label.sum())}
     found |= {key: {model: figures[key] for model, figures in every.items()} for key in _FIGURES}
@@ -131,7 +131,7 @@ def _gain_over_best(
     looks: int,
 ) -> dict[str, Any]:
     best = max((model for model in figure if model != CHILD), key=lambda model: figure[model]["value"])
-    gain = difference_intervals(scored[CHILD], scored[best], *options)[key]
+    gain = difference_intervals(scored[CHILD], scored[best], *options, names=(key,))[key]
     low, high, confidence = gain["low"], gain["high"], options[2]
     return {
         "parent": best,

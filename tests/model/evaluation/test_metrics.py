@@ -13,7 +13,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import expit
 
-from model.evaluation.metrics import FIGURES, Scored, cluster_weights, difference_intervals, figures, intervals, metrics
+from model.evaluation.calibration_error import PooledRows
+from model.evaluation.metrics import (
+    FIGURES,
+    RankedRows,
+    Scored,
+    bootstrap,
+    difference_intervals,
+    figures,
+    intervals,
+    metrics,
+    resamples,
+)
 from tests.model.evaluation.test_calibration_error import ece
 
 LOGIT = np.array([2.0, 0.4, -0.4, -2.0])
@@ -145,7 +156,7 @@ def world(
 
 def test_groups_are_drawn_whole_and_as_many_as_there_are() -> None:
     groups = np.array(["b", "a", "b", "c", "a", "b"])
-    weights = cluster_weights(groups, 500, np.random.default_rng(0))
+    [weights] = resamples(groups, 500, seed=0)
     assert weights.shape == (500, 6)
     np.testing.assert_array_equal(weights[:, 0], weights[:, 2])
     np.testing.assert_array_equal(weights[:, 1], weights[:, 4])
@@ -171,6 +182,38 @@ def test_intervals_hold_the_value_and_are_the_same_again_whatever_fits_in_memory
     assert intervals(rows, 10, product, 0.95, seed=8, draws=200) != first
     narrow = intervals(rows, 10, product, 0.5, seed=7, draws=200)["f1"]
     assert first["f1"]["low"] < narrow["low"] < narrow["high"] < first["f1"]["high"]  # type: ignore[operator]
+
+
+def test_rows_are_sorted_once_and_the_figures_are_those_of_sorting_them_for_each_portion(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("model.evaluation.metrics._NUMBERS_AT_ONCE", 900)  # portions of 3 resamples
+    sorted_rows = []
+    for kind in (RankedRows, PooledRows):
+        made = kind.of
+        monkeypatch.setattr(kind, "of", lambda *rows, made=made: sorted_rows.append(len(rows[0])) or made(*rows))
+    true, label, product = world(np.random.default_rng(2), 60, 5)
+    for rows in (scored(true, label, 0.4), Scored(true.round(1), expit(true).round(2), label, 0.4)):
+        expected = [figures(rows, 10, weights) for weights in resamples(product, 20, seed=7)]
+        assert (len(expected), sorted_rows) == (7, [300] * 14)
+        sorted_rows.clear()
+        [found] = bootstrap([rows], 10, product, seed=7, draws=20)
+        assert sorted_rows == [300, 300]
+        sorted_rows.clear()
+        for name in FIGURES:  # to the last digit
+            np.testing.assert_array_equal(found.samples[name], np.concatenate([part[name] for part in expected]))
+
+
+def test_figures_that_are_not_asked_for_are_left_out_and_the_others_stay_the_same() -> None:
+    true, label, product = world(np.random.default_rng(2), 40, 5)
+    first, second = scored(true, label, 0.4), scored(true / 2, label, 0.4)
+    every, gain = (
+        intervals(first, 10, product, 0.95, 7, 50),
+        difference_intervals(first, second, 10, product, 0.95, 7, 50),
+    )
+    for name in FIGURES:
+        assert intervals(first, 10, product, 0.95, 7, 50, (name,)) == {name: every[name]}
+        assert difference_intervals(first, second, 10, product, 0.95, 7, 50, (name,)) == {name: gain[name]}
 
 
 def test_intervals_are_wider_where_reviews_of_one_product_agree() -> None:

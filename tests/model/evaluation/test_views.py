@@ -103,7 +103,9 @@ def test_calibrator_and_thresholds_are_those_of_the_two_later_parts_of_validatio
     labels = np.r_[data.fitting.labels, data.choosing.labels]
     days = len(np.unique(np.r_[data.fitting.dates, data.choosing.dates]))  # planted reviews leave no day out
     probability = choice.calibrator.apply(np.r_[logits.fitting, logits.choosing])
-    assert decided.thresholds == fit_thresholds(probability, labels, days, ThresholdSettings(reviews_per_day=2))
+    products = np.array([*data.fitting.product_ids, *data.choosing.product_ids])
+    settings = ThresholdSettings(reviews_per_day=2)
+    assert decided.thresholds == fit_thresholds(probability, labels, products, days, settings)
     assert decided.default is decided.thresholds[0]
 
 
