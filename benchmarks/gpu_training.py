@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
-import os
 import platform
 import random
 import tempfile
@@ -41,7 +40,7 @@ from model.errors import ReviewriskError
 from model.evaluation.calibrators import Calibrator
 from model.files import write_json
 from model.network.backbone import Backbone, encode, load_backbone, make_classifier
-from model.network.hardware import cpu_threads, resolve_device
+from model.network.hardware import cpu_threads, resolve_device, usable_cores
 from model.network.lora import attach_adapter, count_parameters
 from model.network.quantisation import Quantization, check_quantization
 from model.scoring.scorer import Scorer
@@ -300,7 +299,7 @@ def main() -> None:
         )
     started = time.perf_counter()
     # before there are threads that a fork would miss
-    reviews = corpus(options.rows + options.scored_rows, len(os.sched_getaffinity(0)))
+    reviews = corpus(options.rows + options.scored_rows, usable_cores())
     print(f"{len(reviews):,} reviews invented in {time.perf_counter() - started:.0f} s", flush=True)
     device = resolve_device("auto")
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor()

@@ -251,6 +251,12 @@ MODELS = Table(
                 pa.float64(),
                 "Expected calibration error less what chance adds, bins of equal mass.",
             ),
+            _column(
+                "promotion_reason",
+                pa.string(),
+                "Why it was promoted in spite of what stood against it (`models promote --override`); null: no reason"
+                " was given.",
+            ),
             _required("bundle_path", pa.string(), "Folder of the bundle, relative to the root."),
             _required("bundle_checksum", pa.string(), "sha256 of the bundle's manifest.json."),
             RUN_ID,

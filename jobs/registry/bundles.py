@@ -23,12 +23,18 @@ def serving_folder(config: Config, row: dict[str, Any]) -> Path:
 
 def local_bundle(config: Config, row: dict[str, Any]) -> Path:
     """The bundle of a row of `models` as a local folder; an error where it is not the one that was registered."""
-    copy = config.scratch / "bundles" / f"{row['model_version']}-{row['bundle_checksum'][:12]}"
-    bundle = config.root.local_copy(copy, *row["bundle_path"].split("/"))
-    manifest = bundle / "manifest.json"
-    if not manifest.exists() or hashlib.sha256(manifest.read_bytes()).hexdigest() != row["bundle_checksum"]:
+    parts = row["bundle_path"].split("/")
+    if "\\" in row["bundle_path"] or set(parts) & {"", ".", ".."}:
         raise ReviewriskError(
-            f"The bundle {bundle} is not the one that was registered (manifest.json is missing or changed): train and"
-            " promote again."
+            f"models.bundle_path of {row['model_version']} is {row['bundle_path']!r}, which is no folder below"
+            f" {config.root.uri}: train the model again."
+        )
+    copy = config.scratch / "bundles" / f"{row['model_version']}-{row['bundle_checksum'][:12]}"
+    bundle = config.root.local_copy(copy, *parts)
+    manifest = bundle / "manifest.json"
+    if not manifest.is_file() or hashlib.sha256(manifest.read_bytes()).hexdigest() != row["bundle_checksum"]:
+        raise ReviewriskError(
+            f"The bundle {bundle} is not the one that was registered (manifest.json is missing or changed): put it"
+            " back, or train and promote again."
         )
     return bundle

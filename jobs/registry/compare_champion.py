@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from jobs.config import Config
 from jobs.lake import tables
 from jobs.registry.bundles import local_bundle
-from jobs.registry.models import all_models, default_threshold, registered
+from jobs.registry.models import default_threshold, registered
 from model.errors import ReviewriskError, needs_extra
 from model.files import read_json
 from model.progress import Report, progress
@@ -100,13 +100,14 @@ def challenge(config: Config, champion: dict[str, Any], challenger: dict[str, An
     return Challenge(comparisons, {period: reason for period, reason in reasons.items() if reason})
 
 
-def held_against_champion(config: Config, row: dict[str, Any], report: Report) -> Challenge | None:
-    """The model against the champion, reported; None where there is no champion yet, or the model is it."""
-    current = [one for one in all_models(config.root) if one["status"] == "champion"]
-    if not current or current[0]["model_version"] == row["model_version"]:
+def held_against_champion(
+    config: Config, current: dict[str, Any] | None, row: dict[str, Any], report: Report
+) -> Challenge | None:
+    """The model against the champion, rows of `models`, reported; None where there is none, or the model is it."""
+    if current is None or current["model_version"] == row["model_version"]:
         return None
     with progress("comparing with the champion", report):
-        held = challenge(config, current[0], row)
+        held = challenge(config, current, row)
     for line in held.shown():
         report(line)
     return held

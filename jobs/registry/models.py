@@ -26,12 +26,22 @@ from model.settings import PromotionSettings
 
 def champion(root: Root) -> dict[str, Any]:
     """The champion's row of `models`; an error that says what to do where there is none."""
-    rows = [row for row in all_models(root) if row["status"] == "champion"]
-    if not rows:
+    row = current_champion(root)
+    if row is None:
         raise ReviewriskError(
             f"{root.uri} has no champion yet: run `reviewrisk train` and then `reviewrisk models promote`."
         )
-    return rows[0]
+    return row
+
+
+def current_champion(root: Root) -> dict[str, Any] | None:
+    """The champion's row of `models`; None where no model is champion yet."""
+    return champion_of(all_models(root))
+
+
+def champion_of(rows: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """The champion among rows of `models`; None where there is none."""
+    return next((row for row in rows if row["status"] == "champion"), None)
 
 
 def registered(root: Root, version: str) -> dict[str, Any]:
@@ -221,6 +231,7 @@ def _described(row: dict[str, Any]) -> list[str]:
         + ", ".join(f"{title} {row[f'test_{name}']:.4f}" for title, name in figures.items())
         + f"; calibration {row['calibration']}",
         f"  TF-IDF there AUC {row['baseline_auc']:.4f}, F1 {row['baseline_f1']:.4f}{_gain(row)}",
+        *([f"  reason       {row['promotion_reason']} (--override)"] if row["promotion_reason"] else []),
     ]
 
 

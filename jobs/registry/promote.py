@@ -13,9 +13,9 @@ from jobs.lake.query import open_tables
 from jobs.lake.runs import JobRun
 from jobs.lake.schemas import MODELS
 from jobs.registry.compare_champion import PERIODS, Challenge, held_against_champion
-from jobs.registry.models import all_models, missed_limits, registered
+from jobs.registry.models import all_models, champion_of, current_champion, missed_limits, registered
 from jobs.storage import Root
-from model.errors import ReviewriskError
+from model.errors import LostRaceError, ReviewriskError
 from model.progress import Report, progress
 
 _TO_SCORE = """
@@ -44,11 +44,12 @@ def run_promote(
     Raises ReviewriskError where the model's test figures miss the config's limits; where it was made for some reviews
     alone (its `row_filter`); where it is significantly worse than the champion on the old or the new period (see
     `challenge`); and where it cannot be compared with the champion on the old one. The last three an `override`, the
-    reason in words, allows. It is kept in `job_runs`. With `since`, only reviews of that day and later will be scored
-    by it.
+    reason in words, allows. It is committed with the champion, and kept in `job_runs` too. With `since`, only reviews
+    of that day and later will be scored by it. Raises LostRaceError where another model became champion meanwhile.
     """
     root = config.root
     with JobRun(root, "promote") as run:
+        current = current_champion(root)
         row = _candidate(root, version, report)
         if misses := missed_limits(row, config.promotion):
             raise ReviewriskError(
@@ -57,12 +58,12 @@ def run_promote(
         override = (override or "").strip() or None
         if not override:
             _check_row_filter(row)
-        held = held_against_champion(config, row, report)
+        held = held_against_champion(config, current, row, report)
         if held is not None and not override:
             _refuse(row["model_version"], held)
-        _publish(root, row["model_version"], since, run.run_id)
         with progress("counting what it is to score", report):
             rows_to_score = _rows_to_score(root, row["model_version"], since)
+        _publish(root, row["model_version"], current, since, override, run.run_id)
         details = {"since": since, **_recorded(held), "override": override}
         run.finish(model_version=row["model_version"], rows_read=rows_to_score, details=details)
     scope = f"of {since} and later" if since else "in all"
@@ -73,22 +74,49 @@ def run_promote(
     return str(row["model_version"])
 
 
-def _publish(root: Root, version: str, since: datetime.date | None, run_id: str) -> None:
+def _publish(
+    root: Root,
+    version: str,
+    compared: dict[str, Any] | None,
+    since: datetime.date | None,
+    reason: str | None,
+    run_id: str,
+) -> None:
+    """Commit the model as champion with the reason, as long as `compared`, a row of `models`, is the champion.
+
+    `compared` is None where the model was held against none. The champion promoted anew keeps its day and, without a
+    new one, its reason.
+    """
     now = datetime.datetime.now(datetime.UTC)
+    expected = compared["model_version"] if compared else None
 
     def promoted(before: pa.Table) -> pa.Table:
         rows = before.to_pylist()
+        standing = champion_of(rows)
+        if (standing["model_version"] if standing else None) != expected:
+            raise _lost_race(version, expected, standing)
         for other in rows:
             if other["model_version"] == version:
                 was_champion = other["status"] == "champion"
                 other.update(
-                    status="champion", score_since=since, promoted_at=other["promoted_at"] if was_champion else now
+                    status="champion",
+                    score_since=since,
+                    promoted_at=other["promoted_at"] if was_champion else now,
+                    promotion_reason=reason or (other["promotion_reason"] if was_champion else None),
                 )
             elif other["status"] == "champion":
                 other["status"] = "retired"
         return pa.Table.from_pylist(rows, schema=MODELS.schema)
 
     tables.replace_rows(root, "models", run_id, promoted)
+
+
+def _lost_race(version: str, expected: str | None, standing: dict[str, Any] | None) -> LostRaceError:
+    now = f"{standing['model_version']} is" if standing else "no model is"
+    return LostRaceError(
+        f"{version} is not promoted: it was held against {expected or 'no champion'}, and {now} the champion by now, as"
+        " another run promoted at the same time; give the command again to compare it with that."
+    )
 
 
 def _refuse(version: str, held: Challenge) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from importlib.metadata import version
 from pathlib import Path
@@ -12,9 +11,9 @@ from model.settings import TrainingSettings
 
 def machine_lines(training: TrainingSettings, packages: tuple[str, ...]) -> list[str]:
     """Processor, cores, threads and device; then the versions of Python and of the packages."""
-    from model.network.hardware import device_in_words  # needs torch, as all do that measure
+    from model.network.hardware import device_in_words, usable_cores  # needs torch, as all do that measure
 
-    cores = len(os.sched_getaffinity(0))
+    cores = usable_cores()
     threads = training.threads or cores
     versions = ", ".join(f"{name} {version(name)}" for name in packages)
     return [

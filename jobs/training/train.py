@@ -10,7 +10,7 @@ from jobs.config import Config
 from jobs.lake import tables
 from jobs.lake.runs import JobRun
 from jobs.registry.compare_champion import held_against_champion
-from jobs.registry.models import registered
+from jobs.registry.models import current_champion, registered
 from jobs.registry.reference import beside_published
 from jobs.registry.register import figures_on_test, next_step, register
 from model.errors import ReviewriskError, needs_extra
@@ -50,5 +50,5 @@ def run_train(config: Config, report: Report) -> str:
         report(line)
     report(next_step(fitted))
     if config.model.rows.only:
-        held_against_champion(config, registered(root, fitted.model_version), report)
+        held_against_champion(config, current_champion(root), registered(root, fitted.model_version), report)
     return fitted.model_version

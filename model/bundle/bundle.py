@@ -20,6 +20,7 @@ from peft import PeftModel
 from safetensors.torch import save_file
 from transformers import PreTrainedTokenizerFast
 
+from model.bundle.listing import check_keys, read_listing, verify_files
 from model.errors import ReviewriskError
 from model.files import (
     canonical_json,
@@ -47,6 +48,14 @@ _REQUIRED = (
     "settings.json",
     "tokenizer/tokenizer.json",
 )
+_MANIFEST_KINDS = {
+    "model_version": str,
+    "data_version": str,
+    "backbone": dict,
+    "created_at": str,
+    "software": dict,
+}
+_BACKBONE_KINDS = {"name": str, "revision": str, "pooling": str, "max_length": int}
 # Invented texts for the parity check: common, empty, long (truncated), and outside the alphabet.
 _PROBES = (
     "Five Stars. Love this chair, easy to put together.",
@@ -62,7 +71,7 @@ Describe = Callable[[Path, dict[str, Any]], None]
 @dataclass(frozen=True)
 class BundleContents:
     """What a bundle is made of. `thresholds`, `calibrator` and `metrics` go into their JSON files as they are,
-    `predictions` (see `assessment.prediction_table`) into predictions.parquet.
+    `predictions` (see `views.prediction_table`) into predictions.parquet.
 
     `describe(folder, manifest)` writes README.md, curves.png and reliability.png; the manifest has no checksums yet.
     """
@@ -101,40 +110,30 @@ def verify_bundle(folder: Path) -> dict[str, Any]:
     """The manifest: format_version, model_version, data_version, backbone {name, revision, pooling, max_length},
     created_at, software and files {path: sha256}.
 
-    Raises ReviewriskError naming the file that is missing or whose sha256 differs, or the manifest itself.
+    Raises ReviewriskError naming the file that is missing, added, a link, or whose sha256 differs, or what is wrong
+    with the manifest itself.
     """
     path = folder / "manifest.json"
     if not path.is_file():
-        raise ReviewriskError(f"{folder} is no model bundle: it has no manifest.json.")
-    manifest: dict[str, Any] = read_json(path)
-    if manifest.get("format_version") != FORMAT_VERSION:
+        raise ReviewriskError(f"{folder} is no model bundle, as it has no manifest.json: copy the folder again.")
+    manifest = read_listing(path, {"format_version": int})
+    if manifest["format_version"] != FORMAT_VERSION:
         raise ReviewriskError(
-            f"{path} has format {manifest.get('format_version')!r}; this version reads format {FORMAT_VERSION}."
+            f"{path} has format {manifest['format_version']}, and this version reads format {FORMAT_VERSION}: train the"
+            " model again."
         )
+    check_keys(path, manifest, _MANIFEST_KINDS)
+    check_keys(path, manifest["backbone"], _BACKBONE_KINDS, " in backbone")
     unlisted = [name for name in _REQUIRED if name not in manifest["files"]]
     if unlisted:
-        raise ReviewriskError(f"{path} does not list {unlisted[0]}: the bundle is not whole.")
-    verify_files(folder, manifest["files"])
+        raise ReviewriskError(f"{path} does not list {unlisted[0]}, so the bundle is not whole: copy the folder again.")
+    verify_files(folder, manifest["files"], path.name)
     if _model_version(manifest) != manifest["model_version"]:
         raise ReviewriskError(
-            f"{path} was changed: its model_version {manifest['model_version']} does not follow from its files."
+            f"{path} was changed, as its model_version {manifest['model_version']} does not follow from its files: copy"
+            " the folder again."
         )
     return manifest
-
-
-def verify_files(folder: Path, files: dict[str, str]) -> None:
-    """Compare each file's sha256; raises ReviewriskError naming the first that is missing or differs."""
-    for name, expected in files.items():
-        path = folder / name
-        if not path.is_file():
-            raise ReviewriskError(
-                f"{path} is missing, though its manifest lists it: copy the bundle again or train again."
-            )
-        if file_sha256(path) != expected:
-            raise ReviewriskError(
-                f"{path} has another sha256 than its manifest says: it was changed or is damaged. Copy the bundle"
-                " again."
-            )
 
 
 def build_serving_folder(bundle: Path, target: Path, tolerance: float) -> Path:
@@ -223,10 +222,10 @@ def verify_serving_folder(folder: Path) -> dict[str, Any]:
     path = folder / "serving.json"
     if not path.is_file():
         raise ReviewriskError(
-            f"{folder} is no serving folder: it has no serving.json. Build it from the model's bundle."
+            f"{folder} is no serving folder, as it has no serving.json: make it from the bundle again."
         )
-    serving: dict[str, Any] = read_json(path)
-    verify_files(folder, serving["files"])
+    serving = read_listing(path, {"model_version": str})
+    verify_files(folder, serving["files"], path.name)
     return serving
 
 
@@ -274,7 +273,7 @@ def _model_version(manifest: dict[str, Any]) -> str:
 
 def _is_built_from(target: Path, bundle_checksum: str) -> bool:
     try:
-        return bool(verify_serving_folder(target)["bundle_checksum"] == bundle_checksum)
+        return bool(verify_serving_folder(target).get("bundle_checksum") == bundle_checksum)
     except ReviewriskError:
         return False
 

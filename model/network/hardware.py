@@ -37,11 +37,18 @@ def device_in_words(wanted: Literal["auto", "cpu", "cuda"]) -> str:
     return f"{device.type} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else device.type
 
 
+def usable_cores() -> int:
+    """The CPU cores that this process may use, where the system tells (Linux), else all that there are."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 @contextmanager
 def cpu_threads(threads: int | None) -> Iterator[int]:
     """Within it, PyTorch computes with so many threads (None: one per core that this process may use)."""
     before = torch.get_num_threads()
-    torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
+    torch.set_num_threads(threads or usable_cores())
     try:
         yield torch.get_num_threads()
     finally:

@@ -144,6 +144,7 @@ def model(model_version: str = CHAMPION, **changes: Any) -> Row:
         "beats_baseline": True,
         "test_f1_ratings_masked": 0.87,
         "test_ece_debiased": 0.01,
+        "promotion_reason": None,
         "bundle_path": f"models/{model_version}",
         "bundle_checksum": "b" * 64,
         "run_id": "run-train",

@@ -39,7 +39,7 @@ from model.files import (
     write_json,
 )
 from model.network.backbone import load_backbone
-from model.network.hardware import resolve_device, resolve_precision
+from model.network.hardware import resolve_device, resolve_precision, usable_cores
 from model.network.quantisation import check_quantization
 from model.progress import Report, progress
 from model.settings import ModelSettings
@@ -227,7 +227,7 @@ def run_cells(
         revision = load_backbone(settings.backbone).revision
     checksum = inputs.checksum
     source = write_inputs(inputs, folder / "inputs" / checksum)
-    threads = settings.training.threads or max(1, len(os.sched_getaffinity(0)) // parallel)
+    threads = settings.training.threads or max(1, usable_cores() // parallel)
     own = settings.model_copy(update={"training": settings.training.model_copy(update={"threads": threads})})
 
     def outcome(number: int, cell: Cell) -> Outcome:

@@ -281,7 +281,8 @@ def shown(config: Config, tmp_path: Path) -> tuple[Config, str]:
     bundle = adapter_bundle(config.root.local_path, tiny_encoder(tmp_path / "tiny"))
     version = bundle.name
     gain = {"f1_gain": 0.05, "f1_gain_low": -0.01, "f1_gain_high": 0.11, "beats_baseline": False}
-    row = model(version, bundle_checksum=file_sha256(bundle / "manifest.json"), **gain)
+    known = {"bundle_checksum": file_sha256(bundle / "manifest.json"), "promotion_reason": "the shop is closed"}
+    row = model(version, **known, **gain)
     limits = [
         threshold(version, "f1_max", precision=None),
         threshold(version, "cost_5_1", threshold=0.2, is_active=False),
@@ -331,6 +332,7 @@ def test_show_says_what_is_known_of_a_model(shown: tuple[Config, str]) -> None:
         "  threshold    cost_5_1: 0.2000; on test precision 90.0%, recall 80.0%, f1 85.0%, flagged share 20.0%",
     ]
     assert "  routed       product_category sofas" in lines
+    assert "  reason       the shop is closed (--override)" in lines
     promotions = [line for line in lines if line.startswith("  promoted")]
     assert promotions == [
         "  promoted     2026-01-01 00:00 UTC",

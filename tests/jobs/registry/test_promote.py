@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import pkgutil
 import subprocess
 import sys
 from typing import Any
@@ -15,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from deltalake import write_deltalake
 
 from jobs.config import Config
 from jobs.lake import tables
@@ -24,7 +26,7 @@ from jobs.registry.compare_champion import compare_with_champion, held_against_c
 from jobs.registry.models import champion, registered
 from jobs.registry.promote import run_promote
 from jobs.registry.refit_thresholds import run_thresholds
-from model.errors import ReviewriskError
+from model.errors import LostRaceError, ReviewriskError
 from model.evaluation.calibrators import Calibrator
 from model.files import file_sha256, write_json
 from tests.support.warehouse_rows import arrow_rows, model, review, score, split, threshold
@@ -155,6 +157,95 @@ def test_an_override_promotes_it_and_its_reason_is_kept(root: Config) -> None:
     assert (
         details["override"] == "the old shop is closed" and "auc of the old period" in details["significantly worse in"]
     )
+
+
+def test_the_reason_is_committed_with_the_champion(root: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that cannot be noted in job_runs after its commit has left the reason all the same."""
+    duel(root, (1.5, 1.5), (0.3, 2.0))
+
+    def fails(*_: Any) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(tables, "append_row", fails)
+    with pytest.raises(OSError, match="no space left"):
+        promote(root, "the old shop is closed")
+    assert champion(root.root)["promotion_reason"] == "the old shop is closed"
+
+
+def test_what_fails_before_the_commit_leaves_the_champion(root: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    duel(root, (1.5, 1.5), (0.3, 2.0))
+
+    def fails(*_: Any) -> None:
+        raise ReviewriskError("review_scores cannot be read.")
+
+    monkeypatch.setattr("jobs.registry.promote.open_tables", fails)
+    with pytest.raises(ReviewriskError, match="cannot be read"):
+        promote(root, "the old shop is closed")
+    assert champion(root.root)["model_version"] == "old-1"
+
+
+def test_a_reason_stays_until_the_model_is_promoted_anew(root: Config) -> None:
+    duel(root, (1.5, 1.5), (1.5, 1.5))
+    promote(root, "the old shop is closed")
+    promote(root)
+    assert champion(root.root)["promotion_reason"] == "the old shop is closed", "it is the champion already"
+    run_promote(root, "old-1", None, None, lambda _: None)
+    assert champion(root.root)["promotion_reason"] is None
+    promote(root, "it opened again")
+    assert champion(root.root)["promotion_reason"] == "it opened again"
+
+
+def test_a_root_of_an_older_release_gets_the_column_with_the_next_promotion(root: Config) -> None:
+    duel(root, (1.5, 1.5), (0.3, 2.0))
+    old = tables.read_arrow(root.root, "models").drop_columns("promotion_reason")
+    write_deltalake(root.root.join("tables", "models"), old, mode="overwrite", schema_mode="overwrite")
+    promote(root, "the old shop is closed")
+    assert champion(root.root)["promotion_reason"] == "the old shop is closed"
+
+
+@pytest.mark.parametrize("moment", ["jobs.registry.promote.held_against_champion", "jobs.lake.tables.stage_arrow"])
+def test_a_promotion_that_comes_between_comparison_and_commit_is_not_undone(
+    root: Config, moment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other run ends after this one has compared, or after this one has read the table that it is to replace."""
+    duel(root, (1.5, 1.5), (1.5, 1.5))
+    add_model(root, "other-3", logits(1.5, 1.5, seed=3), "candidate")
+    real: Any = pkgutil.resolve_name(moment)
+    began: list[str] = []
+
+    def interrupted(*arguments: Any) -> Any:
+        done = real(*arguments)
+        if not began:
+            began.append(moment)
+            run_promote(root, "other-3", None, None, lambda _: None)
+        return done
+
+    monkeypatch.setattr(moment, interrupted)
+    with pytest.raises(
+        LostRaceError, match=r"new-2 is not promoted: it was held against old-1, and other-3 is the champion by now"
+    ):
+        promote(root)
+    assert champion(root.root)["model_version"] == "other-3"
+    monkeypatch.undo()
+    promote(root)
+    assert champion(root.root)["model_version"] == "new-2", "given again, it is held against the other one"
+
+
+def test_two_first_promotions_at_once_make_one_champion(root: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    add_model(root, "new-2", logits(1.5, 1.5, seed=2), "candidate")
+    add_model(root, "other-3", logits(1.5, 1.5, seed=3), "candidate")
+    real, began = tables.stage_arrow, []
+
+    def interrupted(*arguments: Any) -> Any:
+        if not began:
+            began.append(True)
+            run_promote(root, "other-3", None, None, lambda _: None)
+        return real(*arguments)
+
+    monkeypatch.setattr(tables, "stage_arrow", interrupted)
+    with pytest.raises(LostRaceError, match="held against no champion, and other-3 is the champion by now"):
+        promote(root)
+    assert champion(root.root)["model_version"] == "other-3"
 
 
 def test_a_loss_within_chance_does_not_stop_a_promotion(root: Config) -> None:
@@ -347,7 +438,7 @@ def test_live_reviews_that_a_model_is_not_for_are_not_said_to_be_untested(
     ]
     tables.replace_rows(root.root, "reviews", "r", lambda _: arrow_rows("reviews", live))
     printed: list[str] = []
-    held_against_champion(root, registered(root.root, "new-2"), printed.append)
+    held_against_champion(root, champion(root.root), registered(root.root, "new-2"), printed.append)
     [said] = [line for line in printed if "not compared on the new period" in line]
     assert said_of_it in said and ("toys" in only or f"`reviewrisk retrain --only {only}`" in said)
 

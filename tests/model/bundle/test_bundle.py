@@ -10,6 +10,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -96,21 +97,88 @@ def test_writing_the_same_bundle_again_leaves_it_as_it_is(tmp_path: Path) -> Non
     assert [path.name for path in first.parent.iterdir()] == [first.name]
 
 
+def test_a_flipped_byte_in_any_file_is_refused_by_name(made: Path, bundle: Path) -> None:
+    names = sorted(verify_bundle(made)["files"])
+    assert {"adapter/adapter_model.safetensors", "tokenizer/tokenizer.json", "calibrator.json", "README.md"} < {*names}
+    for place, name in enumerate(names):
+        content = bytearray((made / name).read_bytes())
+        content[place * 7919 % len(content)] ^= 1
+        (bundle / name).write_bytes(content)
+        with pytest.raises(ReviewriskError, match=f"{re.escape(name)} has another sha256 than manifest.json says, so "):
+            verify_bundle(bundle)
+        shutil.copy(made / name, bundle / name)
+    assert verify_bundle(bundle) == verify_bundle(made)
+
+
+@pytest.mark.parametrize("key", ["format_version", "model_version", "data_version", "backbone", "files", "created_at"])
+def test_a_manifest_without_a_key_is_refused(bundle: Path, key: str) -> None:
+    manifest = read_json(bundle / "manifest.json")
+    write_json(bundle / "manifest.json", {name: value for name, value in manifest.items() if name != key})
+    with pytest.raises(
+        ReviewriskError, match=rf"manifest\.json has no {key}, so it was cut or changed: copy the folder"
+    ):
+        verify_bundle(bundle)
+
+
+@pytest.mark.parametrize("key", ["name", "revision", "pooling", "max_length"])
+def test_a_backbone_without_a_key_is_refused(bundle: Path, key: str) -> None:
+    backbone = read_json(bundle / "manifest.json")["backbone"]
+    change_manifest(bundle, backbone={name: value for name, value in backbone.items() if name != key})
+    with pytest.raises(ReviewriskError, match=rf"manifest\.json has no {key} in backbone, so it was cut or changed"):
+        verify_bundle(bundle)
+    change_manifest(bundle, backbone={**backbone, key: None})
+    with pytest.raises(ReviewriskError, match=rf"has a value of another kind as {key} in backbone"):
+        verify_bundle(bundle)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[" * 100_000, '{"format_version": 2', "\ufeff{}", "null", "[1]"])
+def test_a_cut_manifest_is_refused(bundle: Path, content: str) -> None:
+    (bundle / "manifest.json").write_text(content, encoding="utf-8")
+    with pytest.raises(ReviewriskError, match=r"manifest\.json (is not whole JSON|holds no JSON object), so it was "):
+        verify_bundle(bundle)
+
+
+def test_a_manifest_cut_anywhere_is_refused(bundle: Path) -> None:
+    whole = (bundle / "manifest.json").read_bytes().rstrip()
+    for end in range(0, len(whole), 97):
+        (bundle / "manifest.json").write_bytes(whole[:end])
+        with pytest.raises(ReviewriskError, match=r"manifest\.json is not whole JSON"):
+            verify_bundle(bundle)
+
+
+@pytest.mark.parametrize("name", ["extra.json", ".hidden", "adapter/pytorch_model.bin", "deep/er/x.pkl"])
+def test_a_file_that_the_manifest_does_not_list_is_refused(bundle: Path, name: str) -> None:
+    (bundle / name).parent.mkdir(parents=True, exist_ok=True)
+    (bundle / name).write_bytes(b"")
+    with pytest.raises(ReviewriskError, match=rf"{re.escape(name)} is not listed in manifest\.json: take it away"):
+        verify_bundle(bundle)
+
+
+@pytest.mark.parametrize("name", ["calibrator.json", "tokenizer"])
+def test_a_link_in_a_bundle_is_refused_though_its_content_is_right(bundle: Path, tmp_path: Path, name: str) -> None:
+    (bundle / name).rename(tmp_path / "elsewhere")
+    (bundle / name).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ReviewriskError, match=f"{name} is a link: put the file itself there"):
+        verify_bundle(bundle)
+
+
 @pytest.mark.parametrize(
     "name",
-    [
-        "adapter/adapter_model.safetensors",
-        "tokenizer/tokenizer.json",
-        "calibrator.json",
-        "predictions.parquet",
-        "README.md",
-    ],
+    ["/etc/hostname", "../secret.json", "adapter/../../secret.json", "a//b", "./a", "", "C:\\a", "..\\a", "c:/a"],
 )
-def test_changed_file_is_named(bundle: Path, name: str) -> None:
-    content = bytearray((bundle / name).read_bytes())
-    content[-1] ^= 1
-    (bundle / name).write_bytes(content)
-    with pytest.raises(ReviewriskError, match=f"{name} has another sha256 than its manifest says"):
+def test_a_manifest_that_lists_a_path_outside_its_folder_is_refused(bundle: Path, name: str) -> None:
+    (bundle.parent / "secret.json").write_text("{}")
+    files = read_json(bundle / "manifest.json")["files"]
+    change_manifest(bundle, files={**files, name: file_sha256(bundle.parent / "secret.json")})
+    with pytest.raises(ReviewriskError, match=rf"lists {re.escape(repr(name))}, which is no path inside its folder"):
+        verify_bundle(bundle)
+
+
+@pytest.mark.parametrize("checksum", ["", None, 1, "A" * 64, "0" * 63])
+def test_a_checksum_that_is_none_is_refused(bundle: Path, checksum: Any) -> None:
+    files = read_json(bundle / "manifest.json")["files"]
+    change_manifest(bundle, files={**files, "README.md": checksum})
+    with pytest.raises(ReviewriskError, match=r"manifest\.json has no sha256 of README\.md"):
         verify_bundle(bundle)
 
 
@@ -138,10 +206,10 @@ def test_manifest_that_does_not_fit_is_refused(bundle: Path) -> None:
         with pytest.raises(ReviewriskError, match=f"does not list {lost}"):
             verify_bundle(bundle)
     change_manifest(bundle, format_version=1)
-    with pytest.raises(ReviewriskError, match="has format 1; this version reads format 2"):
+    with pytest.raises(ReviewriskError, match="has format 1, and this version reads format 2: train the model again"):
         verify_bundle(bundle)
     (bundle / "manifest.json").unlink()
-    with pytest.raises(ReviewriskError, match=r"is no model bundle: it has no manifest\.json"):
+    with pytest.raises(ReviewriskError, match=r"is no model bundle, as it has no manifest\.json"):
         verify_bundle(bundle)
 
 
@@ -175,6 +243,12 @@ def test_serving_folder_is_built_once_and_again_after_harm(made: Path, tmp_path:
         verify_serving_folder(folder)
     build_serving_folder(made, folder, 1e-3)
     verify_serving_folder(folder)
+    for cut in ("", '{"files": {}}'):
+        (folder / "serving.json").write_text(cut)
+        with pytest.raises(ReviewriskError, match=r"serving\.json (is not whole JSON|has no model_version)"):
+            verify_serving_folder(folder)
+        build_serving_folder(made, folder, 1e-3)
+        verify_serving_folder(folder)
     assert [path.name for path in tmp_path.iterdir()] == ["serving"]
 
 
@@ -191,6 +265,14 @@ def test_merge_that_moves_logits_beyond_the_tolerance_is_refused(made: Path, tmp
     ):
         build_serving_folder(made, tmp_path / "serving", 1e-30)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_merge_that_moves_logits_by_just_the_tolerance_is_served(made: Path, tmp_path: Path) -> None:
+    moved = verify_serving_folder(build_serving_folder(made, tmp_path / "serving", 1e-3))["parity_difference"]
+    assert moved > 0
+    build_serving_folder(made, tmp_path / "exact", moved)
+    with pytest.raises(ReviewriskError, match="Merging the adapter moves a logit"):
+        build_serving_folder(made, tmp_path / "below", np.nextafter(moved, 0))
 
 
 def test_backbone_with_other_weights_is_refused(tmp_path: Path) -> None:
