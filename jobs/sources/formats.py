@@ -55,6 +55,8 @@ def read_bytes(stream: Any, size: int) -> bytes:
     try:
         data: bytes = stream.read(size)
     except (pa.ArrowException, OSError) as error:
+        if getattr(error, "errno", None) is not None:  # the disk's fault, not the file's
+            raise
         raise UnreadableSourceError(_damage(str(error))) from None
     return data
 
@@ -64,7 +66,9 @@ def _damage(message: str) -> str:
     if "Truncated" in message:
         return "the compressed file is cut short: copy it again"
     if any(words in message for words in ("header check", "compression method", "magic header", "frame descriptor")):
-        return "other bytes follow the end of the compressed data: unpack it, look at its last lines and pack it anew"
+        return (
+            "it goes on after the end of its compressed data: see what was appended, then unpack it and pack it again"
+        )
     return f"the compressed file is damaged: copy it again ({message[:100]})"
 
 
@@ -126,7 +130,7 @@ def header_problem(line: bytes, quoting: Quoting) -> str | None:
     if tuple(name.lower() for name in columns) == RAW_COLUMNS:
         return "the names in its header are in capitals: write them in small letters, as marketplace"
     if columns[-1] == "" and columns[:-1] == RAW_COLUMNS:
-        return "its header ends in a tab, which makes a sixteenth column: remove the tab at the ends of lines"
+        return "its header ends in a tab, which makes a sixteenth column: remove the tab at the end of each line"
     return _other_header(text, columns)
 
 

@@ -83,7 +83,7 @@ def read_block(block: Block, quoting: Quoting) -> Iterator[pa.RecordBatch]:
     except UnreadableSourceError as error:
         yield _rows(block, [number], [None], [None], str(error))
     except OSError as error:
-        problem = f"{error.strerror} on a machine that reads it: the folder must be seen by every Spark worker"
+        problem = f"a Spark worker cannot read it ({error.strerror}): put it where every worker sees it"
         yield _rows(block, [number], [None], [None], problem)
 
 

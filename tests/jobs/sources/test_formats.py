@@ -59,7 +59,7 @@ def test_a_good_file_has_no_problem_whatever_the_case_of_its_ending(tmp_path: Pa
         (
             "a.tsv.gz",
             gzip.compress(GOOD) + b"and more",
-            "other bytes follow the end of the compressed data: unpack it, look at its last lines and pack it anew",
+            "it goes on after the end of its compressed data: see what was appended, then unpack it and pack it again",
         ),
         (
             "a.tsv.gz",
@@ -84,7 +84,7 @@ def test_a_file_that_is_not_what_its_name_says(tmp_path: Path, name: str, conten
         (HEADER.title(), "the names in its header are in capitals: write them in small letters, as marketplace"),
         (
             HEADER + "\t",
-            "its header ends in a tab, which makes a sixteenth column: remove the tab at the ends of lines",
+            "its header ends in a tab, which makes a sixteenth column: remove the tab at the end of each line",
         ),
         (
             HEADER.replace("\t", ","),

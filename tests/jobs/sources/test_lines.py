@@ -66,7 +66,8 @@ def test_lines_of_a_file_cut_into_blocks_keep_their_numbers(
     assert found == dict(enumerate(written, start=2))
 
 
-def test_a_damaged_file_says_where_reading_had_to_end(tmp_path: Path) -> None:
+def test_a_damaged_file_says_where_reading_had_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lines, "CHUNK", 100_000)
     written = [line(review_id=f"r{i}", review_body=f"{i * 7919}") for i in range(50_000)]
     path = write_source(tmp_path / "a.tsv.gz", written)
     path.write_bytes(path.read_bytes()[:-2000])
@@ -83,7 +84,7 @@ def test_a_file_that_changes_meanwhile_is_not_taken(tmp_path: Path) -> None:
     path.unlink()
     [(number, value, problem)] = rows_of(source)
     assert (number, value) == (1, None) and problem is not None
-    assert problem.startswith("No such file or directory on a machine that reads it")
+    assert problem == "a Spark worker cannot read it (No such file or directory): put it where every worker sees it"
 
 
 def test_a_line_of_the_greatest_length_is_read_and_a_longer_one_is_not(

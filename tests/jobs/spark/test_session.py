@@ -15,7 +15,7 @@ from jobs.config import Config
 from jobs.lake import tables
 from jobs.spark.session import use_utf8
 from tests import ROOT
-from tests.support.raw_files import corpus, write_source
+from tests.support.raw_files import corpus, line, write_source
 
 
 @pytest.mark.parametrize(
@@ -66,6 +66,17 @@ def test_names_with_umlauts_are_read_where_the_locale_is_c(config: Config, tmp_p
         done = ran(command, root, write_source(folder / name, lines), LC_ALL="C")
         assert done.returncode == 0, done.stderr[-2000:]
     assert sorted(tables.read_arrow(root.root, "sources")["source_file"].to_pylist()) == ["März.tsv", "später.tsv"]
+
+
+def test_a_damaged_file_is_a_sentence_and_no_trace(config: Config, tmp_path: Path) -> None:
+    """The damage lies beyond what is looked at before Spark reads."""
+    lines = [line(review_id=f"r{i}", review_body=f"{i * 7919}") for i in range(50_000)]
+    source = write_source(tmp_path / "a.tsv.gz", lines)
+    source.write_bytes(source.read_bytes()[:-2000])
+    done = ran([sys.executable, "-m", "jobs.cli.main"], config, source)
+    assert done.returncode != 0
+    own = [text for text in done.stderr.splitlines() if not text.startswith("WARNING: Using incubator modules")]
+    assert len(own) == 1 and own[0].startswith("error: a.tsv.gz is refused at line ")
 
 
 def test_spark_submit_prints_our_lines_alone(config: Config, tmp_path: Path) -> None:
