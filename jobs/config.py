@@ -17,6 +17,9 @@ from jobs.storage import Root, StorageSettings, parse_root
 from model.errors import ReviewriskError
 from model.settings import AttributionSettings, ModelSettings, PromotionSettings, ScoringSettings, Settings, route_key
 
+# none: a quote belongs to the text. double: quotes wrap fields, and stand twice for one in the text (RFC 4180).
+Quoting = Literal["none", "double"]
+
 
 class PathSettings(Settings):
     """Where things lie. `root` is overridden by the environment variable REVIEWRISK_ROOT."""
@@ -51,6 +54,13 @@ class IngestSettings(Settings):
 
     max_rejected_share: float = Field(
         0.01, ge=0, le=1, description="A file with a greater share of rejected lines is refused whole."
+    )
+    quoting: Quoting = Field(
+        "none",
+        description=(
+            "How quotes in a file are read. none: they belong to the text, as Amazon writes it. double: they wrap"
+            ' fields and are doubled inside ("…""…"), as pandas writes them; a field ends in the line that it begins.'
+        ),
     )
 
 

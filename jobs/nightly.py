@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from jobs.config import Config
-from jobs.ingest.merge import IngestSummary, run_ingest
+from jobs.ingest.accounting import IngestSummary
+from jobs.ingest.merge import run_ingest
 from jobs.registry.promote import run_promote
 from jobs.report.build import run_report
 from jobs.sample.write import run_sample

@@ -29,9 +29,6 @@ from tests.support.trained_root import copied
 
 # What tells one run from another, and what becomes of a model later.
 OF_THE_RUN = {"run_id", "ingested_at", "trained_at", "bundle_checksum", "status", "promoted_at"}
-# A second reading of a file comes later in the order of ingestion than its reviews that are stored already: the order
-# holds, the number is another.
-OF_THE_RUN |= {"source_order"}
 
 # The command line, except that the commit of one table is never reached.
 STOPPED = """

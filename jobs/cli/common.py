@@ -17,7 +17,7 @@ from model.errors import OutageError, ReviewriskError
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-    from jobs.ingest.merge import IngestSummary
+    from jobs.ingest.accounting import IngestSummary
 
 
 NOTHING_NEW = 4

@@ -11,13 +11,16 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from jobs.config import SplitSettings
+from jobs.lake import delta
 from jobs.lake.schemas import SPLITS
+from jobs.storage import Root
 from model.errors import ReviewriskError
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
 
 NAMES = ("train", "validation", "test", "live")
+StoredRows = dict[tuple[str, str], int]  # rows by split and first day of the month
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,17 @@ def resolve_boundaries(settings: SplitSettings, rows_by_day: dict[datetime.date,
     first_cut = _nearest(shares, settings.train_share, 0, last - 2)
     second_cut = _nearest(shares, settings.train_share + settings.validation_share, first_cut + 1, last - 1)
     return Boundaries(days[first_cut], days[second_cut], days[last], "auto")
+
+
+def check_given(settings: SplitSettings, stored: Boundaries) -> None:
+    """Raise where the config gives other dates than those that the corpus was built with."""
+    given = (settings.train_end, settings.validation_end, settings.test_end)
+    ends = (stored.train_end, stored.validation_end, stored.test_end)
+    if settings.mode == "given" and given != ends:
+        raise ReviewriskError(
+            f"The config's split dates {', '.join(map(str, given))} differ from those this corpus was built with"
+            f" ({', '.join(map(str, ends))}): set the config to these, or build a new corpus under another root."
+        )
 
 
 def _nearest(shares: list[float], wanted: float, low: int, high: int) -> int:
@@ -147,23 +161,39 @@ def check_corpus(summary: list[dict[str, Any]], boundaries: Boundaries) -> None:
         )
 
 
-def format_summary(summary: list[dict[str, Any]]) -> list[str]:
-    """The split table as lines of text."""
+def stored_rows(root: Root, version: int | None = None) -> StoredRows:
+    """Rows of `reviews` by split and month, out of the table's log: no file is read."""
+    counts: StoredRows = {}
+    for partition, rows in delta.rows_by_partition(root, "reviews", version):
+        place = (partition["split"], partition["review_month"])
+        counts[place] = counts.get(place, 0) + rows
+    return counts
+
+
+def format_summary(stored: StoredRows, changes: list[dict[str, Any]]) -> list[str]:
+    """The split table as lines of text: what the corpus holds, and what this run put into it (`summarise`)."""
     lines = [
-        f"  {'split':<11}{'rows':>12}  {'first date':<11} {'last date':<11}{'dissatisfied':>13}{'duplicate texts':>17}"
+        f"  {'split':<11}{'rows':>12}  {'first month':<12}{'last month':<12}{'this run':>12}{'dissatisfied':>14}"
+        f"{'duplicate texts':>17}"
     ]
-    for row in summary:
-        rate = f"{row['dissatisfied'] / row['labelled']:.1%}" if row["labelled"] else "-"
-        duplicates = f"{row['duplicates'] / row['rows']:.1%}"
-        lines.append(
-            f"  {row['split']:<11}{row['rows']:>12,}  {row['first_date']!s:<11}"
-            f" {row['last_date']!s:<11}{rate:>13}{duplicates:>17}"
-        )
+    changed = {row["split"]: row for row in changes}
+    for name in NAMES:
+        months = {month: rows for (split, month), rows in stored.items() if split == name and rows}
+        if months:
+            span = f"{min(months)[:7]:<12}{max(months)[:7]:<12}"
+            lines.append(f"  {name:<11}{sum(months.values()):>12,}  {span}{_format_change(changed.get(name))}")
     lines.append(
-        "  dissatisfied: share of 1-2 stars among all but 3 stars; duplicate texts: share of rows whose text stands"
-        " twice in the split"
+        "  this run: reviews that it added or corrected; dissatisfied: share of 1-2 stars among those without 3 stars;"
+        " duplicate texts: share whose text stands twice among them"
     )
     return lines
+
+
+def _format_change(row: dict[str, Any] | None) -> str:
+    if row is None:
+        return f"{0:>12}{'-':>14}{'-':>17}"
+    rate = f"{row['dissatisfied'] / row['labelled']:.1%}" if row["labelled"] else "-"
+    return f"{row['rows']:>12,}{rate:>14}{row['duplicates'] / row['rows']:>17.1%}"
 
 
 def _range(days: list[datetime.date]) -> str:

@@ -8,9 +8,10 @@ visible and go with a vacuum.
 from __future__ import annotations
 
 import json
+import random
 import time
 import uuid
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -18,13 +19,13 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from deltalake import CommitProperties, DeltaTable, Field
+from deltalake import CommitProperties, DeltaTable, Field, Transaction
 from deltalake.exceptions import CommitFailedError
 from deltalake.transaction import AddAction
 
 from jobs.lake.schemas import TABLES, Table
 from jobs.storage import Root
-from model.errors import ReviewriskError
+from model.errors import LostRaceError, ReviewriskError
 
 if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
@@ -281,3 +282,45 @@ def files_as_batches(files: Iterable[StagedFile]) -> Iterator[pa.RecordBatch]:
     for file in files:
         row = {"path": file.path, "bytes": file.bytes, "rows": file.rows, "partition": json.dumps(file.partition)}
         yield pa.RecordBatch.from_pylist([row], schema=FILES_SCHEMA)
+
+
+def take_numbers(root: Root, name: str, keys: Sequence[str], after: int = 0, attempts: int = 50) -> dict[str, int]:
+    """A number for each key, 1, 2, 3 … in the order of the keys: the one that it got before, else one that no other key
+    ever got, greater than `after`.
+
+    The numbers are application transactions in the table's log, which Delta keeps for ever. They are taken in a commit
+    that fails where another run was first, so two runs never take the same, and a run that died leaves its own to the
+    next one with the same keys.
+    """
+    for attempt in range(attempts):
+        handle = open_table(root, name)
+        found = {key: handle.transaction_version(f"number of {key}") for key in keys}
+        known = {key: number for key, number in found.items() if number is not None}
+        last = max(handle.transaction_version("last number") or 0, after)
+        new = {key: last + place for place, key in enumerate((key for key in keys if key not in known), start=1)}
+        if not new:
+            return known
+        taken = [Transaction(f"number of {key}", number) for key, number in new.items()]
+        taken.append(Transaction("last number", last + len(new)))
+        try:
+            handle.create_write_transaction(
+                [],
+                "append",
+                TABLES[name].schema,
+                list(TABLES[name].partition_by),
+                commit_properties=CommitProperties(app_transactions=taken, max_commit_retries=0),
+            )
+            return {**known, **new}
+        except CommitFailedError:
+            time.sleep(random.uniform(0, 0.05 * min(attempt + 1, 10)))  # noqa: S311 (so that two do not meet again)
+    raise LostRaceError(f"{name}: other runs kept being first, so nothing was published: give the command again.")
+
+
+def rows_by_partition(root: Root, name: str, version: int | None = None) -> list[tuple[dict[str, str], int]]:
+    """The partition values and the number of rows of each of a version's files, out of the log alone."""
+    handle = open_table(root, name, version)
+    actions = pa.table(handle.get_add_actions(flatten=True))
+    columns = TABLES[name].partition_by
+    values = zip(*(map(str, actions[f"partition.{column}"].to_pylist()) for column in columns), strict=True)
+    counts = actions["num_records"].to_pylist()
+    return [(dict(zip(columns, row, strict=True)), int(count)) for row, count in zip(values, counts, strict=True)]

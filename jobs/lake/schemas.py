@@ -114,7 +114,10 @@ REJECTED_REVIEWS = Table(
             _required("source_file", pa.string(), "The file's name, without its folder."),
             _required("source_line", pa.int64(), "Line of the source file, the header being line 1."),
             _required(
-                "reason", pa.string(), "blank_line, not_utf8, too_few_fields, too_many_fields, or bad_ and a column."
+                "reason",
+                pa.string(),
+                "blank_line, not_utf8, repeated_header, too_few_fields, too_many_fields, bad_quoting, or bad_ and a"
+                " column.",
             ),
             _column("detail", pa.string(), "The value at fault or the number of fields found."),
             _required("raw_line", pa.string(), "The line; bytes that are not UTF-8 are shown as U+FFFD."),
@@ -136,7 +139,7 @@ SOURCES = Table(
             _required(
                 "source_order",
                 pa.int64(),
-                "1, 2, 3 … in order of first ingestion; later wins between equal review dates.",
+                "Place in the order of first ingestion, never given twice; later wins between equal review dates.",
             ),
             _required(
                 "rows_read",

@@ -1,180 +1,134 @@
-"""Source files of an ingest: found from files, folders and globs, told apart by checksum, their lines numbered by
-Spark.
-"""
+"""Source files of an ingest: found from files, folders and globs, and told apart by checksum."""
 
 from __future__ import annotations
 
 import glob
 import hashlib
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
+from typing import NamedTuple
 
-from jobs.lake.schemas import RAW_COLUMNS
-from jobs.storage import literal_path
-from model.errors import ReviewriskError
+from jobs.sources.formats import ENDINGS, LONGEST_LINE, compression_of, is_source_name
+from model.errors import OutageError, ReviewriskError
 
-if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
+BLOCK = 32 * 2**20  # bytes of an uncompressed file that one task reads
 
-ENDINGS = (".tsv", ".tsv.gz", ".tsv.bz2", ".tsv.zst", ".gz", ".bz2", ".zst")
+
+class Cut(NamedTuple):
+    """Where a file may be cut: the first byte of a line, and that line's number."""
+
+    start: int
+    line: int
 
 
 @dataclass(frozen=True)
 class SourceFile:
-    """A file to be ingested. `name` is what the tables show; `checksum` is the sha256 of the file as it lies."""
+    """A file to be ingested. `name` is what the tables show; `checksum` is the sha256 of the file as it lies.
+
+    `modified` is the time of its last change in nanoseconds, `cuts` where it is cut into blocks.
+    """
 
     path: Path
     checksum: str
     bytes: int
+    modified: int
+    cuts: tuple[Cut, ...]
 
     @property
     def name(self) -> str:
-        return self.path.name
+        return shown(self.path)
 
     @property
     def ingest_id(self) -> str:
         return self.checksum[:16]
 
 
-def find_sources(arguments: Sequence[str]) -> list[SourceFile]:
-    """The files that files, folders and globs stand for, in the order given (by name within each),
-    each content once.
+@dataclass(frozen=True)
+class FoundSources:
+    """The files to be ingested; `left_out` has those of folders and globs that are not, each with the reason."""
+
+    sources: list[SourceFile]
+    left_out: list[tuple[Path, str]]
+
+
+def find_sources(arguments: Sequence[str]) -> FoundSources:
+    """The files that files, folders and globs stand for, in the order given (by name within each), each content once.
+
+    Raises ReviewriskError where a file that is named is not there or cannot be a source.
     """
     paths: dict[Path, None] = {}
+    left_out: list[tuple[Path, str]] = []
     for argument in arguments:
-        paths.update(dict.fromkeys(_expand(argument)))
-    with ThreadPoolExecutor() as pool:
+        for path, reason in _expand(argument):
+            if reason is None:
+                paths[path.absolute()] = None
+            else:
+                left_out.append((path, reason))
+    with ThreadPoolExecutor(max_workers=8) as pool:
         found = list(pool.map(_describe, paths))
-    return list({source.checksum: source for source in reversed(found)}.values())[::-1]
+    return FoundSources(list({source.checksum: source for source in reversed(found)}.values())[::-1], left_out)
 
 
-def _expand(argument: str) -> list[Path]:
+def _expand(argument: str) -> list[tuple[Path, str | None]]:
+    """The paths that an argument stands for, each with the reason why it is left out; none for an empty folder."""
     if "://" in argument:
         raise ReviewriskError(
-            f"{argument}: sources are local files, folders or globs; copy the file to a disk that every Spark worker"
-            " sees."
+            f"{argument} is not a local file, folder or glob: copy the file to a disk that every Spark worker sees."
         )
     path = Path(argument).expanduser()
+    with _readable(path):
+        if path.is_file():
+            if not is_source_name(path):
+                raise ReviewriskError(f"{argument} is not read: rename it to end in {ENDINGS}, if it is a review file.")
+            return [(path, None)]
+        if path.is_dir():
+            return [(child, _reason_left_out(child)) for child in sorted(path.iterdir())]
+        if glob.has_magic(argument):
+            found = sorted(map(Path, glob.glob(str(path), recursive=True)))  # noqa: PTH207 (a pattern may be absolute)
+            return [(child, _reason_left_out(child)) for child in found]
+    raise ReviewriskError(f"There is no file or folder {argument}: check its name.")
+
+
+def _reason_left_out(path: Path) -> str | None:
+    """Why a file of a folder or glob is not read; None where it is. Files of that kind can be named by themselves."""
     if path.is_dir():
-        found = sorted(
-            child
-            for child in path.iterdir()
-            if child.is_file() and child.name.endswith(ENDINGS) and not child.name.startswith(("_", "."))
-        )
-        if not found:
-            raise ReviewriskError(f"The folder {argument} holds no file ending in {', '.join(ENDINGS[:4])}.")
-    elif path.is_file():
-        found = [path]
-    else:
-        found = sorted(Path(name) for name in glob.glob(str(path), recursive=True) if Path(name).is_file())  # noqa: PTH207 (a pattern may be absolute)
-        if not found:
-            raise ReviewriskError(f"There is no file {argument}, and as a glob it matches none.")
-    hidden = [child for child in found if child.name.startswith(("_", "."))]
-    if hidden:
-        raise ReviewriskError(
-            f"{hidden[0]} is not read: Spark takes files whose names begin with _ or . for unfinished ones. Rename it."
-        )
-    wrong = [child for child in found if not child.name.endswith(ENDINGS)]
-    if wrong:
-        raise ReviewriskError(f"{wrong[0]} is not a source: a name must end in {', '.join(ENDINGS[:4])}.")
-    return [child.resolve() for child in found]
+        return "it is a folder: name it, or give a glob such as 'folder/**/*.tsv'"
+    if not path.is_file():
+        return "it is not a file"
+    if path.name.startswith(("_", ".")):
+        return "its name begins with _ or ., as those of unfinished files do"
+    return None if is_source_name(path) else f"its name does not end in {ENDINGS}"
 
 
 def _describe(path: Path) -> SourceFile:
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256")
-    return SourceFile(path, digest.hexdigest(), path.stat().st_size)
+    with _readable(path), path.open("rb") as file:
+        before = os.fstat(file.fileno())
+        digest, cuts, size = hashlib.sha256(), [Cut(0, 1)], 0
+        is_cut = compression_of(path) is None
+        while data := file.read(BLOCK):
+            data += file.readline(LONGEST_LINE + 1) if is_cut and not data.endswith(b"\n") else b""
+            digest.update(data)
+            size += len(data)
+            if is_cut:
+                cuts.append(Cut(size, cuts[-1].line + data.count(b"\n")))
+    return SourceFile(path, digest.hexdigest(), size, before.st_mtime_ns, tuple(cuts))
 
 
-@dataclass(frozen=True)
-class NumberedLines:
-    """(source_checksum, source_order, source_line, value) for every line; and by checksum each file's first line and
-    its line count.
-    """
-
-    frame: DataFrame
-    headers: dict[str, str]
-    counts: dict[str, int]
-
-
-def number_lines(spark: SparkSession, sources: Iterable[SourceFile], first_order: int) -> NumberedLines:
-    """Every line of the files with its number, the header being line 1.
-
-    Spark reads a file in blocks. A first, cheap pass counts the lines of each block; the number of a line is then the
-    lines of the blocks before it plus its place in its own. Both passes see the same blocks, as the session fixes
-    spark.sql.files.minPartitionNum; whoever counts the lines of `frame` must find `counts`.
-    """
-    from pyspark.sql import functions as F
-
-    listed = list(sources)
-    lines = (
-        spark.read.option("lineSep", "\n")
-        .text([literal_path(str(source.path)) for source in listed])
-        .select(
-            "value",
-            F.col("_metadata.file_path").alias("file_path"),
-            F.col("_metadata.file_block_start").alias("block"),
-            F.monotonically_increasing_id().alias("position"),
-        )
-    )
-    blocks = (
-        lines.groupBy("file_path", "block")
-        .agg(
-            F.count("*").alias("lines"),
-            F.min("position").alias("first"),
-            F.min_by("value", "position").alias("first_line"),
-        )
-        .orderBy("file_path", "block")
-        .collect()
-    )
-    by_path = {str(source.path): (place, source) for place, source in enumerate(listed)}
-    counts: dict[str, int] = {}
-    headers: dict[str, str] = {}
-    rows = []
-    for block in blocks:
-        place, source = by_path[unquote(urlsplit(block.file_path).path)]
-        headers.setdefault(source.checksum, block.first_line)
-        rows.append(
-            (
-                block.file_path,
-                block.block,
-                block.first,
-                counts.get(source.checksum, 0) + 1,
-                source.checksum,
-                first_order + place,
-            )
-        )
-        counts[source.checksum] = counts.get(source.checksum, 0) + block.lines
-    schema = "file_path string, block long, first long, base long, source_checksum string, source_order long"
-    numbered = lines.join(
-        F.broadcast(spark.createDataFrame(rows, schema)), on=["file_path", "block"], how="inner"
-    ).select(
-        "source_checksum",
-        "source_order",
-        (F.col("base") + F.col("position") - F.col("first")).alias("source_line"),
-        "value",
-    )
-    return NumberedLines(numbered, headers, counts)
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Within it, what the operating system refuses is a sentence."""
+    try:
+        yield
+    except OSError as error:
+        raise OutageError(
+            f"{shown(path)} cannot be read ({error.strerror}): see to it that the user who runs reviewrisk may read it."
+        ) from None
 
 
-def header_problem(line: str | None) -> str | None:
-    """Why a first line is not the expected header, or None where it is. A byte-order mark and CRLF are accepted."""
-    if line is None:
-        return "it is empty"
-    columns = line.removeprefix("\ufeff").rstrip("\r").split("\t")
-    if tuple(columns) == RAW_COLUMNS:
-        return None
-    if len(columns) == 1:
-        return f"its first line has no tab, so it is not tab-separated; expected the header {' '.join(RAW_COLUMNS)}"
-    missing = [name for name in RAW_COLUMNS if name not in columns]
-    unknown = [name for name in columns if name not in RAW_COLUMNS]
-    if missing == [] and unknown == []:
-        return "its header has the right columns in another order"
-    return (
-        f"its header lacks {', '.join(missing) or 'nothing'} and has unknown"
-        f" {', '.join(repr(name[:40]) for name in unknown[:5]) or 'nothing'}"
-    )
+def shown(path: Path) -> str:
+    """A file's name as valid text: bytes that are not UTF-8 become U+FFFD."""
+    return os.fsencode(path.name).decode("utf-8", "replace")

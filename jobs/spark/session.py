@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import TYPE_CHECKING, Any
 
 from jobs.config import SparkSettings
 from jobs.resources import resource_folder
@@ -14,14 +15,13 @@ from model.errors import needs_extra
 from model.progress import Report, progress
 
 if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
-
-FILE_PARTITIONS = 64
+    from pyspark.sql import DataFrame, SparkSession
 
 
 def build_session(settings: SparkSettings) -> SparkSession:
     """The running session, or a new one. Under spark-submit what it was given there wins over `settings`."""
     use_java()
+    use_utf8()
     # Workers forked from a multi-threaded parent deadlock in the tokenizer's own threads; Spark's tasks are the
     # parallelism here.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -31,6 +31,7 @@ def build_session(settings: SparkSettings) -> SparkSession:
         from pyspark.sql import SparkSession
     if "PYSPARK_GATEWAY_PORT" in os.environ:
         SparkContext._ensure_initialized()  # only now does SparkConf hold what spark-submit was given
+        _use_our_log_settings(SparkContext._jvm)
     conf = SparkConf()
     for key, value in _options(settings).items():
         conf.setIfMissing(key, value)
@@ -39,24 +40,54 @@ def build_session(settings: SparkSettings) -> SparkSession:
     return session
 
 
+def use_utf8() -> None:
+    """Set LC_ALL to a UTF-8 locale for this process's children where the environment has none, as under cron: the names
+    of files in Java are in that encoding.
+    """
+    chosen = next((os.environ[name] for name in ("LC_ALL", "LC_CTYPE", "LANG") if os.environ.get(name)), "C")
+    if "utf8" not in chosen.lower().replace("-", ""):
+        os.environ["LC_ALL"] = "C.UTF-8"
+
+
+def _log_settings() -> str:
+    return (resource_folder("conf") / "log4j2.properties").as_uri()
+
+
+def _use_our_log_settings(jvm: Any) -> None:
+    """Our log settings in a JVM that spark-submit started, unless it was given some: Spark's defaults print INFO lines
+    around our own.
+    """
+    log4j = jvm.org.apache.logging.log4j
+    source = log4j.LogManager.getContext(False).getConfiguration().getConfigurationSource().getLocation() or ""
+    if source.endswith("log4j2-defaults.properties"):
+        log4j.core.config.Configurator.reconfigure(jvm.java.net.URI(_log_settings()))
+
+
 def _options(settings: SparkSettings) -> dict[str, str]:
-    log = (resource_folder("conf") / "log4j2.properties").as_uri()
     return {
         "spark.app.name": "reviewrisk",
         "spark.master": settings.master,
         "spark.driver.memory": settings.driver_memory,
-        "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile={log}",
+        "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile={_log_settings()}",
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
         "spark.sql.session.timeZone": "UTC",
         "spark.sql.shuffle.partitions": str(settings.shuffle_partitions),
-        # How files are cut into blocks must not depend on how many executors have arrived: see sources.number_lines.
-        "spark.sql.files.minPartitionNum": str(FILE_PARTITIONS),
         "spark.sql.execution.arrow.maxRecordsPerBatch": str(settings.records_per_batch),
         "spark.sql.execution.arrow.maxBytesPerBatch": settings.bytes_per_batch,
         "spark.executorEnv.TOKENIZERS_PARALLELISM": "false",
+        "spark.executorEnv.LC_ALL": "C.UTF-8",
         **settings.options,
     }
+
+
+@contextmanager
+def persisted(frame: DataFrame) -> Iterator[DataFrame]:
+    """The frame, kept by Spark within the block and released at its end, whatever that is."""
+    try:
+        yield frame.persist()
+    finally:
+        frame.unpersist()
 
 
 def spark_progress(spark: SparkSession, label: str, report: Report) -> AbstractContextManager[None]:

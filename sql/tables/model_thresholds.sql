@@ -18,7 +18,8 @@ create table if not exists model_thresholds (
     recall_high double comment 'Its upper limit.',
     flagged_share_low double comment 'Lower limit of flagged_share\'s interval, alike.',
     flagged_share_high double comment 'Its upper limit.',
-    purpose string comment 'What it is for, in words; a guarantee is for reviews and products like those of validation.',
+    purpose string comment
+        'What it is for, in words; a guarantee is for reviews and products like those of validation.',
     run_id string not null comment 'The run that wrote the row; see job_runs.'
 )
 using delta

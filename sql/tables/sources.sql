@@ -5,7 +5,7 @@ create table if not exists sources (
     source_file string not null comment 'The file\'s name, without its folder.',
     source_bytes bigint not null comment 'Size of the file as it lies.',
     source_order bigint not null comment
-        '1, 2, 3 … in order of first ingestion; later wins between equal review dates.',
+        'Place in the order of first ingestion, never given twice; later wins between equal review dates.',
     rows_read bigint not null comment 'Lines after the header, blank ones included; accepted + rejected + superseded.',
     rows_accepted bigint not null comment 'Lines that are the latest version of their review.',
     rows_rejected bigint not null comment 'Lines in rejected_reviews.',

@@ -9,6 +9,6 @@ where
     source_line < 1
     or ingest_id <> substr(source_checksum, 1, 16)
     or not (
-        reason in ('blank_line', 'not_utf8', 'too_few_fields', 'too_many_fields')
+        reason in ('blank_line', 'not_utf8', 'repeated_header', 'too_few_fields', 'too_many_fields')
         or reason like 'bad!_%' escape '!'
     )

@@ -1,0 +1,176 @@
+"""What a file is, from its name, first bytes and first lines: a sentence that says how to mend it, or none."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+from pathlib import Path
+
+import pytest
+
+from jobs.sources.formats import EMPTY, header_problem, problem_of, quoted_fields, quoting_problem
+from tests.conftest import real_data
+from tests.support.raw_files import HEADER, line
+
+GOOD = f"{HEADER}\n{line()}\n".encode()
+EXPECTED = f"expected are the 15 columns {' '.join(HEADER.split())}"
+QUOTED = (
+    'its fields stand in quotes ("…", with "" for a quote), as pandas writes them: set ingest.quoting to double in the'
+    " config, which reads them"
+)
+UTF_16 = "it is no UTF-8 text but perhaps UTF-16: convert it, such as by `iconv -f UTF-16 -t UTF-8`"
+
+
+def written(folder: Path, name: str, content: bytes) -> Path:
+    path = folder / name
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize("name", ["a.tsv", "B.TSV", "b.Tsv.GZ", "c.gz", "C.TSV.BZ2"])
+def test_a_good_file_has_no_problem_whatever_the_case_of_its_ending(tmp_path: Path, name: str) -> None:
+    pack = {"GZ": gzip.compress, "BZ2": bz2.compress}.get(name.rsplit(".", 1)[1].upper(), bytes)
+    assert problem_of(written(tmp_path, name, pack(GOOD)), "none") is None
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "problem"),
+    [
+        ("a.tsv", b"", EMPTY),
+        ("a.tsv.gz", gzip.compress(b""), EMPTY),
+        ("a.tsv.gz", GOOD, "its name ends in .gz, but it is not compressed: rename it to end in .tsv"),
+        (
+            "a.tsv",
+            gzip.compress(GOOD),
+            "it is compressed with gzip, which its name does not say: rename it to end in .tsv.gz",
+        ),
+        (
+            "a.tsv.gz",
+            bz2.compress(GOOD),
+            "it is compressed with bzip2, which its name does not say: rename it to end in .tsv.bz2",
+        ),
+        (
+            "a.tsv",
+            b"PK\x03\x04 and so on",
+            "it is a zip archive, as Excel files are too, which its name does not say: unpack it, or save the sheet as"
+            " tab-separated text",
+        ),
+        ("a.tsv.gz", gzip.compress(GOOD)[:-12], "the compressed file is cut short: copy it again"),
+        (
+            "a.tsv.gz",
+            gzip.compress(GOOD) + b"and more",
+            "it goes on after the end of its compressed data: see what was appended, then unpack it and pack it again",
+        ),
+        (
+            "a.tsv.gz",
+            gzip.compress(GOOD)[:-6] + b"\x00" + gzip.compress(GOOD)[-5:],
+            "the compressed file is damaged: copy it again (zlib inflate failed: incorrect data check)",
+        ),
+        ("a.tsv", GOOD.decode().encode("utf-16"), UTF_16),
+        ("a.tsv", GOOD.decode().encode("utf-16-le"), UTF_16),
+        ("a.tsv", b"x" * 3_000_000, "its first line is longer than 2 MiB, so it is no table of reviews"),
+    ],
+)
+def test_a_file_that_is_not_what_its_name_says(tmp_path: Path, name: str, content: bytes, problem: str) -> None:
+    assert problem_of(written(tmp_path, name, content), "none") == problem
+
+
+@pytest.mark.parametrize(
+    ("header", "problem"),
+    [
+        (HEADER, None),
+        ("\ufeff" + HEADER + "\r", None),
+        (HEADER.upper(), "the names in its header are in capitals: write them in small letters, as marketplace"),
+        (HEADER.title(), "the names in its header are in capitals: write them in small letters, as marketplace"),
+        (
+            HEADER + "\t",
+            "its header ends in a tab, which makes a sixteenth column: remove the tab at the end of each line",
+        ),
+        (
+            HEADER.replace("\t", ","),
+            "commas, not tabs, separate its columns: write it as tab-separated text",
+        ),
+        ("reviews of May", f"its first line has no tab, so it is not tab-separated; {EXPECTED}"),
+        (
+            line(),
+            "its first line is no header; put this line before it, its names separated by tabs: "
+            + " ".join(HEADER.split()),
+        ),
+        (
+            HEADER + "\rUS\t1",
+            "its lines end in a carriage return alone: end them in a line feed, such as by `tr '\\r' '\\n'`",
+        ),
+        (HEADER.replace("review_body", "text"), f"its header lacks review_body and has the unknown 'text'; {EXPECTED}"),
+        (HEADER.replace("vine\t", ""), f"its header lacks vine; {EXPECTED}"),
+        (HEADER + "\tmood", f"its header has the unknown 'mood'; {EXPECTED}"),
+        (
+            "\t".join(reversed(HEADER.split("\t"))),
+            f"its header has the right columns in another order, or one twice; {EXPECTED}",
+        ),
+        ('"' + HEADER.replace("\t", '"\t"') + '"', QUOTED),
+    ],
+)
+def test_a_header_is_the_expected_one_or_the_difference_is_named(header: str, problem: str | None) -> None:
+    assert header_problem(header.encode(), "none") == problem
+
+
+def test_a_quoted_header_is_read_where_quotes_wrap_fields() -> None:
+    assert header_problem(('"' + HEADER.replace("\t", '"\t"') + '"').encode(), "double") is None
+
+
+PLAIN = line(review_body='He said "no" to me.')
+WRAPPED_BY_CHANCE = line(review_headline='"Great chair"')
+WRAPPED = line(review_body='"He said ""no"" to me."')
+
+
+@pytest.mark.parametrize(
+    ("lines", "quoting", "is_a_problem"),
+    [
+        ([line()], "none", False),
+        ([PLAIN], "none", False),
+        ([WRAPPED_BY_CHANCE], "none", False),
+        ([WRAPPED_BY_CHANCE] * 3 + [line()], "none", False),
+        ([line(review_headline='""Great"" chair')], "none", False),
+        ([WRAPPED], "none", True),
+        ([line()] * 500 + [WRAPPED], "none", True),
+        ([WRAPPED] * 9 + [PLAIN], "none", True),
+        ([WRAPPED] * 8 + [PLAIN], "none", False),
+        ([WRAPPED_BY_CHANCE] * 10 + [line()] * 10, "none", True),
+        ([WRAPPED_BY_CHANCE] * 9, "none", False),
+        ([WRAPPED_BY_CHANCE] * 10 + [line()] * 11, "none", False),
+        ([WRAPPED.replace("\t", " ")], "none", False),
+        ([WRAPPED + "\r"], "none", True),
+        ([WRAPPED], "double", False),
+        ([PLAIN, WRAPPED_BY_CHANCE], "double", False),
+        ([PLAIN, PLAIN, WRAPPED_BY_CHANCE], "double", True),
+        ([line()], "double", False),
+    ],
+)
+def test_lines_of_the_other_dialect_are_recognised_by_their_quotes(
+    lines: list[str], quoting: str, is_a_problem: bool
+) -> None:
+    problem = quoting_problem([text.encode() for text in lines], quoting)  # type: ignore[arg-type]
+    assert (problem is not None) == is_a_problem
+    assert problem is None or f"set ingest.quoting to {'double' if quoting == 'none' else 'none'}" in problem
+
+
+@pytest.mark.parametrize("name", ["amazon_us_reviews", "subscription_boxes_to_2021", "volume"])
+def test_real_files_of_the_unquoted_dialect_are_taken(name: str) -> None:
+    assert problem_of(real_data(f"{name}.tsv.gz"), "none") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "fields"),
+    [
+        ('a\t"b"\tc', ["a", "b", "c"]),
+        ('a\t"he said ""no"""\t', ["a", 'he said "no"', ""]),
+        ('"a\tb"\tc', ["a\tb", "c"]),
+        ('5" pipe\tb', ['5" pipe', "b"]),
+        ('""\tb', ["", "b"]),
+        ('a\t"b', []),
+        ('a\t"b" c\td', []),
+        ('é\t"ü"', ["é", "ü"]),
+    ],
+)
+def test_quoted_fields_lose_their_quotes_or_the_line_has_none(text: str, fields: list[str]) -> None:
+    assert quoted_fields(text.encode()) == [field.encode() for field in fields]
