@@ -67,3 +67,9 @@ def test_every_page_and_heading_that_the_code_names_is_there(path: str) -> None:
     for page, heading in re.findall(r"(docs/[\w/-]+\.md)(?:, ([A-Z][\w ]*\w))?", words):
         assert (ROOT / page).exists(), page
         assert not heading or f"# {heading}" in text_of(page), f"{page} has no heading {heading!r}"
+
+
+@pytest.mark.parametrize("path", [path for path in PROSE if path != "CHANGELOG.md"])
+def test_every_file_that_a_page_names_is_there(path: str) -> None:
+    named = re.findall(r"`((?:jobs|model|tests|sql|dbt|conf|benchmarks)/[\w/.-]+)`", text_of(path))
+    assert [name for name in named if not (ROOT / name).exists()] == []
