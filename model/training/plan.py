@@ -12,7 +12,8 @@ from peft import PeftModel
 from torch import nn
 
 from model.data.audit import PERCENTILES, DuplicateAudit, LengthSummary, class_balance, duplicate_audit, length_summary
-from model.data.reviews import LabelledReviews, PreparedData, draw, labelled_reviews, prepare, tokenise
+from model.data.batches import tokenise
+from model.data.reviews import LabelledReviews, PreparedData, draw, labelled_reviews, prepare
 from model.data.row_filter import chosen_rows
 from model.network.backbone import Backbone, load_backbone, make_classifier
 from model.network.hardware import cpu_threads

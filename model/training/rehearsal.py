@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from peft import PeftModel
 from torch import Tensor
 
-from model.data.reviews import Batch, TokenisedReviews, batches, evaluation_order, training_order
+from model.data.batches import Batch, TokenisedReviews, batches, evaluation_order, training_order
 from model.network.attention import training_attention
 from model.settings import ModelSettings
 from model.training.loop import TrainingRun, start_run, train_step, weighted_losses

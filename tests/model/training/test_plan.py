@@ -15,7 +15,7 @@ from torch import nn
 
 from jobs.config import Config, PathSettings
 from jobs.training.plan import run_plan
-from model.data.reviews import TokenisedReviews
+from model.data.batches import TokenisedReviews
 from model.errors import ReviewriskError
 from model.network.attention import encoder_of
 from model.network.backbone import load_backbone, make_classifier
