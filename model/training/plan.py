@@ -20,8 +20,8 @@ from model.network.hardware import cpu_threads
 from model.network.lora import HEAD_MODULES, ParameterCounts, attach_adapter, count_parameters, module_place
 from model.progress import Report, progress
 from model.settings import ModelSettings, RowSettings
+from model.training.cost_estimate import MemoryEstimate, StepTimes, epoch_seconds, estimate_cost
 from model.training.defaults import class_warnings, resolve, rule_of_thumb, setting_warnings
-from model.training.rehearsal import MemoryEstimate, StepTimes, epoch_seconds, rehearse
 
 # Lengths and step times are read off at most so many rows; beyond that they change little.
 SAMPLED_ROWS = 20_000
@@ -134,7 +134,7 @@ def _cost(
     training, validation = (
         tokenise(part, backbone.tokenizer, backbone.max_length) for part in (sample, validation_sample)
     )
-    memory, steps = rehearse(adapted, training, settings, int(backbone.tokenizer.pad_token_id))
+    memory, steps = estimate_cost(adapted, training, settings, int(backbone.tokenizer.pad_token_id))
     train_seconds, validation_seconds = epoch_seconds(steps, training, validation, settings)
     epoch = train_seconds * len(data.train) / len(sample) + validation_seconds * len(data.stopping) / len(
         validation_sample

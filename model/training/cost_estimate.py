@@ -54,7 +54,7 @@ class StepTimes:
     precision: str
 
 
-def rehearse(
+def estimate_cost(
     adapted: PeftModel, training: TokenisedReviews, settings: ModelSettings, pad_id: int
 ) -> tuple[MemoryEstimate, StepTimes]:
     """What training these rows takes in memory, and the seconds of steps on batches spread from its shortest to its
