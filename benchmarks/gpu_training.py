@@ -35,7 +35,7 @@ from transformers import AutoTokenizer, DistilBertConfig, DistilBertModel
 
 from jobs.sample.rows import RowMaker
 from model.bundle.bundle import write_serving_model
-from model.data.reviews import Batch, TokenisedReviews, batches, training_order
+from model.data.batches import Batch, TokenisedReviews, batches, training_order
 from model.errors import ReviewriskError
 from model.evaluation.calibrators import Calibrator
 from model.files import write_json

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model.data.reviews import Batch
+from model.data.batches import Batch
 
 
 def padded(batch: Batch, length: int, pad_id: int) -> Batch:

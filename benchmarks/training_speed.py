@@ -31,20 +31,8 @@ from recipes import padded, random_order
 
 from jobs.config import load_config
 from jobs.lake import tables
-from model.data.reviews import (
-    COLUMNS,
-    Batch,
-    LabelledReviews,
-    TokenisedReviews,
-    batches,
-    cut_by_time,
-    draw,
-    drop_texts_of,
-    evaluation_order,
-    labelled_reviews,
-    tokenise,
-    training_order,
-)
+from model.data.batches import Batch, TokenisedReviews, batches, evaluation_order, tokenise, training_order
+from model.data.reviews import COLUMNS, LabelledReviews, cut_by_time, draw, drop_texts_of, labelled_reviews
 from model.evaluation.metrics import Scored, difference_intervals, intervals
 from model.network.attention import training_attention
 from model.network.backbone import load_backbone, make_classifier

@@ -18,7 +18,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from transformers import AutoModelForMaskedLM, PreTrainedModel
 
-from model.data.reviews import LabelledReviews, TokenisedReviews, batches, evaluation_order
+from model.data.batches import TokenisedReviews, batches, evaluation_order
+from model.data.reviews import LabelledReviews
 from model.network.backbone import Backbone
 
 VectorArray = NDArray[np.float32]

@@ -17,7 +17,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from model.data.reviews import TokenisedReviews, batches, evaluation_order
+from model.data.batches import TokenisedReviews, batches, evaluation_order
 from model.errors import ReviewriskError
 from model.network.classifier import ReviewClassifier, margin
 from model.network.lora import HEAD_MODULES, attach_adapter, targeted_modules

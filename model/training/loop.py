@@ -19,7 +19,8 @@ from peft import PeftModel
 from peft.helpers import disable_input_dtype_casting
 from torch import Tensor, nn
 
-from model.data.reviews import Batch, TokenisedReviews, batches, class_weights, evaluation_order, training_order
+from model.data.batches import Batch, TokenisedReviews, batches, evaluation_order, training_order
+from model.data.reviews import class_weights
 from model.errors import ReviewriskError
 from model.evaluation.metrics import Scored, metrics
 from model.files import canonical_json

@@ -14,7 +14,8 @@ import pyarrow as pa
 from peft import PeftModel
 
 from model.bundle.bundle import BundleContents, write_bundle, write_serving_model
-from model.data.reviews import LabelledReviews, PreparedData, prepare, tokenise
+from model.data.batches import tokenise
+from model.data.reviews import LabelledReviews, PreparedData, prepare
 from model.errors import ReviewriskError
 from model.evaluation.baseline import TFIDF_WEIGHTING, fit_tfidf
 from model.evaluation.calibration_error import reliability_table

@@ -12,15 +12,16 @@ from peft import PeftModel
 from torch import nn
 
 from model.data.audit import PERCENTILES, DuplicateAudit, LengthSummary, class_balance, duplicate_audit, length_summary
-from model.data.reviews import LabelledReviews, PreparedData, draw, labelled_reviews, prepare, tokenise
+from model.data.batches import tokenise
+from model.data.reviews import LabelledReviews, PreparedData, draw, labelled_reviews, prepare
 from model.data.row_filter import chosen_rows
 from model.network.backbone import Backbone, load_backbone, make_classifier
 from model.network.hardware import cpu_threads
 from model.network.lora import HEAD_MODULES, ParameterCounts, attach_adapter, count_parameters, module_place
 from model.progress import Report, progress
 from model.settings import ModelSettings, RowSettings
+from model.training.cost_estimate import MemoryEstimate, StepTimes, epoch_seconds, estimate_cost
 from model.training.defaults import class_warnings, resolve, rule_of_thumb, setting_warnings
-from model.training.rehearsal import MemoryEstimate, StepTimes, epoch_seconds, rehearse
 
 # Lengths and step times are read off at most so many rows; beyond that they change little.
 SAMPLED_ROWS = 20_000
@@ -133,7 +134,7 @@ def _cost(
     training, validation = (
         tokenise(part, backbone.tokenizer, backbone.max_length) for part in (sample, validation_sample)
     )
-    memory, steps = rehearse(adapted, training, settings, int(backbone.tokenizer.pad_token_id))
+    memory, steps = estimate_cost(adapted, training, settings, int(backbone.tokenizer.pad_token_id))
     train_seconds, validation_seconds = epoch_seconds(steps, training, validation, settings)
     epoch = train_seconds * len(data.train) / len(sample) + validation_seconds * len(data.stopping) / len(
         validation_sample

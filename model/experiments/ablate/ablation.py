@@ -19,8 +19,9 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
+from model.data.batches import TokenisedReviews, tokenise
 from model.data.folds import Folds, cut_folds, development_reviews, nested_draw
-from model.data.reviews import LabelledReviews, TokenisedReviews, data_version, prior_shift, tokenise
+from model.data.reviews import LabelledReviews, data_version, prior_shift
 from model.data.row_filter import chosen_rows
 from model.errors import ReviewriskError
 from model.evaluation.calibrators import FloatArray, sigmoid

@@ -21,7 +21,8 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 from transformers import PreTrainedModel
 
-from model.data.reviews import LabelledReviews, PreparedData, TokenisedReviews, draw, tokenise
+from model.data.batches import TokenisedReviews, tokenise
+from model.data.reviews import LabelledReviews, PreparedData, draw
 from model.evaluation.baseline import TFIDF_WEIGHTING, fit_tfidf
 from model.evaluation.calibrators import FloatArray
 from model.experiments.forgetting import embedding_drift, masked_token_loss, probe_loss, probe_task

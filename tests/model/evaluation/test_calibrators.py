@@ -17,7 +17,8 @@ from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
-from model.data.reviews import class_weights, prior_shift, repeat_rarer_class
+from model.data.batches import repeat_rarer_class
+from model.data.reviews import class_weights, prior_shift
 from model.errors import ReviewriskError
 from model.evaluation.calibrators import (
     LADDER,

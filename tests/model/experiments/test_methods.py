@@ -9,7 +9,8 @@ import torch
 from peft import PeftModel
 from torch import Tensor, nn
 
-from model.data.reviews import TokenisedReviews, labelled_reviews, tokenise
+from model.data.batches import TokenisedReviews, tokenise
+from model.data.reviews import labelled_reviews
 from model.errors import ReviewriskError
 from model.experiments.methods import (
     BOTTLENECK,

@@ -12,7 +12,8 @@ import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
-from model.data.reviews import batches, labelled_reviews, tokenise
+from model.data.batches import batches, tokenise
+from model.data.reviews import labelled_reviews
 from model.network.attention import encoder_of, set_encoder_dropout, training_attention
 from model.network.backbone import load_backbone, make_classifier
 from model.network.lora import attach_adapter

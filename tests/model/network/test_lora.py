@@ -365,6 +365,37 @@ def test_alpha_scales_the_adapter(overrides: dict[str, Any], scale: float) -> No
     assert {module.scaling["default"] for module in adapted.modules() if hasattr(module, "lora_A")} == {scale}
 
 
+@pytest.mark.parametrize("dropout", [0.0, 0.25])
+def test_dropout_is_that_of_the_settings_and_acts_in_training_alone(dropout: float) -> None:
+    adapted = one_step(attach_adapter(classifier(), lora(dropout=dropout), seed=0))
+    layers = [module for module in adapted.modules() if hasattr(module, "lora_dropout")]
+    assert len(layers) == 18
+    layers[0].train()
+    dropped = (layers[0].lora_dropout["default"](torch.ones(4096, 16)) == 0).float().mean()
+    assert float(dropped) == pytest.approx(dropout, abs=0.01)  # of 65,536 numbers
+    for layer in layers:
+        shape = (4, layer.get_base_layer().in_features)
+        layer.train()
+        torch.manual_seed(0)
+        first, second = (layer(torch.ones(shape)) for _ in range(2))
+        assert torch.equal(first, second) == (dropout == 0)
+        layer.eval()
+        assert torch.equal(layer(torch.ones(shape)), layer(torch.ones(shape)))
+
+
+@pytest.mark.parametrize("layers", [(0,), (2,), (0, 1, 2), None])
+def test_first_and_last_layer_can_be_chosen(layers: tuple[int, ...] | None) -> None:
+    names = targeted_modules(classifier(), ("q_lin",), layers)
+    numbers = range(3) if layers is None else layers
+    assert names == [f"encoder.transformer.layer.{number}.attention.q_lin" for number in numbers]
+
+
+@pytest.mark.parametrize("rank", [1, 16])
+def test_rank_may_be_one_and_for_pissa_as_many_as_the_narrowest_layer_has(rank: int) -> None:
+    adapted = attach_adapter(classifier(), lora(rank=rank, initialisation="pissa"), seed=0)
+    assert {module.r["default"] for module in adapted.modules() if hasattr(module, "lora_A")} == {rank}
+
+
 CAN_QUANTISE = torch.cuda.is_available() and importlib.util.find_spec("bitsandbytes") is not None
 
 

@@ -20,7 +20,7 @@ from jobs.lake import tables
 from jobs.lake.schemas import MODELS
 from jobs.training.diagnose import run_diagnose
 from model.bundle.bundle import BundleContents, write_bundle
-from model.data.reviews import TokenisedReviews
+from model.data.batches import TokenisedReviews
 from model.errors import ReviewriskError
 from model.evaluation.calibrators import Calibrator
 from model.files import file_sha256

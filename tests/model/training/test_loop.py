@@ -16,7 +16,8 @@ import torch
 from peft import PeftModel
 from sklearn.metrics import average_precision_score
 
-from model.data.reviews import Batch, TokenisedReviews, batches, prepare, tokenise
+from model.data.batches import Batch, TokenisedReviews, batches, tokenise
+from model.data.reviews import prepare
 from model.errors import ReviewriskError
 from model.network.attention import encoder_of
 from model.network.backbone import load_backbone, make_classifier
@@ -251,7 +252,7 @@ def test_a_run_takes_plain_attention_and_batches_of_like_lengths(
         return train_step(run, batch, step, steps)
 
     monkeypatch.setattr("model.training.loop.train_step", watched)
-    monkeypatch.setattr("model.data.reviews.LENGTH_MULTIPLE", 1)
+    monkeypatch.setattr("model.data.batches.LENGTH_MULTIPLE", 1)
     settings = tiny_settings(encoder, epochs=1)
     _, adapted, _ = run(settings, tmp_path)
     assert {attention for attention, _ in seen} == {"eager"} and encoder_of(

@@ -17,7 +17,8 @@ import pytest
 import torch
 from transformers import BertConfig, BertForMaskedLM
 
-from model.data.reviews import LabelledReviews, TokenisedReviews, labelled_reviews, tokenise
+from model.data.batches import TokenisedReviews, tokenise
+from model.data.reviews import LabelledReviews, labelled_reviews
 from model.errors import ReviewriskError
 from model.evaluation.minimal_pairs import load_pairs
 from model.evaluation.views import rows_of

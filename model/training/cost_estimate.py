@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from peft import PeftModel
 from torch import Tensor
 
-from model.data.reviews import Batch, TokenisedReviews, batches, evaluation_order, training_order
+from model.data.batches import Batch, TokenisedReviews, batches, evaluation_order, training_order
 from model.network.attention import training_attention
 from model.settings import ModelSettings
 from model.training.loop import TrainingRun, start_run, train_step, weighted_losses
@@ -54,7 +54,7 @@ class StepTimes:
     precision: str
 
 
-def rehearse(
+def estimate_cost(
     adapted: PeftModel, training: TokenisedReviews, settings: ModelSettings, pad_id: int
 ) -> tuple[MemoryEstimate, StepTimes]:
     """What training these rows takes in memory, and the seconds of steps on batches spread from its shortest to its
