@@ -1,5 +1,5 @@
--- A row is a score of the model that decides for its review and that fct_review_scores lacks: the model's default
--- threshold is missing.
+-- A row is a score of the present text by the model that decides for its review, and fct_review_scores lacks it: the
+-- model's default threshold is missing.
 with scores as (
 
     select * from {{ ref('stg_review_scores') }}
@@ -28,6 +28,7 @@ lost as (
         on
             scores.model_version = routed.model_version
             and scores.review_id = routed.review_id
+            and scores.text_hash = routed.text_hash
     left join facts
         on
             scores.model_version = facts.model_version

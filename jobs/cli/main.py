@@ -164,9 +164,11 @@ def compare(
 
 @main.command()
 @conf_option
-@click.argument("version")
-def diagnose(conf: Path | None, version: str) -> None:
-    """Say which failure the training of VERSION looks like, with the evidence and the setting to try."""
+@click.argument("version", required=False)
+def diagnose(conf: Path | None, version: str | None) -> None:
+    """Say which failure the training of VERSION (default: the champion) looks like, with the evidence and the setting
+    to try.
+    """
     from jobs.training.diagnose import run_diagnose
 
     run_diagnose(load(conf), version, click.echo)

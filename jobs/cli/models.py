@@ -29,10 +29,10 @@ def models_list(conf: Path | None) -> None:
 
 @models.command("show")
 @conf_option
-@click.argument("version")
-def models_show(conf: Path | None, version: str) -> None:
-    """All that is known of VERSION: counts, figures, thresholds, its bundle and whether that is whole, promotions,
-    settings.
+@click.argument("version", required=False)
+def models_show(conf: Path | None, version: str | None) -> None:
+    """All that is known of VERSION (default: the champion): counts, figures, thresholds, its bundle and whether that is
+    whole, promotions, settings.
     """
     from jobs.registry.models import run_show
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -12,8 +11,9 @@ import pyarrow.parquet as pq
 from jobs.config import Config
 from jobs.lake import tables
 from jobs.registry.bundles import local_bundle
+from jobs.registry.comparison import FIGURES, PERIODS, Challenge, PeriodComparison
 from jobs.registry.models import default_threshold, registered
-from model.errors import ReviewriskError, needs_extra
+from model.errors import OutageError, ReviewriskError, needs_extra
 from model.files import read_json
 from model.progress import Report, progress
 from model.settings import RowSettings, route_key
@@ -21,80 +21,20 @@ from model.settings import RowSettings, route_key
 if TYPE_CHECKING:
     from model.evaluation.metrics import Scored
 
-# Figures whose loss speaks against a challenger.
-JUDGED = ("auc", "f1")
-# All that are shown, with their titles; of the last two less is better.
-FIGURES = {"auc": "AUC", "average_precision": "average precision", "f1": "F1", "ece": "ECE", "brier": "Brier"}
-LESS_IS_BETTER = ("ece", "brier")
-_CHAMPION = pa.schema([("review_id", pa.string()), ("champion_logit", pa.float64())])
-PERIODS = {"old": "the corpus's test split", "new": "reviews since then (live)"}
-
-
-@dataclass(frozen=True)
-class PeriodComparison:
-    """Both models on the test rows of one period: each of FIGURES with its interval, and challenger less champion by a
-    paired bootstrap.
-
-    `left_out` counts the rows that both have a score of, but that the champion may have learned from (see `_unseen`).
-    """
-
-    period: str
-    rows: int
-    positives: int
-    champion: dict[str, dict[str, float | None]]
-    challenger: dict[str, dict[str, float | None]]
-    gain: dict[str, dict[str, float | None]]
-    left_out: int = 0
-
-    @property
-    def losses(self) -> list[str]:
-        """The figures on which the challenger is worse by more than chance: the gain's whole interval lies below 0."""
-        return [name for name in JUDGED if (high := self.gain[name]["high"]) is not None and high < 0]
-
-    @property
-    def undecided(self) -> list[str]:
-        """The judged figures whose gain has no interval, as of rows of one class or of one product: they speak neither
-        for nor against.
-        """
-        return [name for name in JUDGED if self.gain[name]["high"] is None]
-
-
-@dataclass(frozen=True)
-class Challenge:
-    """What holding a challenger against the champion gave: a comparison of each period that can be compared, the reason
-    for each other one.
-    """
-
-    comparisons: list[PeriodComparison]
-    not_compared: dict[str, str]
-
-    @property
-    def losses(self) -> list[str]:
-        """Where the challenger is worse by more than chance, such as "f1 of the new period"."""
-        return [f"{figure} of the {one.period} period" for one in self.comparisons for figure in one.losses]
-
-    def shown(self) -> list[str]:
-        """The comparisons, and what could not be compared, as lines for a terminal."""
-        return [*shown_comparison(self.comparisons), *(f"  not compared on the {line}" for line in self.missing())]
-
-    def missing(self) -> list[str]:
-        """What could not be compared and why, one text a reason."""
-        reasons = dict.fromkeys(self.not_compared.values())
-        periods = {reason: [period for period, why in self.not_compared.items() if why == reason] for reason in reasons}
-        return [
-            f"{' and '.join(f'{period} period ({PERIODS[period]})' for period in named)}: {reason}"
-            for reason, named in periods.items()
-        ]
+# What is compared of the challenger's test rows.
+_OWN = ("review_id", "product_id", "review_date", "label", "model_logit")
 
 
 def challenge(config: Config, champion: dict[str, Any], challenger: dict[str, Any]) -> Challenge:
     """Both models, rows of `models`, on both periods. What makes a comparison impossible is a reason in the result, not
-    an error.
+    an error; a storage that does not answer is one, as the same command compares them once it does.
     """
     try:
         comparisons = compare_with_champion(config, champion, challenger)
         found = {one.period: one for one in comparisons}
         reasons = {period: _why_not(config, champion, challenger, period, found.get(period)) for period in PERIODS}
+    except OutageError:
+        raise
     except ReviewriskError as error:
         return Challenge([], dict.fromkeys(PERIODS, str(error).rstrip(".")))
     return Challenge(comparisons, {period: reason for period, reason in reasons.items() if reason})
@@ -108,7 +48,7 @@ def held_against_champion(
         return None
     with progress("comparing with the champion", report):
         held = challenge(config, current, row)
-    for line in held.shown():
+    for line in held.lines():
         report(line)
     return held
 
@@ -152,30 +92,6 @@ def compare_with_champion(
             )
         )
     return found
-
-
-def shown_comparison(comparisons: list[PeriodComparison]) -> list[str]:
-    """The comparisons as lines for a terminal."""
-    lines = []
-    for one in comparisons:
-        left_out = (
-            f"; {one.left_out:,} earlier ones are left out, as the champion may have learned from them"
-            if one.left_out
-            else ""
-        )
-        lines.append(
-            f"  {one.period} period ({PERIODS[one.period]}): {one.rows:,} rows, {one.positives:,}"
-            f" dissatisfied{left_out}"
-        )
-        for name, title in FIGURES.items():
-            marks = "  SIGNIFICANTLY WORSE" if name in one.losses else ""
-            shown = (_shown(estimates[name]) for estimates in (one.champion, one.challenger))
-            gain = "change (less is better)" if name in LESS_IS_BETTER else "gain"
-            lines.append(
-                f"    {title:<17} champion {next(shown)}, challenger {next(shown)}, {gain}"
-                f" {_shown(one.gain[name])}{marks}"
-            )
-    return lines
 
 
 def _why_not(
@@ -263,36 +179,50 @@ def _live_rows(config: Config, only: str | None, test_end: Any) -> int:
     later = (pc.field("review_date") > pa.scalar(test_end)) & (pc.field("star_rating") != 3)
     chosen = RowSettings(only=only).column_and_key
     if chosen is None:
-        return int(tables.read_arrow(config.root, "reviews", ["review_id"], later).num_rows)
+        return int(tables.read_arrow(config.root, "reviews", ["star_rating"], later).num_rows)
     column, key = chosen
     counts = pc.value_counts(tables.read_arrow(config.root, "reviews", [column], later)[column]).to_pylist()
     return int(sum(one["counts"] for one in counts if route_key(one["values"] or "") == key))
 
 
 def _common_rows(config: Config, champion: dict[str, Any], challenger: dict[str, Any]) -> pa.Table:
-    """The challenger's test rows that the champion has scored: review_id, product_id, review_date, label, model_logit,
-    champion_logit, period.
+    """The challenger's test rows whose text the champion has scored: review_id, product_id, review_date, label,
+    model_logit, champion_logit, period.
+
+    A score that the champion gave to another version of the text is none of these. Bundles of earlier versions of the
+    code lack text_hash: their rows are joined by review_id alone.
     """
-    own = _test_rows(config, challenger).select(["review_id", "product_id", "review_date", "label", "model_logit"])
-    from_bundle = (
-        _test_rows(config, champion)
-        .select(["review_id", "model_logit"])
-        .rename_columns(_CHAMPION.names)
-        .cast(_CHAMPION)
-    )
-    chosen = (pc.field("model_version") == champion["model_version"]) & pc.field("logit").is_valid()
-    scores = (
-        tables.read_arrow(config.root, "review_scores", ["review_id", "logit"], chosen)
-        .rename_columns(_CHAMPION.names)
-        .cast(_CHAMPION)
-    )
-    unseen = from_bundle.join(scores.select(["review_id"]), "review_id", join_type="left anti")
-    rows = own.join(pa.concat_tables([scores, unseen]), "review_id", join_type="inner").sort_by("review_id")
+    own = _test_rows(config, challenger)
+    own = own.select([name for name in (*_OWN, "text_hash") if name in own.column_names])
+    scored = _with_champion(own, _champion_scores(config, champion, own))
+    others = own.join(scored.select(["review_id"]), "review_id", join_type="left anti")
+    tested = _with_champion(others, _test_rows(config, champion))
+    rows = pa.concat_tables([scored, tested]).sort_by("review_id")
     test_end = _test_end(config)
     parts = [(period, _of_period(rows, test_end, period)) for period in PERIODS]
     return pa.concat_tables(
         [part.append_column("period", pa.array([period] * part.num_rows, pa.string())) for period, part in parts]
     )
+
+
+def _champion_scores(config: Config, champion: dict[str, Any], rows: pa.Table) -> pa.Table:
+    """review_id, text_hash and model_logit of the champion's scores of these rows; no other score is read."""
+    months = pc.unique(pc.floor_temporal(rows["review_date"], unit="month")).cast(pa.date32())
+    where = (
+        (pc.field("model_version") == champion["model_version"])
+        & pc.is_in(pc.field("review_month"), value_set=months)
+        & pc.is_in(pc.field("review_id"), value_set=rows["review_id"].combine_chunks())
+        & pc.field("logit").is_valid()
+    )
+    scores = tables.read_arrow(config.root, "review_scores", ["review_id", "text_hash", "logit"], where)
+    return scores.rename_columns(["review_id", "text_hash", "model_logit"])
+
+
+def _with_champion(rows: pa.Table, champion: pa.Table) -> pa.Table:
+    """The rows that the champion has a logit of, for the same text: _OWN and champion_logit."""
+    keys = [name for name in ("review_id", "text_hash") if name in rows.column_names and name in champion.column_names]
+    logits = champion.select([*keys, "model_logit"]).rename_columns([*keys, "champion_logit"])
+    return rows.join(logits, keys, join_type="inner").select([*_OWN, "champion_logit"])
 
 
 def _test_rows(config: Config, row: dict[str, Any]) -> pa.Table:
@@ -322,10 +252,3 @@ def _scored(config: Config, row: dict[str, Any], rows: pa.Table, column: str) ->
         rows["label"].to_numpy(),
         default_threshold(config.root, row["model_version"])["threshold"],
     )
-
-
-def _shown(estimate: dict[str, float | None]) -> str:
-    if estimate["value"] is None:
-        return "–"
-    limits = "" if estimate["low"] is None else f" [{estimate['low']:.3f}, {estimate['high']:.3f}]"
-    return f"{estimate['value']:.3f}{limits}"

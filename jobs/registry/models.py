@@ -19,7 +19,7 @@ from jobs.registry.bundles import local_bundle
 from jobs.registry.reference import beside_published
 from jobs.registry.routes import published_routes
 from jobs.storage import Root
-from model.errors import ReviewriskError, needs_extra
+from model.errors import OutageError, ReviewriskError, needs_extra
 from model.progress import Report
 from model.settings import PromotionSettings
 
@@ -53,6 +53,19 @@ def registered(root: Root, version: str) -> dict[str, Any]:
             f"There is no model {version}; there are: {', '.join(row['model_version'] for row in rows) or 'none'}."
         )
     return found[0]
+
+
+def named_or_champion(root: Root, version: str | None) -> dict[str, Any]:
+    """The row of `models` of the named model, of the champion where none is named."""
+    if version is not None:
+        return registered(root, version)
+    row = current_champion(root)
+    if row is None:
+        raise ReviewriskError(
+            f"{root.uri} has no champion yet: name a model of `reviewrisk models list`, or make one the champion with"
+            " `reviewrisk models promote`."
+        )
+    return row
 
 
 def thresholds(root: Root, model_version: str) -> list[dict[str, Any]]:
@@ -181,25 +194,26 @@ def run_retire(root: Root, version: str, report: Report) -> None:
     )
 
 
-def run_show(config: Config, version: str, report: Report) -> None:
-    """Report all that is known of a model: counts, figures on test, thresholds, its bundle and whether that is whole,
-    promotions, settings.
+def run_show(config: Config, version: str | None, report: Report) -> None:
+    """Report all that is known of a model, the champion where none is named: counts, figures on test, thresholds, its
+    bundle and whether that is whole, promotions, settings.
     """
-    row = registered(config.root, version)
+    row = named_or_champion(config.root, version)
+    version = row["model_version"]
     published = beside_published(config.reference, row)
     for line in [
-        *_described(row),
+        *_figure_lines(row),
         *published,
-        *_shown_thresholds(config.root, version),
-        *_routed(config.root, version),
-        *_promotions(config.root, version),
+        *_threshold_lines(config.root, version),
+        *_route_lines(config.root, version),
+        *_promotion_lines(config.root, version),
     ]:
         report(line)
-    for line in _shown_bundle(config, row):
+    for line in _bundle_lines(config, row):
         report(line)
 
 
-def _described(row: dict[str, Any]) -> list[str]:
+def _figure_lines(row: dict[str, Any]) -> list[str]:
     """The model's own row."""
     figures = {
         "AUC": "auc",
@@ -242,7 +256,7 @@ def _gain(row: dict[str, Any]) -> str:
     return f"; the gain in F1, {row['f1_gain']:+.4f} [{row['f1_gain_low']:+.4f}, {row['f1_gain_high']:+.4f}], {verdict}"
 
 
-def _shown_thresholds(root: Root, version: str) -> list[str]:
+def _threshold_lines(root: Root, version: str) -> list[str]:
     lines = []
     for row in sorted(thresholds(root, version), key=lambda row: (not row["is_default"], row["threshold_name"])):
         marks = ", ".join(
@@ -262,12 +276,12 @@ def _percent(share: float | None) -> str:
     return "–" if share is None else f"{share:.1%}"
 
 
-def _routed(root: Root, version: str) -> list[str]:
+def _route_lines(root: Root, version: str) -> list[str]:
     routes = published_routes(root)
     return [f"  routed       {routes.column} {value}" for value in routes.values_of(version)]
 
 
-def _promotions(root: Root, version: str) -> list[str]:
+def _promotion_lines(root: Root, version: str) -> list[str]:
     chosen = (
         (pc.field("command") == "promote")
         & (pc.field("model_version") == version)
@@ -284,13 +298,15 @@ def _promotions(root: Root, version: str) -> list[str]:
     return lines or ["  promoted     never"]
 
 
-def _shown_bundle(config: Config, row: dict[str, Any]) -> list[str]:
+def _bundle_lines(config: Config, row: dict[str, Any]) -> list[str]:
     """Where the bundle lies, whether every file is what it was, and the settings it was made with."""
     place = config.root.join(*row["bundle_path"].split("/"))
     try:
         bundle = local_bundle(config, row)
         files = _verified_files(bundle)
         settings = json.loads((bundle / "settings.json").read_text(encoding="utf-8"))
+    except OutageError:
+        raise
     except ReviewriskError as error:
         return [f"  bundle       {place}", f"  NOT WHOLE    {error}"]
     lines = [f"  bundle       {place}: whole, {files} files as its manifest says"]

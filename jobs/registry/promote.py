@@ -12,7 +12,8 @@ from jobs.lake import tables
 from jobs.lake.query import open_tables
 from jobs.lake.runs import JobRun
 from jobs.lake.schemas import MODELS
-from jobs.registry.compare_champion import PERIODS, Challenge, held_against_champion
+from jobs.registry.compare_champion import held_against_champion
+from jobs.registry.comparison import PERIODS, Challenge
 from jobs.registry.models import all_models, champion_of, current_champion, missed_limits, registered
 from jobs.storage import Root
 from model.errors import LostRaceError, ReviewriskError
@@ -92,9 +93,9 @@ def _publish(
 
     def promoted(before: pa.Table) -> pa.Table:
         rows = before.to_pylist()
-        standing = champion_of(rows)
-        if (standing["model_version"] if standing else None) != expected:
-            raise _lost_race(version, expected, standing)
+        found = champion_of(rows)
+        if (found["model_version"] if found else None) != expected:
+            raise _lost_race(version, expected, found)
         for other in rows:
             if other["model_version"] == version:
                 was_champion = other["status"] == "champion"
@@ -111,8 +112,8 @@ def _publish(
     tables.replace_rows(root, "models", run_id, promoted)
 
 
-def _lost_race(version: str, expected: str | None, standing: dict[str, Any] | None) -> LostRaceError:
-    now = f"{standing['model_version']} is" if standing else "no model is"
+def _lost_race(version: str, expected: str | None, found: dict[str, Any] | None) -> LostRaceError:
+    now = f"{found['model_version']} is" if found else "no model is"
     return LostRaceError(
         f"{version} is not promoted: it was held against {expected or 'no champion'}, and {now} the champion by now, as"
         " another run promoted at the same time; give the command again to compare it with that."
@@ -121,17 +122,17 @@ def _lost_race(version: str, expected: str | None, standing: dict[str, Any] | No
 
 def _refuse(version: str, held: Challenge) -> None:
     """Raise ReviewriskError where the comparison speaks against the model, or does not cover the old period."""
-    ways = f'`reviewrisk models promote {version} --override "…"` (it is recorded).'
+    ways = f'with `reviewrisk models promote {version} --override "…"` (it is recorded).'
     if held.losses:
         raise ReviewriskError(
-            f"{version} is not promoted: it is significantly worse than the champion in {', '.join(held.losses)}. "
-            f"Train a better one, or give the reason why it shall decide all the same: {ways}"
+            f"{version} is not promoted, as it is significantly worse than the champion in {', '.join(held.losses)}:"
+            f" train a better one, or give the reason why it shall decide all the same {ways}"
         )
     if reason := held.not_compared.get("old"):
         raise ReviewriskError(
             f"{version} is not promoted: it could not be compared with the champion on the old period"
-            f" ({PERIODS['old']}): {reason}. Mend that and promote again, or give the reason why it shall decide"
-            f" without a comparison: {ways}"
+            f" ({PERIODS['old']}): {reason}; mend that and promote again, or give the reason why it shall decide"
+            f" without a comparison {ways}"
         )
 
 
@@ -146,8 +147,8 @@ def _check_row_filter(row: dict[str, Any]) -> None:
     if only := row["row_filter"]:
         raise ReviewriskError(
             f"{row['model_version']} is not promoted: it was trained and tested on reviews with {only} alone, and the"
-            " champion decides for all. Let it decide for those by a route (section routing), or give the reason why"
-            ' it shall decide for all: --override "…" (it is recorded).'
+            " champion decides for all; let it decide for those by a route (section routing), or give the reason why"
+            ' it shall decide for all with --override "…" (it is recorded).'
         )
 
 
@@ -167,10 +168,9 @@ def _candidate(root: Root, version: str | None, report: Report) -> dict[str, Any
         newest = rows[-1]
         raise ReviewriskError(
             f"There is no candidate to promote that was made for all reviews: {newest['model_version']} was trained and"
-            " tested on reviews with "
-            f"{newest['row_filter']} alone. Let it decide for those by a route (section routing), or name it and give"
-            " the reason why it shall "
-            f'decide for all: `reviewrisk models promote {newest["model_version"]} --override "…"` (it is recorded).'
+            f" tested on reviews with {newest['row_filter']} alone; let it decide for those by a route (section"
+            " routing), or name it and give the reason why it shall decide for all with"
+            f' `reviewrisk models promote {newest["model_version"]} --override "…"` (it is recorded).'
         )
     for row in rows[rows.index(general[-1]) + 1 :]:
         report(

@@ -9,25 +9,22 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import pyarrow.compute as pc
-
 from jobs.config import Config
-from jobs.lake import tables
+from jobs.lake.labelled import newest_labelled, stored_reviews
 from jobs.lake.runs import JobRun
 from jobs.registry.bundles import local_bundle, serving_folder
 from jobs.registry.models import default_threshold, registered
 from jobs.registry.register import figures_on_test, next_step, register
-from model.errors import ReviewriskError, needs_extra
+from model.errors import OutageError, ReviewriskError, needs_extra
 from model.files import folder_sha256, temporary_folder_beside
 from model.progress import Report, progress
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from model.merging.combine import Folded, Method
 
 TOKEN_VARIABLE = "HF_TOKEN"  # noqa: S105 (a name, not a secret)
-FOLD_ROWS = 2000
+# Folding compares the newest validation and test rows, at most so many.
+COMPARED_ROWS = 2000
 Form = Literal["adapter", "merged"]
 
 
@@ -46,8 +43,8 @@ def run_merge(
     version.
 
     One version: the merged model goes to `output` as a serving folder, where that is given. Several: the rest is as
-    `model.merging.combine.make_recipe` takes it; parents and child are reported side by side on the test rows of this
-    root.
+    `model.merging.combine.make_recipe` takes it; parents and the new model are reported side by side on the test rows
+    of this root.
     """
     if len(set(versions)) < len(versions) or not versions:
         raise ReviewriskError("Name one model to fold it into its base, or several different ones to combine them.")
@@ -116,7 +113,9 @@ def _fold(config: Config, version: str, output: Path | None, report: Report) -> 
             check_empty(output)
         with progress("merging", report):
             serving = serving_folder(config, row)
-        reviews = _later_reviews(config)
+        reviews = newest_labelled(
+            config.root, ("review_headline", "review_body"), ["validation", "test"], COMPARED_ROWS
+        )
         threshold = default_threshold(config.root, version)
         with progress(f"scoring {reviews.num_rows:,} reviews twice", report):
             texts = reviews["review_headline"].to_pylist(), reviews["review_body"].to_pylist()
@@ -127,19 +126,6 @@ def _fold(config: Config, version: str, output: Path | None, report: Report) -> 
     for line in _folded_lines(version, folded, threshold, output):
         report(line)
     return version
-
-
-def _later_reviews(config: Config) -> pa.Table:
-    """At most FOLD_ROWS labelled reviews of the validation and test splits, the newest ones."""
-    labelled = pc.field("split").isin(["validation", "test"]) & (pc.field("star_rating") != 3)
-    reviews = tables.read_arrow(
-        config.root, "reviews", ("review_id", "review_headline", "review_body", "review_date"), labelled
-    )
-    if reviews.num_rows == 0:
-        raise ReviewriskError(
-            f"{config.root.uri} has no validation or test reviews to compare on: run `reviewrisk ingest` first."
-        )
-    return reviews.sort_by([("review_date", "descending"), ("review_id", "ascending")]).slice(0, FOLD_ROWS)
 
 
 def _folded_lines(version: str, folded: Folded, threshold: dict[str, Any], output: Path | None) -> list[str]:
@@ -168,32 +154,31 @@ def _folded_lines(version: str, folded: Folded, threshold: dict[str, Any], outpu
 
 def _combine(config: Config, versions: Sequence[str], recipe_parts: tuple[Any, ...], report: Report) -> str:
     with needs_extra("train", "Combining"):
-        from model.data.reviews import COLUMNS
-        from model.merging.combine import load_parent, make_recipe
+        from model.data.reviews import COLUMNS, SPLITS
+        from model.merging.combine import combined_rows, load_parent, make_recipe
         from model.merging.merged_adapter import make_child
     root = config.root
     with JobRun(root, "merge") as run:
         rows = [registered(root, version) for version in versions]
         recipe = make_recipe(*recipe_parts)
         parents = [load_parent(local_bundle(config, row)) for row in rows]
+        limits = {version: float(default_threshold(root, version)["threshold"]) for version in versions}
         with progress("reading the reviews", report):
-            reviews = tables.read_arrow(
-                root, "reviews", COLUMNS, pc.field("split").isin(["train", "validation", "test"])
-            )
+            reviews = stored_reviews(root, COLUMNS, SPLITS, combined_rows(parents))
         output = root.local_path / "models" if root.is_local else config.scratch / "models"
-        child = make_child(
-            parents, recipe, reviews, output, config.scratch / "merge", config.score.parity_tolerance, report
+        combined = make_child(
+            parents, limits, recipe, reviews, output, config.scratch / "merge", config.score.parity_tolerance, report
         )
-        register(root, child, run)
+        register(root, combined, run)
         details = {
             "parents": list(versions),
             "method": recipe.method,
             "weights": recipe.weights,
-            **figures_on_test(child),
+            **figures_on_test(combined),
         }
-        run.finish(model_version=child.model_version, rows_read=reviews.num_rows, details=details)
-    report(next_step(child))
-    return child.model_version
+        run.finish(model_version=combined.model_version, rows_read=len(reviews), details=details)
+    report(next_step(combined))
+    return combined.model_version
 
 
 def _export(config: Config, bundle: Path, folder: Path, form: Form) -> None:
@@ -246,27 +231,33 @@ def _push(folder: Path, repo_id: str, endpoint: str | None, message: str, public
         return str(api.create_commit(repo_id, operations, commit_message=message).oid)
     # the library's own errors, those of its HTTP client and of its upload threads have no common class
     except Exception as error:
-        raise ReviewriskError(_push_problem(error, repo_id, _endpoint(endpoint)).replace(token, "***")) from None
+        problem, kind = _push_problem(error, repo_id, _endpoint(endpoint))
+        raise kind(problem.replace(token, "***")) from None
 
 
-def _push_problem(error: Exception, repo_id: str, endpoint: str) -> str:
+def _push_problem(error: Exception, repo_id: str, endpoint: str) -> tuple[str, type[ReviewriskError]]:
+    """What went wrong, in words, and whether it is to be mended or will pass."""
     from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 
     if isinstance(error, RepositoryNotFoundError):
         return (
             f"{endpoint} has no repository {repo_id} that this token may write to: check the name, and the rights of"
             f" the token in {TOKEN_VARIABLE}."
-        )
+        ), ReviewriskError
     status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
     if status == 401:
-        return f"{endpoint} does not accept the token in {TOKEN_VARIABLE}: make a new one with write access."
+        return (
+            f"{endpoint} does not accept the token in {TOKEN_VARIABLE}: make a new one with write access."
+        ), ReviewriskError
     if status == 403:
         return (
             f"The token in {TOKEN_VARIABLE} may not write to {repo_id} on {endpoint}: give it write access there, or"
             " push to a name of your own."
-        )
+        ), ReviewriskError
     cause = f" ({type(error.__cause__).__name__}: {error.__cause__})" if error.__cause__ else ""
+    # without an answer, the HTTP client's own errors are of the network
+    is_outage = isinstance(error, HfHubHTTPError.__bases__) if status is None else status >= 500
     return (
-        f"Pushing to {repo_id} on {endpoint} failed: {type(error).__name__}: {error}{cause}. A push arrives whole or"
+        f"Pushing to {repo_id} on {endpoint} failed: {type(error).__name__}: {error}{cause}; a push arrives whole or"
         " not at all, so it can be repeated."
-    )
+    ), OutageError if is_outage else ReviewriskError

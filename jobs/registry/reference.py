@@ -51,19 +51,19 @@ def _sum(row: dict[str, Any], *names: str) -> int | None:
 def _line(title: str, published: PublishedFigures, name: str, value: float | None, form: str) -> Line:
     expected, tolerance = getattr(published, name), getattr(published, f"tolerance_{name}", None)
     if value is None:
-        return (title, f"{expected:{form}}", MISSING, "–", _shown(tolerance, form), "")
+        return (title, f"{expected:{form}}", MISSING, "–", _formatted(tolerance, form), "")
     difference = value - expected
     return (
         title,
         f"{expected:{form}}",
         f"{value:{form}}",
         f"{difference:+{form}}",
-        _shown(tolerance, form),
+        _formatted(tolerance, form),
         _verdict(difference, tolerance),
     )
 
 
-def _shown(tolerance: float | None, form: str) -> str:
+def _formatted(tolerance: float | None, form: str) -> str:
     return "–" if tolerance is None else f"{tolerance:{form}}"
 
 

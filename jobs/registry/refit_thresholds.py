@@ -12,7 +12,7 @@ from jobs.lake import tables
 from jobs.lake.runs import JobRun
 from jobs.lake.schemas import MODEL_THRESHOLDS
 from jobs.registry.bundles import local_bundle
-from jobs.registry.models import champion, registered
+from jobs.registry.models import named_or_champion
 from model.errors import needs_extra
 from model.progress import Report, progress
 
@@ -33,7 +33,7 @@ def run_thresholds(config: Config, version: str | None, report: Report) -> list[
         from model.evaluation.views import refit_thresholds
         from model.files import read_json
     with JobRun(root, "thresholds") as run:
-        row = champion(root) if version is None else registered(root, version)
+        row = named_or_champion(root, version)
         bundle = local_bundle(config, row)
         verify_bundle(bundle)
         calibrator = Calibrator.from_json(read_json(bundle / "calibrator.json"))
@@ -85,12 +85,12 @@ def shown_thresholds(rows: list[dict[str, Any]]) -> list[str]:
         marks = ", ".join(
             name for name, is_set in (("default", row["is_default"]), ("active", row["is_active"])) if is_set
         )
-        figures = ", ".join(_shown(row, name) for name in ("precision", "recall", "flagged_share"))
+        figures = ", ".join(_figure_with_interval(row, name) for name in ("precision", "recall", "flagged_share"))
         lines.append(f"  {row['threshold_name']}{f' ({marks})' if marks else ''} at {row['threshold']:.4f}: {figures}")
     return lines
 
 
-def _shown(row: dict[str, Any], name: str) -> str:
+def _figure_with_interval(row: dict[str, Any], name: str) -> str:
     title = name.replace("_", " ")
     if row[name] is None:
         return f"{title} –"

@@ -6,12 +6,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pyarrow.compute as pc
-
 from jobs.config import Config
-from jobs.lake import tables
+from jobs.lake.labelled import labelled
 from jobs.training.machine import machine_lines
-from model.errors import ReviewriskError, needs_extra
+from model.errors import needs_extra
 from model.experiments.ablate.grid import Sweep
 from model.progress import Report, progress
 
@@ -29,12 +27,7 @@ def run_ablate(config: Config, sweep: Sweep, minutes: float | None, output: Path
         from model.experiments.ablate.page import page
         from model.experiments.compare.comparison import PACKAGES
     with progress("reading the reviews", report):
-        reviews = tables.read_arrow(config.root, "reviews", COLUMNS, pc.field("split").isin(["train", "validation"]))
-    if reviews.num_rows == 0:
-        raise ReviewriskError(
-            f"{config.root.uri} has no training or validation reviews to sweep on: run `reviewrisk ingest` into it"
-            " first."
-        )
+        reviews = labelled(config.root, COLUMNS, ["train", "validation"])
     ablation = run_ablation(reviews, config.model, sweep, config.scratch / "ablate", minutes, report)
     with progress("resampling for the corrected figure and the gains", report):
         lines = page(ablation, command_line(sweep), machine_lines(config.model.training, PACKAGES))

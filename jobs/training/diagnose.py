@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from jobs.config import Config
 from jobs.registry.bundles import local_bundle
-from jobs.registry.models import registered
+from jobs.registry.models import named_or_champion
 from model.errors import needs_extra
 from model.progress import Report, progress
 
@@ -14,8 +14,10 @@ if TYPE_CHECKING:
     from model.training.diagnosis import Finding
 
 
-def run_diagnose(config: Config, version: str, report: Report) -> list[Finding]:
+def run_diagnose(config: Config, version: str | None, report: Report) -> list[Finding]:
     """The findings, the found ones first, reported with their evidence after what training did to each adapted weight.
+
+    The model is the champion where none is named.
 
     Raises ReviewriskError where there is no such model, or its bundle or its backbone is not the one it was registered
     with.
@@ -23,7 +25,8 @@ def run_diagnose(config: Config, version: str, report: Report) -> list[Finding]:
     with needs_extra("train", "Diagnosing"):
         from model.training.diagnosis import diagnose_bundle
         from model.training.spectrum import weight_table
-    bundle = local_bundle(config, registered(config.root, version))
+    row = named_or_champion(config.root, version)
+    bundle = local_bundle(config, row)
     with progress("taking the weights apart", report):
         diagnosis = diagnose_bundle(bundle)
     for line in weight_table(diagnosis.weights):
@@ -40,5 +43,5 @@ def run_diagnose(config: Config, version: str, report: Report) -> list[Finding]:
         if finding.is_found:
             report(f"         try: {finding.advice}")
     found = sum(finding.is_found for finding in findings)
-    report(f"  {version} shows {found or 'none'} of {len(findings)} known failures")
+    report(f"  {row['model_version']} shows {found or 'none'} of {len(findings)} known failures")
     return findings

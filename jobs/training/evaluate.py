@@ -36,10 +36,10 @@ def run_evaluate(
         others = labelled(parse_root(population, config.storage), COLUMNS, None)
     with progress("merging the model", report):
         bundle, serving = local_bundle(config, row), serving_folder(config, row)
-    judged = judge(bundle, serving, thresholds, corpus, others, rows, config.model.training.threads, report)
+    judgement = judge(bundle, serving, thresholds, corpus, others, rows, config.model.training.threads, report)
     name = Path(population).name
     command = f"reviewrisk models evaluate {version} {name}" + (f" --rows {rows}" if rows else "")
-    lines = [line for part in population_page(judged, name, command) for line in part.splitlines() or [""]]
+    lines = [line for part in population_page(judgement, name, command) for line in part.splitlines() or [""]]
     if output is not None:
         output.parent.mkdir(parents=True, exist_ok=True)
         output.write_text("\n".join(lines) + "\n", encoding="utf-8")

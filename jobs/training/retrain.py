@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import datetime
-from typing import Any
+from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs.config import Config
-from jobs.lake import tables
+from jobs.lake.labelled import stored_reviews, with_live
 from jobs.lake.runs import JobRun
 from jobs.registry.compare_champion import challenge
 from jobs.registry.models import champion, registered
@@ -33,16 +33,15 @@ def run_retrain(config: Config, report: Report) -> str:
     some reviews, all this is of those alone. Raises ReviewriskError where too few new reviews have a label.
     """
     with needs_extra("train", "Training"):
-        from model.data.reviews import COLUMNS
-        from model.data.row_filter import chosen_rows
+        from model.data.reviews import COLUMNS, SPLITS
         from model.training.pipeline import fit
     root = config.root
     with JobRun(root, "retrain") as run:
         current = champion(root)
         with progress("reading the reviews", report):
-            reviews, ends = resplit(
-                chosen_rows(tables.read_arrow(root, "reviews", COLUMNS), config.model.rows), config.model.rows.only
-            )
+            stored = stored_reviews(root, COLUMNS, (*SPLITS, "live"), config.model.rows)
+            ends = live_ends(stored.places, config.model.rows.only)
+            reviews = replace(stored, places=with_live(stored.places, ends), live_ends=ends)
         report(
             f"  live reviews up to {ends[0]} train, up to {ends[1]} validate, and later ones are the new period's test"
         )
@@ -63,27 +62,25 @@ def run_retrain(config: Config, report: Report) -> str:
             "not compared on": "; ".join(held.missing()) or None,
         }
         details = {"champion": current["model_version"], **compared, **figures_on_test(fitted)}
-        run.finish(model_version=fitted.model_version, rows_read=reviews.num_rows, details=details)
+        run.finish(model_version=fitted.model_version, rows_read=len(reviews), details=details)
     report(f"  registered {fitted.model_version} as a candidate beside the champion {current['model_version']}")
-    for line in held.shown():
+    for line in held.lines():
         report(line)
     return fitted.model_version
 
 
-def resplit(reviews: pa.Table, only: str | None = None) -> tuple[pa.Table, tuple[datetime.date, datetime.date]]:
-    """The reviews with live ones assigned to train, validation and test by date, and the last days of the first two.
+def live_ends(reviews: pa.Table, only: str | None = None) -> tuple[datetime.date, datetime.date]:
+    """The last days of training and validation among the live reviews of these labelled ones (split, review_date).
 
     `only` is said in errors: what all these reviews have, such as product_category=furniture.
     """
-    is_live = pc.equal(reviews["split"], "live")
-    labelled = reviews.filter(pc.and_(is_live, pc.not_equal(reviews["star_rating"], 3)))
-    if labelled.num_rows < FEWEST_LIVE:
+    dates = sorted(reviews.filter(pc.equal(reviews["split"], "live"))["review_date"].to_pylist())
+    if len(dates) < FEWEST_LIVE:
         of = f" with {only}" if only else ""
         raise ReviewriskError(
             f"Retraining needs at least {FEWEST_LIVE} labelled reviews{of} after the test split, and there are"
-            f" {labelled.num_rows}: ingest newer files first."
+            f" {len(dates)}: ingest newer files first."
         )
-    dates = sorted(labelled["review_date"].to_pylist())
     train_end = dates[round(LIVE_SHARES[0] * len(dates))]
     validation_end = dates[round(sum(LIVE_SHARES) * len(dates))]
     if not train_end < validation_end < dates[-1]:
@@ -91,14 +88,4 @@ def resplit(reviews: pa.Table, only: str | None = None) -> tuple[pa.Table, tuple
             f"The live reviews, {dates[0]} to {dates[-1]}, lie on too few days to be split by time: ingest newer files"
             " first."
         )
-    by_date = _split_of(reviews["review_date"], train_end, validation_end)
-    place = reviews.schema.get_field_index("split")
-    return reviews.set_column(place, "split", pc.if_else(is_live, by_date, reviews["split"])), (
-        train_end,
-        validation_end,
-    )
-
-
-def _split_of(dates: Any, train_end: datetime.date, validation_end: datetime.date) -> Any:
-    later = pc.if_else(pc.less_equal(dates, pa.scalar(validation_end)), "validation", "test")
-    return pc.if_else(pc.less_equal(dates, pa.scalar(train_end)), "train", later)
+    return train_end, validation_end

@@ -4,16 +4,14 @@ none.
 
 from __future__ import annotations
 
-import pyarrow.compute as pc
-
 from jobs.config import Config
-from jobs.lake import tables
+from jobs.lake.labelled import stored_reviews
 from jobs.lake.runs import JobRun
 from jobs.registry.compare_champion import held_against_champion
 from jobs.registry.models import current_champion, registered
 from jobs.registry.reference import beside_published
 from jobs.registry.register import figures_on_test, next_step, register
-from model.errors import ReviewriskError, needs_extra
+from model.errors import needs_extra
 from model.progress import Report, progress
 
 
@@ -25,16 +23,12 @@ def run_train(config: Config, report: Report) -> str:
     reviews too.
     """
     with needs_extra("train", "Training"):
-        from model.data.reviews import COLUMNS
+        from model.data.reviews import COLUMNS, SPLITS
         from model.training.pipeline import fit
     root = config.root
     with JobRun(root, "train") as run:
         with progress("reading the reviews", report):
-            reviews = tables.read_arrow(
-                root, "reviews", COLUMNS, pc.field("split").isin(["train", "validation", "test"])
-            )
-        if reviews.num_rows == 0:
-            raise ReviewriskError(f"{root.uri} has no reviews to train on: run `reviewrisk ingest` first.")
+            reviews = stored_reviews(root, COLUMNS, SPLITS, config.model.rows)
         output = root.local_path / "models" if root.is_local else config.scratch / "models"
         fitted = fit(
             reviews,
@@ -45,7 +39,7 @@ def run_train(config: Config, report: Report) -> str:
             tolerance=config.score.parity_tolerance,
         )
         register(root, fitted, run)
-        run.finish(model_version=fitted.model_version, rows_read=reviews.num_rows, details=figures_on_test(fitted))
+        run.finish(model_version=fitted.model_version, rows_read=len(reviews), details=figures_on_test(fitted))
     for line in beside_published(config.reference, registered(root, fitted.model_version)):
         report(line)
     report(next_step(fitted))

@@ -210,7 +210,7 @@ def write_serving_model(
     if not difference <= tolerance:  # also where it is NaN
         raise ReviewriskError(
             f"Merging the adapter moves a logit by {difference:.2g}, more than score.parity_tolerance {tolerance:.2g}:"
-            " the merged model is not the trained one. Train again with a lower model.training.learning_rate or"
+            " the merged model is not the trained one, so train again with a lower model.training.learning_rate or"
             " model.lora.alpha."
         )
     files = {name: checksum for name, checksum in folder_sha256(folder).items() if name != "serving.json"}

@@ -49,7 +49,15 @@ def normalise(text: str) -> str:
 
 
 def text_overlap(test: Sequence[str], train: Sequence[str], similarity: float = 0.8) -> Overlap:
-    """Which test texts stand in train, exactly or nearly.
+    """Which test texts stand in train, exactly or nearly; see `OverlapSearch`."""
+    search = OverlapSearch(test, similarity)
+    for start in range(0, len(train), _TEXTS_AT_ONCE):
+        search.add(train[start : start + _TEXTS_AT_ONCE])
+    return search.result()
+
+
+class OverlapSearch:
+    """Which test texts stand in train, exactly or nearly, where train comes in portions.
 
     Near is: not exact, and the same normalised text (see `normalise`; one without any word is near to nothing), or a
     resemblance of at least `similarity`, above 0 and at most 1. The resemblance of two texts is the Jaccard similarity
@@ -57,23 +65,43 @@ def text_overlap(test: Sequence[str], train: Sequence[str], similarity: float = 
     documents"): shared shingles by all shingles of both. It is computed in full, not estimated from a sketch. Texts of
     fewer than five words have too few shingles for it and are near only when their normalised texts are equal.
 
-    Memory holds the shingles that stand in both sets, of the texts that could still have such a neighbour, 8 bytes per
-    text and shingle; shingles of one set only count towards the sizes and are dropped at once, 10,000 texts at a time.
-    Pairs of texts are compared in blocks of test texts whose shared shingles number at most 10 million (one text may
-    have more: then it is a block of its own).
+    Memory holds the test texts and, of the training texts that share enough shingles with all of them together, the
+    shared ones, 8 bytes per text and shingle; the training texts themselves are not kept. Pairs of texts are compared
+    in blocks of test texts whose shared shingles number at most 10 million (one text may have more: then it is a block
+    of its own).
     """
-    exact = _is_in(test, train)
-    test_words, train_words = [normalise(text) for text in test], [normalise(text) for text in train]
-    near = _is_in(test_words, train_words) & np.array([bool(text) for text in test_words], dtype=np.bool_)
-    open_rows = [row for row, text in enumerate(test_words) if not (exact[row] or near[row]) and _is_long(text)]
-    unique_train = sorted({text for text in train_words if _is_long(text)})
-    near[open_rows] = _resembles([test_words[row] for row in open_rows], unique_train, similarity)
-    return Overlap(exact, near & ~exact)
 
+    def __init__(self, test: Sequence[str], similarity: float = 0.8) -> None:
+        self._test = test
+        self._similarity = similarity
+        self._words = [normalise(text) for text in test]
+        self._texts_to_meet, self._words_to_meet = set(test), {words for words in self._words if words}
+        self._texts_met: set[str] = set()
+        self._words_met: set[str] = set()
+        self._long_rows = np.array([row for row, words in enumerate(self._words) if _is_long(words)], dtype=np.intp)
+        self._long_test = _shingle([self._words[row] for row in self._long_rows]) if len(self._long_rows) else None
+        self._shingles = np.unique(self._long_test.matrix.indices) if self._long_test else np.empty(0, np.int32)
+        self._train: list[_Shingled] = []
 
-def _is_in(texts: Sequence[str], others: Sequence[str]) -> BoolArray:
-    known = set(others)
-    return np.fromiter((text in known for text in texts), dtype=np.bool_, count=len(texts))
+    def add(self, train: Sequence[str]) -> None:
+        """Look at a portion of the training texts."""
+        words = {normalise(text) for text in train}
+        self._texts_met |= self._texts_to_meet.intersection(train)
+        self._words_met |= self._words_to_meet & words
+        long = sorted(text for text in words if _is_long(text))
+        if long and self._long_test is not None:
+            shingled = _shingle(long, self._shingles)
+            self._train.append(shingled.take(_possible(shingled, self._similarity)))
+
+    def result(self) -> Overlap:
+        """The overlap with all portions so far."""
+        exact = np.array([text in self._texts_met for text in self._test], dtype=np.bool_)
+        near = np.array([words in self._words_met for words in self._words], dtype=np.bool_)
+        is_open = ~(exact | near)[self._long_rows]
+        if self._long_test is not None and self._train:
+            first, second = self._long_test.take(np.flatnonzero(is_open)), _stacked(self._train)
+            near[self._long_rows[is_open]] = _resembles(first, second, self._similarity)
+        return Overlap(exact, near & ~exact)
 
 
 def _is_long(text: str) -> bool:
@@ -93,13 +121,16 @@ class _Shingled:
         return _Shingled(self.matrix[rows], self.sizes[rows])
 
 
-def _resembles(texts: list[str], others: list[str], similarity: float) -> BoolArray:
-    """Per text, whether any of the others has a resemblance of at least `similarity` with it."""
-    found = np.zeros(len(texts), dtype=np.bool_)
-    if not texts or not others:
+def _stacked(parts: list[_Shingled]) -> _Shingled:
+    matrix = vstack([part.matrix for part in parts], format="csr")
+    return _Shingled(matrix, np.concatenate([part.sizes for part in parts]))
+
+
+def _resembles(first: _Shingled, second: _Shingled, similarity: float) -> BoolArray:
+    """Per text of the first set, whether any of the second has a resemblance of at least `similarity` with it."""
+    found = np.zeros(len(first.sizes), dtype=np.bool_)
+    if not len(first.sizes) or not len(second.sizes):
         return found
-    first = _shingle(texts)
-    second = _shingle(others, np.unique(first.matrix.indices))
     first, second, rows = _only_possible(first, second, similarity)
     for start, end in _blocks(first.matrix, second.matrix):
         shared = (first.matrix[start:end] @ second.matrix.T).tocoo()
@@ -151,12 +182,15 @@ def _only_possible(
         columns = np.intersect1d(first.matrix.indices, second.matrix.indices)
         first = _Shingled(_with_columns(first.matrix, columns), first.sizes)
         second = _Shingled(_with_columns(second.matrix, columns), second.sizes)
-        stay = [
-            np.flatnonzero(np.diff(part.matrix.indptr) >= similarity * part.sizes - 1e-6) for part in (first, second)
-        ]
+        stay = [_possible(part, similarity) for part in (first, second)]
         if len(stay[0]) == len(first.sizes) and len(stay[1]) == len(second.sizes):
             return _renumbered(first, columns), _renumbered(second, columns), rows
         first, second, rows = first.take(stay[0]), second.take(stay[1]), rows[stay[0]]
+
+
+def _possible(texts: _Shingled, similarity: float) -> NDArray[np.intp]:
+    """Positions of the texts of which so large a share of shingles stands in the other set, as the matrix has them."""
+    return np.flatnonzero(np.diff(texts.matrix.indptr) >= similarity * texts.sizes - 1e-6)
 
 
 def _renumbered(texts: _Shingled, columns: NDArray[np.int32]) -> _Shingled:

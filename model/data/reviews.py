@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from model.data.overlap import Overlap, text_overlap
+from model.data.overlap import Overlap, OverlapSearch
 from model.data.row_filter import chosen_rows, in_words
 from model.errors import ReviewriskError
 from model.settings import ModelSettings
@@ -34,6 +35,10 @@ COLUMNS = (
 # Shares of the validation rows in order of time: early stopping, fitting calibrators, choosing one. The last two then
 # fit it and the thresholds together.
 VALIDATION_SHARES = (0.5, 0.25, 0.25)
+SPLITS = ("train", "validation", "test")
+_VERSION_DIGITS = 16
+_NO_LABELS = np.empty(0, dtype=np.int64)
+_NO_DAYS = np.empty(0, dtype="datetime64[D]")
 
 
 @dataclass(frozen=True)
@@ -93,48 +98,132 @@ class PreparedData:
     data_version: str
 
 
-def prepare(reviews: pa.Table, settings: ModelSettings) -> PreparedData:
-    """Labelled splits of a table with the columns of COLUMNS, of the reviews that `settings.rows` names, their texts as
-    `settings.text` says.
+class ReviewSource(Protocol):
+    """Reviews that lie somewhere else, read a portion at a time: the same ones every time."""
 
+    def portions(self, split: str) -> Iterator[pa.Table]:
+        """The reviews of train, validation or test that are to be used: tables with the columns of COLUMNS, each of
+        later days than the one before.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class TableSource:
+    """A table with the columns of COLUMNS as a source: each split is one portion."""
+
+    reviews: pa.Table
+
+    def portions(self, split: str) -> Iterator[pa.Table]:
+        """The split's reviews, in one table."""
+        yield self.reviews.filter(pc.equal(self.reviews["split"], split))
+
+
+def prepare(reviews: pa.Table | ReviewSource, settings: ModelSettings) -> PreparedData:
+    """Labelled splits of the reviews, their texts as `settings.text` says.
+
+    Of a table (with the columns of COLUMNS) those that `settings.rows` names are taken; a source has chosen already.
     Three stars have no label and are left out. Texts that also stand in validation or test are dropped from training.
-    Raises ReviewriskError where a split, or one of the three parts of validation, has no row or a single class.
+    Of the training rows only those that `settings.training.max_rows` draws are ever held in memory together with their
+    texts, beside validation, test and one portion of the source. Raises ReviewriskError where a split, or one of the
+    three parts of validation, has no row or a single class.
     """
-    chosen = chosen_rows(reviews, settings.rows)
+    source = TableSource(chosen_rows(reviews, settings.rows)) if isinstance(reviews, pa.Table) else reviews
     try:
-        return _prepared(chosen, settings)
+        return _prepared(source, settings)
     except ReviewriskError as error:
-        raise ReviewriskError(f"{error}{in_words(chosen, settings.rows)}") from None
+        counts = {split: _labelled_rows(source, split) for split in SPLITS} if settings.rows.only else {}
+        raise ReviewriskError(f"{error}{in_words(counts, settings.rows)}") from None
 
 
-def _prepared(reviews: pa.Table, settings: ModelSettings) -> PreparedData:
-    stored = {
-        split: labelled_reviews(reviews, split, settings.text.headline) for split in ("train", "validation", "test")
-    }
-    for split, part in stored.items():
-        _check_both_classes(part, f"the {split} split")
-    stopping, fitting, choosing = cut_by_time(stored["validation"])
-    unique = drop_texts_of(stored["train"], [*stored["validation"].texts, *stored["test"].texts])
-    train = draw(unique, settings.training.max_rows, settings.training.seed)
+def _prepared(source: ReviewSource, settings: ModelSettings) -> PreparedData:
+    mode = settings.text.headline
+    validation, test = (
+        joined([reviews_of(portion, mode) for portion in source.portions(split)]) for split in SPLITS[1:]
+    )
+    training = _scan_training(source, mode, validation, test)
+    for split, labels, dates in (
+        ("train", training.labels, training.days),
+        ("validation", validation.labels, validation.dates),
+        ("test", test.labels, test.dates),
+    ):
+        _check_classes(labels, dates, f"the {split} split")
+    stopping, fitting, choosing = cut_by_time(validation)
+    unique = np.flatnonzero(training.is_unique)
+    drawn = unique[drawn_positions(len(unique), settings.training.max_rows, settings.training.seed)]
+    train = _take_training(source, mode, drawn)
     _check_both_classes(train, "the training rows that are left without duplicates of validation and test texts")
-    overlap = text_overlap(stored["test"].texts, stored["train"].texts)
-    new_product = ~np.isin(stored["test"].product_ids, stored["train"].product_ids)
+    overlap = training.overlap
+    new_product = np.array([product not in training.products for product in test.product_ids], dtype=np.bool_)
     rows = {
-        "train_split": len(stored["train"]),
-        "train_duplicates_dropped": len(stored["train"]) - len(unique),
+        "train_split": len(training.labels),
+        "train_duplicates_dropped": len(training.labels) - len(unique),
         "train": len(train),
-        "validation": len(stored["validation"]),
+        "validation": len(validation),
         "validation_stopping": len(stopping),
         "validation_fitting": len(fitting),
         "validation_choosing": len(choosing),
-        "test": len(stored["test"]),
+        "test": len(test),
         "test_in_train_split": int(overlap.exact.sum()),
         "test_near_train_split": int(overlap.near.sum()),
         "test_of_new_products": int(new_product.sum()),
     }
-    return PreparedData(
-        train, stopping, fitting, choosing, stored["test"], overlap, new_product, rows, data_version(stored)
+    return PreparedData(train, stopping, fitting, choosing, test, overlap, new_product, rows, training.data_version)
+
+
+def _labelled_rows(source: ReviewSource, split: str) -> int:
+    return sum(len(_labelled(portion)) for portion in source.portions(split))
+
+
+@dataclass(frozen=True)
+class _Training:
+    """What is known of the whole training split, in order of time, without its texts.
+
+    `is_unique` marks rows whose text stands neither in validation nor in test; `data_version` is of all three splits.
+    """
+
+    labels: NDArray[np.int64]
+    days: NDArray[np.datetime64]
+    is_unique: NDArray[np.bool_]
+    products: set[str | None]
+    overlap: Overlap
+    data_version: str
+
+
+def _scan_training(
+    source: ReviewSource, mode: HeadlineMode, validation: LabelledReviews, test: LabelledReviews
+) -> _Training:
+    later = {*validation.texts, *test.texts}
+    search, digest, products = OverlapSearch(test.texts), hashlib.sha256(), set[str | None]()
+    labels, days, is_unique = [_NO_LABELS], [_NO_DAYS], [np.empty(0, dtype=np.bool_)]
+    for portion in source.portions("train"):
+        reviews = reviews_of(portion, mode)
+        search.add(reviews.texts)
+        _update_version(digest, "train", reviews)
+        products.update(reviews.product_ids)
+        labels.append(reviews.labels)
+        days.append(reviews.dates)
+        is_unique.append(np.array([text not in later for text in reviews.texts], dtype=np.bool_))
+    for split, part in (("validation", validation), ("test", test)):
+        _update_version(digest, split, part)
+    return _Training(
+        np.concatenate(labels),
+        np.concatenate(days),
+        np.concatenate(is_unique),
+        products,
+        search.result(),
+        digest.hexdigest()[:_VERSION_DIGITS],
     )
+
+
+def _take_training(source: ReviewSource, mode: HeadlineMode, positions: NDArray[np.intp]) -> LabelledReviews:
+    """The training rows at these positions of the whole split in order of time; texts of others are not composed."""
+    taken, start = [], 0
+    for portion in map(_labelled, source.portions("train")):
+        here = positions[(positions >= start) & (positions < start + len(portion))] - start
+        taken.append(reviews_of(portion.take(here), mode))
+        start += len(portion)
+    return joined(taken)
 
 
 def labelled_reviews(reviews: pa.Table, split: str | None, mode: HeadlineMode = "keep") -> LabelledReviews:
@@ -142,10 +231,19 @@ def labelled_reviews(reviews: pa.Table, split: str | None, mode: HeadlineMode = 
     table's order.
     """
     chosen = reviews if split is None else reviews.filter(pc.equal(reviews["split"], split))
-    chosen = chosen.filter(
-        pc.is_in(chosen["star_rating"], value_set=pa.array([1, 2, 4, 5], type=chosen["star_rating"].type))
-    )
-    chosen = chosen.sort_by([("review_date", "ascending"), ("review_id", "ascending")])
+    return reviews_of(chosen, mode)
+
+
+def _labelled(reviews: pa.Table) -> pa.Table:
+    """The rows of 1, 2, 4 or 5 stars, ordered by review_date and review_id."""
+    stars = reviews["star_rating"]
+    chosen = reviews.filter(pc.is_in(stars, value_set=pa.array([1, 2, 4, 5], type=stars.type)))
+    return chosen.sort_by([("review_date", "ascending"), ("review_id", "ascending")])
+
+
+def reviews_of(reviews: pa.Table, mode: HeadlineMode) -> LabelledReviews:
+    """The table's labelled rows, ordered by review_date and review_id."""
+    chosen = _labelled(reviews)
     headlines, bodies = chosen["review_headline"].to_pylist(), chosen["review_body"].to_pylist()
     return LabelledReviews(
         review_ids=chosen["review_id"].to_pylist(),
@@ -159,6 +257,21 @@ def labelled_reviews(reviews: pa.Table, split: str | None, mode: HeadlineMode = 
         texts=[model_text(headline, body, mode) for headline, body in zip(headlines, bodies, strict=True)],
         labels=(chosen["star_rating"].to_numpy() <= 2).astype(np.int64),
         dates=chosen["review_date"].to_numpy().astype("datetime64[D]"),
+    )
+
+
+def joined(parts: Sequence[LabelledReviews]) -> LabelledReviews:
+    """The reviews of all parts, one after another; of no part none."""
+    return LabelledReviews(
+        review_ids=[one for part in parts for one in part.review_ids],
+        product_ids=[one for part in parts for one in part.product_ids],
+        categories=[one for part in parts for one in part.categories],
+        is_verified=np.concatenate([np.empty(0, dtype=np.bool_), *(part.is_verified for part in parts)]),
+        headlines=[one for part in parts for one in part.headlines],
+        bodies=[one for part in parts for one in part.bodies],
+        texts=[one for part in parts for one in part.texts],
+        labels=np.concatenate([_NO_LABELS, *(part.labels for part in parts)]),
+        dates=np.concatenate([_NO_DAYS, *(part.dates for part in parts)]),
     )
 
 
@@ -199,18 +312,29 @@ def draw(reviews: LabelledReviews, most: int | None, seed: int) -> LabelledRevie
     """At most so many reviews, drawn without replacement with the seed, still in order of time."""
     if most is None or len(reviews) <= most:
         return reviews
-    return reviews.take(np.sort(np.random.default_rng(seed).choice(len(reviews), size=most, replace=False)))
+    return reviews.take(drawn_positions(len(reviews), most, seed))
+
+
+def drawn_positions(rows: int, most: int | None, seed: int) -> NDArray[np.intp]:
+    """At most so many of the positions of so many rows, drawn without replacement with the seed, in order."""
+    if most is None or rows <= most:
+        return np.arange(rows, dtype=np.intp)
+    return np.sort(np.random.default_rng(seed).choice(rows, size=most, replace=False))
 
 
 def data_version(splits: dict[str, LabelledReviews]) -> str:
     """16 hexadecimal digits of the sha256 over (split, review_id, date, label, text) of every labelled row."""
     digest = hashlib.sha256()
     for split, part in splits.items():
-        for review_id, date, label, text in zip(part.review_ids, part.dates, part.labels, part.texts, strict=True):
-            digest.update(
-                "\x1f".join((split, review_id, str(date), str(label), text)).encode("utf-8", "surrogatepass") + b"\x1e"
-            )
-    return digest.hexdigest()[:16]
+        _update_version(digest, split, part)
+    return digest.hexdigest()[:_VERSION_DIGITS]
+
+
+def _update_version(digest: hashlib._Hash, split: str, part: LabelledReviews) -> None:
+    for review_id, date, label, text in zip(part.review_ids, part.dates, part.labels, part.texts, strict=True):
+        digest.update(
+            "\x1f".join((split, review_id, str(date), str(label), text)).encode("utf-8", "surrogatepass") + b"\x1e"
+        )
 
 
 def class_weights(labels: NDArray[np.int64], weighting: str) -> NDArray[np.float32]:
@@ -235,12 +359,16 @@ def prior_shift(labels: NDArray[np.int64], weighting: str) -> float:
 
 
 def _check_both_classes(reviews: LabelledReviews, what: str) -> None:
-    dissatisfied = int(reviews.labels.sum())
-    if 0 < dissatisfied < len(reviews):
+    _check_classes(reviews.labels, reviews.dates, what)
+
+
+def _check_classes(labels: NDArray[np.int64], days: NDArray[np.datetime64], what: str) -> None:
+    dissatisfied = int(labels.sum())
+    if 0 < dissatisfied < len(labels):
         return
-    dates = f", {reviews.dates[0]} to {reviews.dates[-1]}" if len(reviews) else ""
+    dates = f", {days[0]} to {days[-1]}" if len(days) else ""
     raise ReviewriskError(
-        f"Training needs satisfied (4-5 stars) and dissatisfied (1-2 stars) reviews, but {what} has {len(reviews)}"
+        f"Training needs satisfied (4-5 stars) and dissatisfied (1-2 stars) reviews, but {what} has {len(labels)}"
         f" labelled rows{dates}, {dissatisfied} of them dissatisfied: move the split boundaries or ingest more reviews."
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,13 +20,10 @@ def chosen_rows(reviews: pa.Table, rows: RowSettings) -> pa.Table:
     """
     if rows.column_and_key is None:
         return reviews
-    column, key = rows.column_and_key
-    values = reviews[column].unique()
-    wanted = [value for value in values.to_pylist() if route_key(value or "") == key]
-    chosen = reviews.filter(pc.is_in(reviews[column], value_set=pa.array(wanted, values.type)))
+    chosen = rows_with_key(reviews, *rows.column_and_key)
     if chosen.num_rows == 0:
         counts = Counter[str]()
-        for value in pc.value_counts(reviews[column]).to_pylist():
+        for value in pc.value_counts(reviews[rows.column_and_key[0]]).to_pylist():
             counts[route_key(value["values"] or "")] += value["counts"]
         known = ", ".join(f"{name} ({count:,})" for name, count in counts.most_common(_VALUES_SHOWN))
         raise ReviewriskError(
@@ -35,14 +33,18 @@ def chosen_rows(reviews: pa.Table, rows: RowSettings) -> pa.Table:
     return chosen
 
 
-def in_words(chosen: pa.Table, rows: RowSettings) -> str:
-    """What an error about too few rows is to say of the choice of rows; nothing where all are taken."""
+def rows_with_key(reviews: pa.Table, column: str, key: str) -> pa.Table:
+    """The rows whose value of the column has this key (see `model.settings.route_key`), in the table's order."""
+    values = reviews[column].unique()
+    wanted = [value for value in values.to_pylist() if route_key(value or "") == key]
+    return reviews.filter(pc.is_in(reviews[column], value_set=pa.array(wanted, values.type)))
+
+
+def in_words(labelled: Mapping[str, int], rows: RowSettings) -> str:
+    """What an error about too few rows is to say of the choice of rows, with the labelled rows of each split; nothing
+    where all are taken.
+    """
     if rows.only is None:
         return ""
-    has_label = pc.not_equal(chosen["star_rating"], 3)
-    counts = {
-        split: pc.sum(pc.and_(has_label, pc.equal(chosen["split"], split))).as_py() or 0
-        for split in ("train", "validation", "test")
-    }
-    parts = ", ".join(f"{count:,} in {split}" for split, count in counts.items())
+    parts = ", ".join(f"{count:,} in {split}" for split, count in labelled.items())
     return f" Only reviews with {rows.only} count here (model.rows.only, --only); labelled ones are {parts}."

@@ -36,7 +36,7 @@ from model.evaluation.calibrators import (
 from model.evaluation.metrics import DRAWS, Groups, Intervals, Scored, bootstrap, intervals, metrics
 from model.evaluation.thresholds import FittedThreshold, check_names, fit_thresholds
 from model.settings import ModelSettings
-from model.text.compose import HeadlineMode
+from model.text.compose import HeadlineMode, text_hash
 from model.text.rating_phrases import is_default_headline
 
 BoolArray = NDArray[np.bool_]
@@ -260,10 +260,11 @@ def error_lists(models: dict[str, Decided], data: PreparedData) -> dict[str, lis
 
 
 def prediction_table(models: dict[str, Decided], data: PreparedData) -> pa.Table:
-    """Every row that thresholds were fitted on or figures are of: part, review_id, product_id, review_date, label and
-    each model's logit.
+    """Every row that thresholds were fitted on or figures are of: part, review_id, product_id, review_date, text_hash,
+    label and each model's logit.
 
-    It has no text. With it thresholds can be refitted, and models compared row by row, without scoring anything anew.
+    It has no text, but its hash, which tells whether two models have seen the same one. So thresholds can be refitted,
+    and models compared row by row, without scoring anything anew.
     """
     parts = {"fitting": data.fitting, "choosing": data.choosing, "test": data.test}
     tables = []
@@ -273,6 +274,7 @@ def prediction_table(models: dict[str, Decided], data: PreparedData) -> pa.Table
             "review_id": pa.array(reviews.review_ids, pa.string()),
             "product_id": pa.array(reviews.product_ids, pa.string()),
             "review_date": pa.array(reviews.dates, pa.date32()),
+            "text_hash": pa.array(map(text_hash, reviews.headlines, reviews.bodies), pa.string()),
             "label": pa.array(reviews.labels, pa.int64()),
         }
         columns |= {

@@ -190,13 +190,17 @@ def combine(parents: Sequence[Parent], recipe: Recipe) -> tuple[PeftModel, Backb
             "quantization": "none",
         }
     )
-    rows = first.rows if len({parent.settings.rows.only for parent in parents}) == 1 else RowSettings()
-    settings = first.model_copy(update={"lora": lora, "rows": rows})
+    settings = first.model_copy(update={"lora": lora, "rows": combined_rows(parents)})
     factors = _combined_factors(parents, recipe, rank)
     backbone = bundle_backbone(parents[0].manifest)
     adapted = attach_adapter(make_classifier(backbone, first.training.head_dropout, seed=0), lora, seed=0)
     _set_tensors(adapted, {**factors, **_mean_head(parents, recipe.weights)}, "default")
     return adapted.eval(), backbone, settings
+
+
+def combined_rows(parents: Sequence[Parent]) -> RowSettings:
+    """Which reviews the combined model is for: those of its parents where these are the same, else all."""
+    return parents[0].settings.rows if len({parent.settings.rows.only for parent in parents}) == 1 else RowSettings()
 
 
 def check_alike(parents: Sequence[Parent]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import pyarrow as pa
 from peft import PeftModel
 
 from model.bundle.bundle import BundleContents, build_serving_folder, write_bundle, write_serving_model
-from model.data.reviews import LabelledReviews, PreparedData, prepare
+from model.data.reviews import LabelledReviews, PreparedData, ReviewSource, prepare
 from model.errors import ReviewriskError
 from model.evaluation.baseline import TFIDF_WEIGHTING
 from model.evaluation.calibrators import Calibrator
@@ -21,7 +21,7 @@ from model.evaluation.metrics import Scored
 from model.evaluation.model_card import only_in_words, results, threshold_table
 from model.evaluation.plots import reliability_diagram
 from model.evaluation.views import Decided, Logits, decide, prediction_table, threshold_rows
-from model.files import read_json, temporary_folder_beside, write_json
+from model.files import temporary_folder_beside, write_json
 from model.merging.combine import Parent, Recipe, combine, heads_began_alike
 from model.merging.regression import CHILD, figures_by_category, side_by_side
 from model.network.backbone import Backbone
@@ -34,8 +34,9 @@ from model.training.pipeline import FittedModel, assess, fitted_model, predict, 
 
 def make_child(
     parents: Sequence[Parent],
+    thresholds: Mapping[str, float],
     recipe: Recipe,
-    reviews: pa.Table,
+    reviews: pa.Table | ReviewSource,
     output: Path,
     work: Path,
     tolerance: float,
@@ -45,7 +46,8 @@ def make_child(
 
     `reviews` is as `fit` takes it. Calibrator and thresholds are fitted on its validation split, cut as for the first
     parent; every parent and the child are then judged on its test split, in all and by category, each at its own
-    default threshold. `tolerance` is the greatest |logit difference| that merging a parent or the child may make.
+    default threshold: a parent's is that of `thresholds` by its version, as the one in its bundle may have been fitted
+    anew since. `tolerance` is the greatest |logit difference| that merging a parent or the child may make.
     Raises ReviewriskError as `merging.combine` and `prepare` do.
     """
     with progress("combining the adapters", report):
@@ -53,7 +55,10 @@ def make_child(
     data = prepare(reviews, settings)
     with temporary_folder_beside(work / "child") as folder:
         models = _decided(_predict(adapted, backbone, data, settings, folder, tolerance, report), data, settings)
-        scored = {parent.version: _score_parent(parent, data.test, folder, tolerance, report) for parent in parents}
+        scored = {
+            parent.version: _score_parent(parent, thresholds[parent.version], data.test, folder, tolerance, report)
+            for parent in parents
+        }
     with progress("resampling the test rows of each category", report):
         every = {**scored, CHILD: models["model"].scored(data)}
         by_category = figures_by_category(
@@ -96,7 +101,9 @@ def _predict(
     return predict(Scorer.load(serving, ScoringSettings()), data, report)
 
 
-def _score_parent(parent: Parent, test: LabelledReviews, folder: Path, tolerance: float, report: Report) -> Scored:
+def _score_parent(
+    parent: Parent, threshold: float, test: LabelledReviews, folder: Path, tolerance: float, report: Report
+) -> Scored:
     scorer = Scorer.load(build_serving_folder(parent.bundle, folder / parent.version, tolerance), ScoringSettings())
     with progress(f"scoring the test rows with {parent.version}", report):
         scores = scorer.score(test.headlines, test.bodies)
@@ -105,7 +112,6 @@ def _score_parent(parent: Parent, test: LabelledReviews, folder: Path, tolerance
     ]
     if failed:
         raise ReviewriskError(f"{parent.version} cannot score review {failed[0][0]}: {failed[0][1]}")
-    [threshold] = [float(row["threshold"]) for row in read_json(parent.bundle / "thresholds.json") if row["is_default"]]
     return Scored(scores.logit, scores.probability, test.labels, threshold)
 
 

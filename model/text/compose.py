@@ -4,6 +4,7 @@ characters.
 
 from __future__ import annotations
 
+import hashlib
 import unicodedata
 from dataclasses import dataclass
 from typing import Literal
@@ -82,3 +83,8 @@ def _has_word(text: str) -> bool:
     punctuation is left.
     """
     return any(unicodedata.category(character)[0] in "LNS" for character in text)
+
+
+def text_hash(headline: str | None, body: str | None) -> str:
+    """sha256 of the stored headline and body in hexadecimal: the `text_hash` that ingest gives to a review."""
+    return hashlib.sha256(f"{headline or ''}\x1f{body or ''}".encode("utf-8", "surrogatepass")).hexdigest()

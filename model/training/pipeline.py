@@ -15,7 +15,7 @@ from peft import PeftModel
 
 from model.bundle.bundle import BundleContents, write_bundle, write_serving_model
 from model.data.batches import tokenise
-from model.data.reviews import LabelledReviews, PreparedData, prepare
+from model.data.reviews import LabelledReviews, PreparedData, ReviewSource, prepare
 from model.errors import ReviewriskError
 from model.evaluation.baseline import TFIDF_WEIGHTING, fit_tfidf
 from model.evaluation.calibration_error import reliability_table
@@ -71,7 +71,7 @@ class FittedModel:
 
 
 def fit(
-    reviews: pa.Table,
+    reviews: pa.Table | ReviewSource,
     settings: ModelSettings,
     output: Path,
     work: Path,
@@ -80,7 +80,7 @@ def fit(
 ) -> FittedModel:
     """Train on the table's splits and write the bundle output/<model_version>.
 
-    `reviews` has the columns of `data.COLUMNS`. Checkpoints go under `work` until the bundle stands, so a killed run
+    `reviews` is as `prepare` takes it. Checkpoints go under `work` until the bundle stands, so a killed run
     goes on when it is called again. `report` gets one line of text at a time, at least about every ten seconds in the
     long parts. `tolerance` is the greatest |logit difference| that merging the adapter may make. Raises ReviewriskError
     where the data, the settings or the machine do not allow it.

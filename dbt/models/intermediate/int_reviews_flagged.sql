@@ -27,7 +27,8 @@ default_threshold as (
 
 ),
 
--- The one place where a score becomes a decision. Without a probability there is none: null, not false.
+-- The one place where a score becomes a decision. Without a probability there is none: null, not false. The text's hash keeps out scores
+-- of a text that has been corrected since.
 flagged as (
 
     select
@@ -48,6 +49,7 @@ flagged as (
     inner join routed
         on
             scores.review_id = routed.review_id
+            and scores.text_hash = routed.text_hash
             and scores.model_version = routed.model_version
     inner join default_threshold
         on scores.model_version = default_threshold.model_version

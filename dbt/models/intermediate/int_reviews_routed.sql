@@ -49,6 +49,7 @@ routed as (
 
     select
         reviews.review_id,
+        reviews.text_hash,
         coalesce(
             category_routes.model_version,
             marketplace_routes.model_version,

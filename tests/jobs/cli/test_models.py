@@ -117,9 +117,12 @@ def test_commands_that_look_say_what_they_see_and_change_nothing(conf: Path, tra
     planned = output_of("plan", "--conf", conf)
     for said in ("Rows with a label", "Tokens a text", "Parameters to train"):
         assert said in planned
-    assert f"{version} shows " in output_of("diagnose", "--conf", conf, version)
+    diagnosed = output_of("diagnose", "--conf", conf, version)
     shown = output_of("models", "show", "--conf", conf, version)
+    assert f"{version} shows " in diagnosed
     assert shown.startswith(f"{version}: champion") and "as its manifest says" in shown
+    assert output_of("diagnose", "--conf", conf) == diagnosed, "without a version it is the champion"
+    assert output_of("models", "show", "--conf", conf) == shown
     assert versions(trained) == before
     for command in (("diagnose",), ("models", "show")):
         assert "There is no model z" in run(*command, "--conf", conf, "z").output

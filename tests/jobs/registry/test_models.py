@@ -12,15 +12,25 @@ import pytest
 from jobs.config import Config, RoutingSettings
 from jobs.lake import tables
 from jobs.lake.schemas import MODELS
-from jobs.registry.models import champion, list_models, registered, run_retire, run_show
+from jobs.registry.bundles import local_bundle
+from jobs.registry.models import (
+    champion,
+    default_threshold,
+    list_models,
+    lowest_active_threshold,
+    registered,
+    run_retire,
+    run_show,
+)
 from jobs.registry.promote import run_promote
 from jobs.registry.routes import configured_routes, publish_routes
+from jobs.training.diagnose import run_diagnose
 from model.errors import ReviewriskError
 from model.files import file_sha256
 from model.settings import PromotionSettings
 from tests.support.adapter_bundles import adapter_bundle
 from tests.support.tiny_models import tiny_encoder
-from tests.support.warehouse_rows import arrow_rows, job_run, model, review, route, threshold, write_root
+from tests.support.warehouse_rows import arrow_rows, job_run, model, review, route, score, threshold, write_root
 
 DAY = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
 BASE = {
@@ -99,6 +109,31 @@ def test_since_is_kept_and_promoting_again_can_lift_it(config: Config) -> None:
     assert champion(config.root)["score_since"] is None and champion(config.root)["promoted_at"] == first["promoted_at"]
 
 
+@pytest.mark.parametrize("path", ["../elsewhere/x", "models/../../x", "/etc", "models//x", "", "..\\x", "."])
+def test_a_bundle_path_that_leaves_the_root_is_refused(config: Config, path: str) -> None:
+    outside = config.root.local_path.parent / "elsewhere" / "x"
+    outside.mkdir(parents=True)
+    (outside / "manifest.json").write_text("{}")
+    row = model("a", bundle_path=path, bundle_checksum=file_sha256(outside / "manifest.json"))
+    with pytest.raises(
+        ReviewriskError, match=r"models\.bundle_path of a is .*, which is no folder below .*root: train"
+    ):
+        local_bundle(config, row)
+
+
+def test_a_flipped_byte_in_the_manifest_is_refused(shown: tuple[Config, str]) -> None:
+    config, version = shown
+    row = registered(config.root, version)
+    path = config.root.local_path / row["bundle_path"] / "manifest.json"
+    content = path.read_bytes()
+    for place in range(0, len(content), 211):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+        with pytest.raises(ReviewriskError, match=r"is not the one that was registered .*: put it back, or train"):
+            local_bundle(config, row)
+    path.write_bytes(content)
+    assert local_bundle(config, row) == path.parent
+
+
 @pytest.mark.parametrize(
     ("figures", "message"),
     [
@@ -113,6 +148,46 @@ def test_a_model_that_misses_a_limit_is_not_promoted(config: Config, figures: di
         promote(config)
     assert statuses(config) == {"a": "candidate"}
     assert [row["status"] for row in tables.read_arrow(config.root, "job_runs").to_pylist()] == ["failed"]
+
+
+def test_a_model_that_just_meets_every_limit_is_promoted(config: Config) -> None:
+    register(config, "a", test_auc=0.9, test_f1=0.8, test_ece=0.03)
+    assert promote(config) == "a"
+
+
+def test_the_lowest_active_threshold_flags_most_and_another_models_counts_for_nothing(config: Config) -> None:
+    limits = [
+        threshold("a", "recall_90", threshold=0.3),
+        threshold("a", "f1_max", threshold=0.5),
+        threshold("a", "cost_5_1", threshold=0.1, is_active=False),
+        threshold("b", "f1_max", threshold=0.01),
+    ]
+    write_root(config.root.local_path, {"models": [model("a")], "model_thresholds": limits})
+    assert lowest_active_threshold(config.root, "a")["threshold"] == 0.3
+    assert default_threshold(config.root, "a")["threshold"] == 0.5
+    with pytest.raises(ReviewriskError, match="c has no default threshold in model_thresholds"):
+        default_threshold(config.root, "c")
+
+
+def test_what_is_to_be_scored_begins_with_the_first_day_and_holds_corrected_and_moved_reviews(config: Config) -> None:
+    register(config, "a")
+    day = datetime.date(2015, 6, 10)
+    names = ("done", "other_text", "moved", "other_model", "first_day", "before")
+    reviews = [
+        review(name, review_date=day if name != "before" else day - datetime.timedelta(days=1)) for name in names
+    ]
+    scores = [
+        score("done", model_version="a"),
+        score("other_text", model_version="a", text_hash="before"),
+        score("moved", model_version="a", review_month=datetime.date(2015, 5, 1)),
+        score("other_model", model_version="b"),
+    ]
+    tables.replace_rows(config.root, "reviews", "r", lambda _: arrow_rows("reviews", reviews))
+    stage = tables.stage_arrow(arrow_rows("review_scores", scores), config.root, "review_scores", "r")
+    tables.publish(config.root, "review_scores", "r", lambda _: stage)
+    printed: list[str] = []
+    run_promote(config.model_copy(update={"promotion": LIMITS}), "a", day, None, printed.append)
+    assert printed[-1].startswith("  a is the champion; 4 reviews of 2015-06-10 and later are still to be scored by it")
 
 
 def test_unknown_versions_and_empty_registries_are_sentences(config: Config, tmp_path: Path) -> None:
@@ -157,7 +232,7 @@ def test_candidates_for_some_reviews_alone_are_promoted_by_name_and_reason_only(
     with pytest.raises(
         ReviewriskError,
         match=(
-            r"made for all reviews: c was .* with marketplace=de alone\. .* route .*`reviewrisk models promote c"
+            r"made for all reviews: c was .* with marketplace=de alone; .* route .*`reviewrisk models promote c"
             r' --override "…"`'
         ),
     ):
@@ -304,7 +379,7 @@ def shown(config: Config, tmp_path: Path) -> tuple[Config, str]:
     return config, version
 
 
-def show(config: Config, version: str) -> list[str]:
+def show(config: Config, version: str | None) -> list[str]:
     lines: list[str] = []
     run_show(config, version, lines.append)
     return lines
@@ -341,6 +416,28 @@ def test_show_says_what_is_known_of_a_model(shown: tuple[Config, str]) -> None:
     files = sum(path.is_file() for path in (config.root.local_path / "models" / version).rglob("*")) - 1
     assert f"{config.root.join('models', version)}: whole, {files} files as its manifest says" in text
     assert "  setting      model.lora.rank: 4" in lines and "  setting      model.text.headline: keep" in lines
+
+
+def test_show_without_a_version_means_the_champion(shown: tuple[Config, str]) -> None:
+    config, version = shown
+    newest = model("newest", status="candidate", trained_at=DAY + datetime.timedelta(days=9))
+    tables.replace_rows(
+        config.root,
+        "models",
+        "r",
+        lambda before: pa.Table.from_pylist([newest, *before.to_pylist()], schema=MODELS.schema),
+    )
+    assert show(config, None) == show(config, version)
+
+
+def test_where_there_is_no_champion_show_and_diagnose_say_what_to_do(config: Config) -> None:
+    register(config, "a", "b")
+    for command in (run_show, run_diagnose):
+        with pytest.raises(
+            ReviewriskError,
+            match=r"has no champion yet: name a model of `reviewrisk models list`, or .*`reviewrisk models promote`",
+        ):
+            command(config, None, lambda _: None)
 
 
 def test_show_says_where_a_bundle_is_harmed_or_gone(shown: tuple[Config, str]) -> None:

@@ -9,6 +9,7 @@ import json
 import pkgutil
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -23,10 +24,11 @@ from jobs.lake import tables
 from jobs.lake.query import open_warehouse
 from jobs.lake.schemas import MODEL_THRESHOLDS, MODELS, REVIEW_SCORES, SPLITS
 from jobs.registry.compare_champion import compare_with_champion, held_against_champion
+from jobs.registry.comparison import PeriodComparison
 from jobs.registry.models import champion, registered
 from jobs.registry.promote import run_promote
 from jobs.registry.refit_thresholds import run_thresholds
-from model.errors import LostRaceError, ReviewriskError
+from model.errors import LostRaceError, OutageError, ReviewriskError
 from model.evaluation.calibrators import Calibrator
 from model.files import file_sha256, write_json
 from tests.support.warehouse_rows import arrow_rows, model, review, score, split, threshold
@@ -70,6 +72,7 @@ def add_model(
         "review_id": [f"R{row}" for row in range(ROWS)],
         "product_id": [f"P{row % 150}" for row in range(ROWS)],
         "review_date": pa.array(dates, pa.date32()),
+        "text_hash": [f"hash-R{row}" for row in range(ROWS)],
         "label": labels,
         "model_logit": logit,
     }
@@ -101,7 +104,10 @@ def root(config: Config) -> Config:
 
 def champion_scores(config: Config, name: str, logit: np.ndarray) -> None:
     """The champion's nightly work: a score of every test row."""
-    rows = [score(f"R{row}", model_version=name, logit=float(value)) for row, value in enumerate(logit)]
+    rows = [
+        score(f"R{row}", model_version=name, logit=float(value), review_month=day.replace(day=1))
+        for row, (value, day) in enumerate(zip(logit, world()[1], strict=True))
+    ]
     scope = {"model_version": [name], "review_month": {row["review_month"] for row in rows}}
     table = pa.Table.from_pylist(rows, REVIEW_SCORES.schema)
     tables.publish(
@@ -281,6 +287,72 @@ def test_without_scores_the_champion_is_compared_on_what_its_bundle_has(root: Co
     ]
 
 
+def change_scores(config: Config, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    """The scores with each row changed."""
+
+    def changed(before: pa.Table) -> pa.Table:
+        return pa.Table.from_pylist([change(row) for row in before.to_pylist()], REVIEW_SCORES.schema)
+
+    tables.replace_rows(config.root, "review_scores", "r", changed)
+
+
+def without_hash(config: Config, name: str) -> None:
+    """The bundle as earlier versions of the code wrote it."""
+    path = config.root.local_path / "models" / name / "predictions.parquet"
+    pq.write_table(pq.read_table(path).drop_columns("text_hash"), path)
+
+
+def test_a_score_of_a_text_that_was_corrected_since_is_not_compared(root: Config) -> None:
+    """The champion scored another text of every second review than the challenger was tested on; its bundle has the
+    challenger's text of one of these.
+    """
+    duel(root, (1.5, 1.5), (1.5, 1.5))
+    keep_predictions(root, "old-1", pc.field("review_id") == "R8")
+
+    def corrected(row: dict[str, Any]) -> dict[str, Any]:
+        is_even = int(row["review_id"][1:]) % 2 == 0
+        return row | ({"text_hash": "corrected", "logit": -row["logit"]} if is_even else {})
+
+    change_scores(root, corrected)
+    old, new = compare_with_champion(root, champion(root.root), registered(root.root, "new-2"))
+    assert (old.rows, new.rows) == (151, 150)
+    assert old.champion["auc"]["value"] > 0.9, "none of the turned logits is in it"
+
+
+@pytest.mark.parametrize("old_bundles", [("old-1",), ("new-2",), ("old-1", "new-2")])
+def test_bundles_without_the_hash_of_texts_are_compared_by_review(root: Config, old_bundles: tuple[str, ...]) -> None:
+    duel(root, (1.5, 1.5), (1.5, 1.5))
+    change_scores(root, lambda row: row | ({} if row["review_id"] != "R8" else {"text_hash": "corrected"}))
+    for name in old_bundles:
+        without_hash(root, name)
+    old, new = compare_with_champion(root, champion(root.root), registered(root.root, "new-2"))
+    assert (old.rows, new.rows) == (300, 300)
+
+
+def test_of_the_champions_scores_only_those_of_the_test_rows_are_read(
+    root: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has also scored other reviews of these months, and reviews of other months."""
+    duel(root, (1.5, 1.5), (1.5, 1.5))
+    others = [
+        score(f"X{place}", model_version="old-1", review_month=day.replace(day=1))
+        for place, day in enumerate([OLD_DAY, NEW_DAY, datetime.date(2012, 1, 1)])
+    ]
+    another_model = [score(f"R{row}", model_version="older-0", review_month=OLD_DAY.replace(day=1)) for row in range(9)]
+    more = pa.Table.from_pylist([*others, *another_model], REVIEW_SCORES.schema)
+    tables.replace_rows(root.root, "review_scores", "r", lambda before: pa.concat_tables([before, more]))
+    real, read = tables.read_arrow, []
+
+    def read_arrow(config_root: Any, name: str, *rest: Any, **options: Any) -> pa.Table:
+        rows = real(config_root, name, *rest, **options)
+        read.append((name, rows.num_rows))
+        return rows
+
+    monkeypatch.setattr(tables, "read_arrow", read_arrow)
+    compare_with_champion(root, champion(root.root), registered(root.root, "new-2"))
+    assert [rows for name, rows in read if name == "review_scores"] == [ROWS]
+
+
 def recorded(config: Config) -> dict[str, Any]:
     """The details of the one promotion that succeeded."""
     [run] = [row for row in tables.read_arrow(config.root, "job_runs").to_pylist() if row["status"] == "succeeded"]
@@ -327,6 +399,21 @@ def test_a_champion_whose_bundle_cannot_be_read_stands_until_a_reason_is_given(
     assert "old period" in said and "new period" in said and reason in said
     details = recorded(root)
     assert details["override"] == "the old bundle is lost" and reason in details["not compared on"]
+
+
+@pytest.mark.parametrize("override", [None, "the old shop is closed"])
+def test_a_storage_that_does_not_answer_is_no_reason_to_promote_without_comparison(
+    root: Config, override: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    duel(root, (1.5, 1.5), (1.5, 1.5))
+
+    def fails(*_: Any) -> None:
+        raise OutageError("s3://shop/root does not answer: give the command again.")
+
+    monkeypatch.setattr("jobs.registry.compare_champion.local_bundle", fails)
+    with pytest.raises(OutageError, match="does not answer"):
+        promote(root, override)
+    assert champion(root.root)["model_version"] == "old-1"
 
 
 def test_without_the_packages_of_training_a_champion_stands_until_a_reason_is_given(
@@ -385,6 +472,44 @@ def test_a_candidate_of_plain_training_is_promoted_and_the_new_period_named(root
     assert (
         champion(root.root)["model_version"] == "new-2" and "`reviewrisk retrain`" in recorded(root)["not compared on"]
     )
+
+
+def test_the_last_day_of_the_test_split_belongs_to_the_old_period(root: Config) -> None:
+    """A test row of that day is compared in it, and a stored review of that day is none since then."""
+    duel(root, (1.5, 1.5), (1.5, 1.5))
+    days = pa.array([TEST_END] * (ROWS // 2) + [TEST_END + datetime.timedelta(days=1)] * (ROWS // 2), pa.date32())
+    for name in ("old-1", "new-2"):
+        path = root.root.local_path / "models" / name / "predictions.parquet"
+        rows = pq.read_table(path)
+        pq.write_table(rows.set_column(rows.schema.get_field_index("review_date"), "review_date", days), path)
+    old, new = compare_with_champion(root, champion(root.root), registered(root.root, "new-2"))
+    assert (old.period, old.rows, new.period, new.rows) == ("old", 300, "new", 300)
+    keep_predictions(root, "new-2", IS_OLD)
+    edge = [review("L0", review_date=TEST_END), review("L1", review_date=TEST_END + datetime.timedelta(days=1))]
+    tables.replace_rows(root.root, "reviews", "r", lambda _: arrow_rows("reviews", edge))
+    [said] = [line for line in promote(root) if "not compared on the new period" in line]
+    assert "was not tested on the 1 labelled reviews after 2015-08-31" in said
+
+
+@pytest.mark.parametrize(("high", "is_loss"), [(-0.001, True), (0.0, False), (0.5, False), (None, False)])
+def test_a_gain_whose_interval_reaches_zero_is_no_loss(high: float | None, is_loss: bool) -> None:
+    gain = {"auc": {"value": -0.01, "low": -0.02, "high": high}, "f1": {"value": 0.1, "low": 0.05, "high": 0.2}}
+    one = PeriodComparison("old", 10, 5, {}, {}, gain)
+    assert one.losses == (["auc"] if is_loss else [])
+    assert one.undecided == (["auc"] if high is None else [])
+
+
+def test_a_combined_champion_has_learned_as_much_as_the_latest_of_its_parents(root: Config) -> None:
+    """One was made by `retrain` up to 9 September, the other up to 19 September."""
+    duel_with_a_retrained_champion(root, scored=False)
+    set_status(root, "old-1", "candidate")
+    add_model(root, "earlier-3", logits(0.7, 0.7, seed=1), "candidate")
+    for parents, name in ((("earlier-3", "old-1"), "both-4"), (("old-1", "earlier-3"), "both-5")):
+        add_model(root, name, logits(0.7, 0.7, seed=1), "candidate", parents=parents)
+        keep_predictions(root, name, IS_OLD)
+        champion_scores(root, name, logits(0.7, 0.7, seed=1))
+        _, new = compare_with_champion(root, registered(root.root, name), registered(root.root, "new-2"))
+        assert (new.rows, new.left_out) == (150, 150)
 
 
 def test_a_root_without_live_reviews_has_no_new_period_to_compare(root: Config) -> None:

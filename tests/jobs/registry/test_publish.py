@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 from sklearn.metrics import f1_score, roc_auc_score
@@ -23,7 +24,7 @@ from jobs.registry.publish import run_export, run_merge, run_push
 from jobs.registry.register import register
 from model.bundle.bundle import verify_bundle, verify_serving_folder
 from model.data.reviews import COLUMNS, labelled_reviews
-from model.errors import ReviewriskError
+from model.errors import OutageError, ReviewriskError
 from model.files import folder_sha256, read_json
 from model.scoring.scorer import Scorer
 from model.settings import ScoringSettings
@@ -95,10 +96,23 @@ def scored(config: Config, version: str) -> tuple[Any, Any]:
     return reviews, scorer.score(reviews.headlines, reviews.bodies)
 
 
+def set_default_threshold(config: Config, version: str, value: float) -> None:
+    def changed(before: pa.Table) -> pa.Table:
+        rows = [
+            row | ({"threshold": value} if row["model_version"] == version and row["is_default"] else {})
+            for row in before.to_pylist()
+        ]
+        return pa.Table.from_pylist(rows, before.schema)
+
+    tables.replace_rows(config.root, "model_thresholds", "run-test", changed)
+
+
 def test_a_child_is_a_new_candidate_and_every_figure_of_it_and_its_parents_is_what_scoring_gives(
     root: tuple[Config, list[str]],
 ) -> None:
+    """The first parent's threshold was fitted anew since it was trained: what decides is the one in force."""
     config, parents = root
+    set_default_threshold(config, parents[0], 0.999)
     lines: list[str] = []
     child = run_merge(config, parents, lines.append)
     row = registered(config.root, child)
@@ -323,9 +337,7 @@ def test_a_refusal_says_what_to_do_and_keeps_the_token(
 
 def test_a_hub_that_is_not_there_is_a_sentence(made: tuple[Config, list[str]], hub: Hub) -> None:
     config, (version, _) = made
-    with pytest.raises(
-        ReviewriskError, match=r"Pushing to somebody/reviews on http://127\.0\.0\.1:9 failed: ConnectError"
-    ):
+    with pytest.raises(OutageError, match=r"Pushing to somebody/reviews on http://127\.0\.0\.1:9 failed: ConnectError"):
         run_push(config, version, "somebody/reviews", False, print, endpoint="http://127.0.0.1:9")
 
 

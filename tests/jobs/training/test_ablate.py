@@ -83,7 +83,7 @@ def test_the_command_line_spells_every_option_out() -> None:
 def test_a_root_without_rows_to_sweep_on_is_said_to_be_empty(config: Config, tmp_path: Path) -> None:
     rows = [review(**row) for row in planted_reviews(train=0, validation=0, test=40).to_pylist()]
     write_root(config.root.local_path, {"reviews": rows})
-    with pytest.raises(ReviewriskError, match="no training or validation reviews to sweep on: run `reviewrisk ingest`"):
+    with pytest.raises(ReviewriskError, match="no labelled reviews in train, validation: run `reviewrisk ingest`"):
         run_ablate(tiny_config(config, tmp_path), Sweep(), None, None, lambda _: None)
 
 

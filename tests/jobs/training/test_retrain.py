@@ -15,9 +15,11 @@ import pytest
 from jobs.config import Config
 from jobs.ingest.merge import run_ingest
 from jobs.lake import tables
+from jobs.lake.labelled import with_live
+from jobs.registry.bundles import local_bundle
 from jobs.registry.models import champion, registered
 from jobs.scoring.score import run_score
-from jobs.training.retrain import FEWEST_LIVE, resplit, run_retrain
+from jobs.training.retrain import FEWEST_LIVE, live_ends, run_retrain
 from model.data.reviews import COLUMNS
 from model.errors import ReviewriskError
 from model.files import read_json
@@ -38,8 +40,9 @@ def live_rows(count: int) -> list[dict[str, Any]]:
 
 def test_live_reviews_are_cut_by_time_and_the_rest_stays() -> None:
     stored = planted_reviews(40, 20, 10).to_pylist()
-    reviews, (train_end, validation_end) = resplit(reviews_table([*stored, *live_rows(300)]))
-    rows = reviews.to_pylist()
+    table = reviews_table([*stored, *live_rows(300)])
+    train_end, validation_end = live_ends(table)
+    rows = with_live(table, (train_end, validation_end)).to_pylist()
     assert [row["split"] for row in rows[:70]] == [row["split"] for row in stored]
     for row in rows[70:]:
         expected = (
@@ -58,10 +61,17 @@ def test_too_few_or_too_dense_new_reviews_are_an_error() -> None:
     with pytest.raises(
         ReviewriskError, match=f"at least {FEWEST_LIVE} labelled reviews after the test split, and there are 150"
     ):
-        resplit(reviews_table(live_rows(150)))
+        live_ends(reviews_table(live_rows(150)))
     one_day = [row | {"review_date": FIRST} for row in live_rows(300)]
     with pytest.raises(ReviewriskError, match="too few days"):
-        resplit(reviews_table(one_day))
+        live_ends(reviews_table(one_day))
+
+
+def test_a_bundle_knows_each_review_by_the_hash_that_ingest_gave_its_text(built: Config) -> None:
+    stored = {row["review_id"]: row["text_hash"] for row in tables.read_arrow(built.root, "reviews").to_pylist()}
+    predictions = pq.read_table(local_bundle(built, champion(built.root)) / "predictions.parquet").to_pylist()
+    assert len(predictions) > 100
+    assert [row["text_hash"] for row in predictions] == [stored[row["review_id"]] for row in predictions]
 
 
 def test_a_challenger_is_trained_from_the_base_and_shown_beside_the_champion(

@@ -35,6 +35,7 @@ from model.evaluation.views import (
     threshold_rows,
 )
 from model.settings import CalibrationSettings, ModelSettings, ThresholdSettings
+from model.text.compose import text_hash
 from tests.support.tiny_models import planted_reviews, reviews_table
 
 SETTINGS = ModelSettings()
@@ -393,6 +394,7 @@ def test_the_prediction_table_is_whole_and_has_no_text(data: PreparedData, model
         "review_id",
         "product_id",
         "review_date",
+        "text_hash",
         "label",
         "model_logit",
         "tfidf_logit",
@@ -408,6 +410,7 @@ def test_the_prediction_table_is_whole_and_has_no_text(data: PreparedData, model
             int(review["star_rating"] <= 2),
         )
         assert isinstance(row["review_date"], datetime.date)
+        assert row["text_hash"] == text_hash(review["review_headline"], review["review_body"])
         assert (review["split"] == "test") == (row["part"] == "test")
     for part, reviews in (("fitting", data.fitting), ("choosing", data.choosing), ("test", data.test)):
         here = [row for row in rows if row["part"] == part]

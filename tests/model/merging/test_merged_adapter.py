@@ -25,6 +25,7 @@ def test_heads_that_began_elsewhere_are_warned_of_on_screen_and_on_the_card(
     lines: list[str] = []
     child = make_child(
         parents,
+        {parent.version: 0.5 for parent in parents},
         make_recipe("dare_ties", 2, density=0.4, rank=6, seed=5),
         planted_reviews(),
         tmp_path / "models",
@@ -64,6 +65,7 @@ def test_parents_of_the_same_reviews_have_a_child_of_these_and_others_one_of_all
     ]
     child = make_child(
         parents,
+        {parent.version: 0.5 for parent in parents},
         make_recipe("average", 2),
         planted_reviews(),
         tmp_path / "models",
