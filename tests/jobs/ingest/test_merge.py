@@ -366,7 +366,7 @@ def test_a_damaged_archive_is_a_sentence(spark: Any, config: Config, tmp_path: P
     path.write_bytes(path.read_bytes()[:-2000])
     with pytest.raises(
         ReviewriskError,
-        match=r"^a\.tsv\.gz is refused after line [\d,]+: the compressed file is cut short: copy it again\. Nothing was",
+        match=r"^a\.tsv\.gz is refused after line [\d,]+: the compressed file is cut short: copy it again\. Nothing",
     ):
         ingest(spark, with_splits(config), path)
     assert rows(config, "reviews", "review_id") == []
