@@ -74,7 +74,7 @@ def refuse_unreadable_files(counts: Counts, sources: Sequence[SourceFile]) -> No
     """Raise where a file could not be read to its end."""
     refuse(
         [
-            f"{source.name} is refused at line {row['first_line']:,}: {row['detail']}."
+            f"{source.name} is refused after line {row['first_line'] - 1:,}: {row['detail']}."
             for source in sources
             for row in counts.get(source.checksum, [])
             if row["reason"] == UNREADABLE

@@ -56,7 +56,10 @@ def _log_settings() -> str:
 def _use_our_log_settings(jvm: Any) -> None:
     """Our log settings in a JVM that spark-submit started, unless it was given some: Spark's defaults print INFO lines
     around our own.
+
+    Spark settles its log with its first line, over whatever was set before: so that is done first, silently.
     """
+    getattr(getattr(jvm.org.apache.spark.util, "Utils$"), "MODULE$").initializeForcefully(False, True)
     log4j = jvm.org.apache.logging.log4j
     source = log4j.LogManager.getContext(False).getConfiguration().getConfigurationSource().getLocation() or ""
     if source.endswith("log4j2-defaults.properties"):

@@ -366,7 +366,7 @@ def test_a_damaged_archive_is_a_sentence(spark: Any, config: Config, tmp_path: P
     path.write_bytes(path.read_bytes()[:-2000])
     with pytest.raises(
         ReviewriskError,
-        match=r"^a\.tsv\.gz is refused at line [\d,]+: the compressed file is cut short: copy it again\. Nothing was",
+        match=r"^a\.tsv\.gz is refused after line [\d,]+: the compressed file is cut short: copy it again\. Nothing",
     ):
         ingest(spark, with_splits(config), path)
     assert rows(config, "reviews", "review_id") == []
@@ -482,7 +482,7 @@ def test_quoted_files_are_refused_with_the_setting_that_reads_them(spark: Any, c
     assert (summary.read, summary.accepted, summary.rejected) == (16, 14, 2)
     bodies = dict(rows(config, "reviews", "review_id", "review_body"))
     assert (bodies["Q0"], bodies["Q1"]) == ('He said "no"', "a\tb")
-    assert rows(config, "rejected_reviews", "source_line", "reason") == [(16, "bad_quoting"), (17, "bad_quoting")]
+    assert rows(config, "rejected_reviews", "source_line", "reason") == [(16, "bad_quoting"), (17, "too_few_fields")]
 
 
 def test_concatenated_files_are_read_and_their_headers_kept_apart(spark: Any, config: Config, tmp_path: Path) -> None:

@@ -95,6 +95,8 @@ def test_a_line_of_the_greatest_length_is_read_and_a_longer_one_is_not(
     monkeypatch.setattr(lines, "CHUNK", 2**18)
     whole = write_source(tmp_path / "a.tsv", [b"x" * 2**20, "next"])
     assert [(number, problem) for number, _, problem in rows_of(source_of(whole))] == [(2, None), (3, None)]
+    whole.write_bytes(f"{HEADER}\n".encode() + b"x" * 2**20)  # to the end of the file, without a line feed
+    assert [(number, problem) for number, _, problem in rows_of(source_of(whole))] == [(2, None)]
     longer = write_source(tmp_path / "b.tsv.gz", ["good", b"\x00" * 2**22])
     assert rows_of(source_of(longer)) == [
         (2, b"good", None),
