@@ -73,11 +73,13 @@ def outage(error: Exception, place: str) -> ReviewriskError:
 
 
 def _number(error: Exception) -> int | None:
-    """The errno of an error, or the one that a library wrote into its text."""
+    """The errno of an error, or the one that a library wrote into its text, as a number or in the system's words."""
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno
-    found = re.search(r"(?:os error|\[errno) (\d+)", str(error), re.IGNORECASE)
-    number = int(found[1]) if found else None
+    text = str(error).lower()
+    found = re.search(r"(?:os error|\[errno) (\d+)", text)
+    in_words = (number for number in _BY_NUMBER if os.strerror(number).lower() in text)
+    number = int(found[1]) if found else next(in_words, None)
     network = (errno.ECONNREFUSED, errno.ECONNRESET, errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH)
     return None if number in network else number
 
@@ -91,11 +93,16 @@ def _in_words(text: str) -> tuple[type[ReviewriskError], tuple[str, str]]:
 
 
 @contextmanager
-def storage_errors(place: str) -> Iterator[None]:
-    """Within it, what the system or an object store refuses is one sentence that names `place`."""
+def storage_errors(place: str, *others: type[Exception]) -> Iterator[None]:
+    """Within it, what the system or an object store refuses is one sentence that names `place`.
+
+    `others`: the classes, beside OSError, in which a library tells of it.
+    """
     try:
         yield
-    except OSError as error:
+    except Exception as error:
+        if not isinstance(error, (OSError, *others)):
+            raise
         raise outage(error, place) from None
 
 
