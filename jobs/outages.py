@@ -68,7 +68,7 @@ def outage(error: Exception, place: str) -> ReviewriskError:
     else:
         kind, (wrong, remedy) = _in_words(str(error))
     named = getattr(error, "filename", None)
-    where = f"{named} (of {place})" if isinstance(named, str) and not place.startswith("s3://") else place
+    where = place if not isinstance(named, str) or named in place else f"{place}: {named}"
     return kind(redacted(f"{where} cannot be used, since {wrong}: {remedy}, then give the command again."))
 
 

@@ -15,6 +15,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import groupby
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
@@ -122,6 +123,8 @@ def create(root: Root, table: Table) -> None:
     """Make the table, empty, where it is not there yet."""
     with suppress(CommitFailedError), delta_errors(root, table.name):  # suppressed: another run makes it just now
         if find_table(root, table) is None:
+            if root.is_local:  # the system says here what is wrong, where delta-rs would say that no table is there
+                Path(table_uri(root, table.name)).mkdir(parents=True, exist_ok=True)
             DeltaTable.create(
                 table_uri(root, table.name),
                 table.schema,
@@ -253,7 +256,7 @@ class _FileWriter:
         self._filesystem = filesystem
         self._address = root.path_on_filesystem(f"{table_uri(root, name)}/{self._path}")
         self._place = f"The table {name} of {root.uri}"
-        with storage_errors(self._place):
+        with self._writing():
             if root.is_local:
                 filesystem.create_dir(self._address.rsplit("/", 1)[0], recursive=True)
             self._writer = pq.ParquetWriter(self._address, schema, filesystem=filesystem, compression="zstd")
@@ -270,13 +273,26 @@ class _FileWriter:
     def _flush(self) -> None:
         """Write what waits as one row group: small Arrow batches must not become small row groups."""
         if self._waiting:
-            with storage_errors(self._place):
+            with self._writing():
                 self._writer.write_table(pa.concat_tables(self._waiting))
             self._waiting = []
 
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Within it, what storage refuses is a sentence, and what there is of the file goes: a run that is tried again
+        on a full disk must not leave one each time.
+        """
+        try:
+            with storage_errors(self._place):
+                yield
+        except ReviewriskError:
+            with suppress(OSError):
+                self._filesystem.delete_file(self._address)
+            raise
+
     def close(self) -> StagedFile:
         self._flush()
-        with storage_errors(self._place):
+        with self._writing():
             self._writer.close()
             size = self._filesystem.get_file_info(self._address).size
         return StagedFile(self._path, size, self.rows, self.partition)

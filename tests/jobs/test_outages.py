@@ -17,8 +17,7 @@ from model.errors import LostRaceError, OutageError, ReviewriskError
         (
             OSError(errno.ENOSPC, "No space left on device", "/root/a.parquet"),
             OutageError,
-            "/root/a.parquet (of the root) cannot be used, since no space is left: make room, then give the command"
-            " again.",
+            "the root: /root/a.parquet cannot be used, since no space is left: make room, then give the command again.",
         ),
         (
             OSError("Generic LocalFileSystem error ↳ Read-only file system (os error 30)"),

@@ -125,6 +125,7 @@ def test_a_file_that_cannot_grow_leaves_the_version_before(tmp_path: Path, bytes
     assert (ended.returncode, ended.stdout.count("\n")) == (0, 1), ended.stderr
     assert f"The table review_scores of {root.uri} cannot be used, since a file may not become so large" in ended.stdout
     assert stored(root) == [("old", 0.5)]
+    assert len(list((tmp_path / "root" / "tables" / "review_scores").rglob("*.parquet"))) == 1, "no half file is left"
 
 
 def test_a_full_disk_and_a_read_only_one_leave_the_version_before(
@@ -146,10 +147,10 @@ def test_a_full_disk_and_a_read_only_one_leave_the_version_before(
     assert told.startswith("job_runs has no row of this failed run ") and "since no space is left" in told
 
     def read_only(*_: object, **__: object) -> None:
-        raise OSError("Generic LocalFileSystem error: Unable to create dir: Read-only file system (os error 30)")
+        raise OSError(30, "Read-only file system")
 
     with monkeypatch.context() as patched:
-        patched.setattr(delta.DeltaTable, "create", read_only)
+        patched.setattr(Path, "mkdir", read_only)
         with pytest.raises(OutageError, match=r"table reviews of .*new cannot be used, since it is read-only"):
             tables.create_tables(parse_root(str(tmp_path / "new"), StorageSettings()))
 
