@@ -6,6 +6,7 @@ import datetime
 import difflib
 import hashlib
 import os
+import reprlib
 import tempfile
 from pathlib import Path
 from typing import Any, Literal
@@ -13,12 +14,14 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from jobs.storage import Root, StorageSettings, parse_root
+from jobs.outages import outage, redacted
+from jobs.storage import Root, StorageSettings, parse_root, usable_path
 from model.errors import ReviewriskError
 from model.settings import AttributionSettings, ModelSettings, PromotionSettings, ScoringSettings, Settings, route_key
 
 # none: a quote belongs to the text. double: quotes wrap fields, and stand twice for one in the text (RFC 4180).
 Quoting = Literal["none", "double"]
+DEEPEST = 12
 
 
 class PathSettings(Settings):
@@ -213,7 +216,7 @@ class Config(Settings):
     def scratch(self) -> Path:
         """A local folder for what may be lost."""
         if self.paths.scratch:
-            return Path(self.paths.scratch).expanduser().resolve()
+            return usable_path("paths.scratch", self.paths.scratch)
         root = self.root
         if root.is_local:
             return root.local_path / "work"
@@ -254,7 +257,7 @@ class Config(Settings):
     @property
     def warehouse(self) -> Path | None:
         """The DuckDB file given in the config, if one is."""
-        return Path(self.paths.warehouse).expanduser().resolve() if self.paths.warehouse else None
+        return usable_path("paths.warehouse", self.paths.warehouse) if self.paths.warehouse else None
 
 
 def load_config(path: Path | None) -> Config:
@@ -268,25 +271,58 @@ def load_config(path: Path | None) -> Config:
                 "Name a config by --conf FILE (conf/local.yml is a start), or a root in the environment variable"
                 " REVIEWRISK_ROOT."
             )
-        return _validated({"paths": {"root": root}}, "REVIEWRISK_ROOT")
+        return _with_usable_places(_validated({"paths": {"root": root}}, "REVIEWRISK_ROOT"))
     values = _read_yaml(path)
     if root:
         values["paths"] = {**(values.get("paths") or {}), "root": root}
-    return _validated(values, str(path))
+    return _with_usable_places(_validated(values, str(path)))
+
+
+def _with_usable_places(config: Config) -> Config:
+    """The config, once each place that it names could be used by every step: else nothing begins."""
+    _ = (config.root, config.warehouse, config.scratch)
+    return config
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        _refuse_tricks(text, path)
+        values = yaml.safe_load(text)
     except FileNotFoundError:
         raise ReviewriskError(
             f"There is no config {path}. The ones that come with reviewrisk: demo, local, nightly, reference, test."
         ) from None
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        raise ReviewriskError(f"The config {path} cannot be read: {error}") from None
+    except UnicodeDecodeError:
+        raise ReviewriskError(f"The config {path} cannot be read, since it is not UTF-8: save it as such.") from None
+    except OSError as error:
+        raise outage(error, f"The config {path}") from None
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that does not exist
+        raise ReviewriskError(f"The config {path} cannot be read as YAML, {_place(error)}: mend it there.") from None
     if not isinstance(values, dict):
         raise ReviewriskError(f"The config {path} holds no settings: it must be a YAML mapping such as conf/local.yml.")
     return values
+
+
+def _refuse_tricks(text: str, path: Path) -> None:
+    """Raise where a few lines of YAML could grow without bounds: by aliases, or by a nesting that no config has."""
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if isinstance(event, yaml.AliasEvent) or depth > DEEPEST:
+            found = "an alias" if isinstance(event, yaml.AliasEvent) else f"more than {DEEPEST} levels"
+            line = event.start_mark.line + 1 if event.start_mark else 1
+            raise ReviewriskError(
+                f"The config {path} has {found} in line {line}: write each value out, as conf/local.yml does."
+            )
+
+
+def _place(error: Exception) -> str:
+    """Where YAML cannot be read and why, without the text that stands there: it may be a secret."""
+    mark = getattr(error, "problem_mark", None)
+    if mark is None:
+        return "since a value in it is none of its kind"
+    return f"line {mark.line + 1}, column {mark.column + 1}"
 
 
 def _validated(values: dict[str, Any], source: str) -> Config:
@@ -302,7 +338,9 @@ def _problem(detail: Any) -> str:
     key = ".".join(location)
     if detail["type"] == "extra_forbidden":
         return f"{key}: unknown key; the nearest known one is {_nearest_key(key)!r}"
-    return f"{key}: {detail['msg']}" + ("" if detail["type"] == "missing" else f" (it is {detail['input']!r})")
+    # What is set for storage and Spark's options may be a secret, put in the place of its name.
+    is_shown = detail["type"] != "missing" and location[0] not in ("storage", "spark")
+    return f"{key}: {detail['msg']}" + (f" (it is {redacted(reprlib.repr(detail['input']))})" if is_shown else "")
 
 
 def _nearest_key(key: str) -> str:

@@ -11,8 +11,9 @@ from typing import Any
 import duckdb
 import pytest
 
+from jobs.lake.checks import all_checks, published_checks, run_checks, staged_checks
 from jobs.lake.ddl import LONGEST_LINE, write_ddl
-from jobs.lake.query import open_warehouse, run_checks
+from jobs.lake.query import open_warehouse
 from jobs.lake.schemas import TABLES
 from jobs.resources import resource_folder
 from tests.support.warehouse_rows import (
@@ -34,7 +35,6 @@ from tests.support.warehouse_rows import (
 )
 
 SQL = resource_folder("sql")
-STAGED = SQL / "checks" / "staged"
 BASE: dict[str, Row] = {
     "reviews": review("R1"),
     "rejected_reviews": rejected(),
@@ -110,7 +110,7 @@ def broken(table: str, rows: list[Row]) -> dict[str, int]:
     """The staged checks that rows of a table break, with the number of rows that each shows."""
     with duckdb.connect() as connection:
         connection.register(table, arrow_rows(table, rows))
-        return {failure.name: failure.rows for failure in run_checks(connection, STAGED.glob(f"{table}__*.sql"))}
+        return {failure.name: failure.rows for failure in run_checks(connection, staged_checks(TABLES[table]))}
 
 
 def test_the_ddl_files_are_those_that_the_schemas_give(tmp_path: Path) -> None:
@@ -158,8 +158,10 @@ def test_a_wrong_value_is_found_by_its_check_alone(check: str, changes: Row) -> 
 
 
 def test_every_staged_check_has_a_row_here_that_it_finds() -> None:
+    assert {path.stem for path in (SQL / "checks" / "staged").glob("*.sql")} == {check for check, _ in FAULTS}
     general = {f"{table}__{what}" for table in TABLES for what in ("key_is_unique", "required_values_are_there")}
-    assert {path.stem for path in STAGED.glob("*.sql")} == general | {check for check, _ in FAULTS}
+    named = [check.name for table in TABLES.values() for check in staged_checks(table)]
+    assert sorted(named) == sorted(general | {check for check, _ in FAULTS})
 
 
 def test_a_review_without_words_has_one_row_and_no_other() -> None:
@@ -189,7 +191,7 @@ def test_a_failure_says_what_its_rows_mean_and_shows_the_first() -> None:
         connection.register(
             "reviews", arrow_rows("reviews", [review(f"R{place}", star_rating=9) for place in range(12)])
         )
-        [failure] = run_checks(connection, [STAGED / "reviews__values_are_in_range.sql"])
+        [failure] = run_checks(connection, staged_checks(TABLES["reviews"])[2:])
     assert (failure.rows, len(failure.sample)) == (12, 5)
     assert failure.meaning == "A row is a review whose stars, split, votes or place in its source are impossible."
     assert failure.sample[0]["star_rating"] == 9
@@ -200,7 +202,7 @@ def broken_corpus(**changes: list[Row]) -> set[str]:
     with duckdb.connect() as connection:
         for table, rows in corpus().items():
             connection.register(table, arrow_rows(table, rows + changes.get(table, [])))
-        return {failure.name for failure in run_checks(connection, SQL / "checks")}
+        return {failure.name for failure in run_checks(connection, all_checks())}
 
 
 def test_the_corpus_of_these_tests_breaks_no_check() -> None:
@@ -208,6 +210,7 @@ def test_the_corpus_of_these_tests_breaks_no_check() -> None:
 
 
 LATE = datetime.date(2015, 8, 31)
+MORE: Row = {"source_checksum": "b" * 64, "source_order": 2, "rows_rejected": 0}
 ADDITIONS: dict[str, dict[str, Any]] = {
     "scores_without_review": {"review_scores": [score("R9999")]},
     "scores_without_model": {"review_scores": [score("R0400", model_version="minilm-cccccccccccc")]},
@@ -220,7 +223,10 @@ ADDITIONS: dict[str, dict[str, Any]] = {
     "models_without_one_default_threshold": {"models": [model("minilm-cccccccccccc", status="candidate")]},
     "reviews_outside_their_split": {"reviews": [review("R9999", review_date=LATE, split="train")]},
     "rejected_lines_are_all_kept": {"rejected_reviews": [rejected(source_line=18)]},
-    "sources_share_an_order": {"sources": [source(source_checksum="b" * 64, rows_rejected=0, rows_accepted=91)]},
+    "sources_share_an_order": {
+        "sources": [source(source_checksum="b" * 64, rows_rejected=0, rows_read=90, run_id="run-2")]
+    },
+    "accepted_lines_are_all_stored": {"sources": [source(**MORE, rows_accepted=1, rows_read=1)]},
     "splits_overlap": {
         "splits": [{"split": "later", "first_date": LATE, "last_date": None, "origin": "given", "run_id": "run-ingest"}]
     },
@@ -230,6 +236,32 @@ ADDITIONS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("check", ADDITIONS)
 def test_what_contradicts_another_table_is_found(check: str) -> None:
     assert broken_corpus(**ADDITIONS[check]) - {"splits__values_are_in_range"} == {check}
+
+
+LAST_DAYS = {"first_review_date": datetime.date(2015, 8, 1), "last_review_date": datetime.date(2015, 8, 30)}
+
+
+@pytest.mark.parametrize(
+    ("added", "found"),
+    [
+        ([source(**MORE, rows_read=90, run_id="run-2")], False),  # all 90 were stored already
+        ([source(**MORE, rows_read=91, rows_accepted=91, run_id="run-2")], True),
+        ([source(**MORE | LAST_DAYS, rows_read=18, rows_accepted=18, run_id="run-2")], False),  # all of August's
+        ([source(**MORE | LAST_DAYS, rows_read=19, rows_accepted=19, run_id="run-2")], True),
+        ([source(**MORE, rows_read=90, rows_accepted=0, rows_superseded=90)], False),
+        ([source(**MORE, rows_read=0, rows_accepted=0, first_review_date=None)], False),
+    ],
+)
+def test_rows_of_reviews_that_are_lost_are_found(added: list[Row], found: bool) -> None:
+    assert ("accepted_lines_are_all_stored" in broken_corpus(sources=added)) is found
+
+
+def test_no_review_stored_at_all_is_found() -> None:
+    with duckdb.connect() as connection:
+        for table, rows in corpus().items():
+            connection.register(table, arrow_rows(table, [] if table == "reviews" else rows))
+        found = {failure.name for failure in run_checks(connection, published_checks())}
+    assert "accepted_lines_are_all_stored" in found
 
 
 def test_two_default_thresholds_are_found_before_and_after_the_commit() -> None:
@@ -282,4 +314,4 @@ def test_every_question_begins_with_the_question_and_how_to_read_its_answer() ->
 
 def test_the_published_tables_of_a_root_pass_through_the_warehouse() -> None:
     with open_warehouse(str(built_root())) as connection:
-        assert run_checks(connection, SQL / "checks") == []
+        assert run_checks(connection, all_checks()) == []

@@ -12,24 +12,40 @@ import random
 import time
 import uuid
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
+import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 from deltalake import CommitProperties, DeltaTable, Field, Transaction
-from deltalake.exceptions import CommitFailedError
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from deltalake.transaction import AddAction
 
+from jobs.lake import damage
 from jobs.lake.schemas import TABLES, Table
+from jobs.outages import outage, redacted, storage_errors
 from jobs.storage import Root
 from model.errors import LostRaceError, ReviewriskError
 
 if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
 
+PUBLISHED_IN_ORDER = (
+    "splits",
+    "reviews",
+    "rejected_reviews",
+    "sources",
+    "model_thresholds",
+    "models",
+    "review_scores",
+    "token_attributions",
+    "model_routes",
+    "job_runs",
+)
 # Partition column -> the values being read or replaced. An empty scope is the whole table.
 Scope = Mapping[str, Collection[Any]]
 ROWS_PER_FILE = 2_000_000
@@ -64,21 +80,60 @@ class Staged:
         return sum(file.rows for file in self.files)
 
 
+class NoSuchTableError(ReviewriskError):
+    """The root has no table of that name: nothing is wrong with what is there."""
+
+
 def table_uri(root: Root, name: str) -> str:
     return root.join("tables", name)
 
 
+@contextmanager
+def delta_errors(root: Root, name: str) -> Iterator[None]:
+    """Within it, what delta-rs raises is one sentence that names the table; a lost race stays what it is."""
+    place = f"The table {name} of {root.uri}"
+    try:
+        yield
+    except (ReviewriskError, CommitFailedError):
+        raise
+    except TableNotFoundError:
+        damage.check_never_made(root, name)
+        raise NoSuchTableError(
+            f"{root.uri} holds no table {name} yet: run `reviewrisk ingest` first, or check the root."
+        ) from None
+    except OSError as error:
+        raise outage(error, place) from None
+    except (DeltaError, pa.ArrowInvalid) as error:
+        raise _unreadable(place, error) from None
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # pyo3 derives it from BaseException and shows it nowhere
+            raise
+        raise _unreadable(place, error) from None
+
+
+def _unreadable(place: str, error: BaseException) -> ReviewriskError:
+    reason = redacted(" ".join(str(error).split("0: <unknown>")[0].split()))[:300]
+    return ReviewriskError(
+        f"{place} is damaged or cannot be read ({reason}): restore its folder from a backup, or build a new root from"
+        " the sources."
+    )
+
+
 def create(root: Root, table: Table) -> None:
     """Make the table, empty, where it is not there yet."""
-    DeltaTable.create(
-        table_uri(root, table.name),
-        table.schema,
-        mode="ignore",
-        partition_by=list(table.partition_by),
-        name=table.name,
-        description=table.description,
-        storage_options=root.storage_options(),
-    )
+    with suppress(CommitFailedError), delta_errors(root, table.name):  # suppressed: another run makes it just now
+        if find_table(root, table) is None:
+            if root.is_local:  # the system says here what is wrong, where delta-rs would say that no table is there
+                Path(table_uri(root, table.name)).mkdir(parents=True, exist_ok=True)
+            DeltaTable.create(
+                table_uri(root, table.name),
+                table.schema,
+                mode="ignore",
+                partition_by=list(table.partition_by),
+                name=table.name,
+                description=table.description,
+                storage_options=root.storage_options(),
+            )
 
 
 def add_missing_columns(root: Root, table: Table) -> bool:
@@ -97,48 +152,52 @@ def add_missing_columns(root: Root, table: Table) -> bool:
             " build a new root from the sources (reviewrisk ingest)."
         )
     if handle and missing:
-        with suppress(CommitFailedError):  # another run adds them at this moment
+        with suppress(CommitFailedError), delta_errors(root, table.name):  # suppressed: another run adds them just now
             handle.alter.add_columns([Field.from_arrow(field) for field in missing])
     return handle is not None
 
 
 def find_table(root: Root, table: Table) -> DeltaTable | None:
     """The table at its newest version, None where the root has none of that name."""
-    with suppress(ReviewriskError):
+    with suppress(NoSuchTableError):
         return open_table(root, table.name)
     return None
 
 
 def open_table(root: Root, name: str, version: int | None = None) -> DeltaTable:
-    """The table at a version, the newest where none is given."""
-    from deltalake.exceptions import TableNotFoundError
-
-    try:
-        return DeltaTable(table_uri(root, name), version=version, storage_options=root.storage_options())
-    except TableNotFoundError:
-        raise ReviewriskError(
-            f"{root.uri} holds no table {name} yet: run `reviewrisk ingest` first, or check the root."
-        ) from None
+    """The table at a version, the newest where none is given; refused where its log is damaged."""
+    with delta_errors(root, name):
+        handle = DeltaTable(table_uri(root, name), version=version, storage_options=root.storage_options())
+        if version is None:
+            damage.check_log(root, name)
+    return handle
 
 
 def published_tables(root: Root) -> dict[str, DeltaTable]:
-    """The root's tables at their newest version, by name; an error where it has none."""
+    """The root's tables at their newest version, by name, with all their files; an error where it has none.
+
+    Opened in the opposite order of publishing: what one table looks up in another is then there, whoever publishes now.
+    """
     found: dict[str, DeltaTable] = {}
-    for name in TABLES:
-        with suppress(ReviewriskError):  # a root of an earlier version may lack a table
-            found[name] = open_table(root, name)
+    for name in reversed(PUBLISHED_IN_ORDER):
+        if handle := find_table(root, TABLES[name]):  # a root of an earlier version may lack a table
+            damage.check_data(root, name, files_in_scope(handle, {}))
+            found[name] = handle
     if not found:
         raise ReviewriskError(f"{root.uri} holds no tables yet: run `reviewrisk ingest` first, or check the root.")
-    return found
+    return {name: found[name] for name in TABLES if name in found}
 
 
-def files_in_scope(handle: DeltaTable, scope: Scope) -> list[str]:
-    """Paths, relative to the table, of the version's files that lie in a scope."""
+def files_in_scope(handle: DeltaTable, scope: Scope) -> dict[str, int]:
+    """Path, relative to the table, and size of the version's files that lie in a scope."""
     wanted = {column: {str(value) for value in values} for column, values in scope.items()}
     actions = pa.table(handle.get_add_actions(flatten=True))
-    columns = {column: [str(value) for value in actions[f"partition.{column}"].to_pylist()] for column in wanted}
-    paths: list[str] = actions["path"].to_pylist()
-    return [path for i, path in enumerate(paths) if all(columns[column][i] in wanted[column] for column in wanted)]
+    rows = actions.select(["path", "size_bytes", *(f"partition.{column}" for column in wanted)]).to_pylist()
+    return {
+        row["path"]: row["size_bytes"]
+        for row in rows
+        if all(str(row[f"partition.{column}"]) in values for column, values in wanted.items())
+    }
 
 
 def write_files(batches: Iterable[pa.RecordBatch], root: Root, table: Table, run_id: str) -> Iterator[StagedFile]:
@@ -196,9 +255,11 @@ class _FileWriter:
         self._schema = schema
         self._filesystem = filesystem
         self._address = root.path_on_filesystem(f"{table_uri(root, name)}/{self._path}")
-        if root.is_local:
-            filesystem.create_dir(self._address.rsplit("/", 1)[0], recursive=True)
-        self._writer = pq.ParquetWriter(self._address, schema, filesystem=filesystem, compression="zstd")
+        self._place = f"The table {name} of {root.uri}"
+        with self._writing():
+            if root.is_local:
+                filesystem.create_dir(self._address.rsplit("/", 1)[0], recursive=True)
+            self._writer = pq.ParquetWriter(self._address, schema, filesystem=filesystem, compression="zstd")
 
     def write(self, rows: pa.Table) -> None:
         self._waiting.append(rows.select(self._schema.names))
@@ -212,20 +273,51 @@ class _FileWriter:
     def _flush(self) -> None:
         """Write what waits as one row group: small Arrow batches must not become small row groups."""
         if self._waiting:
-            self._writer.write_table(pa.concat_tables(self._waiting))
+            with self._writing():
+                self._writer.write_table(pa.concat_tables(self._waiting))
             self._waiting = []
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Within it, what storage refuses is a sentence, and what there is of the file goes: a run that is tried again
+        on a full disk must not leave one each time.
+        """
+        try:
+            with storage_errors(self._place):
+                yield
+        except ReviewriskError:
+            with suppress(OSError):
+                self._filesystem.delete_file(self._address)
+            raise
 
     def close(self) -> StagedFile:
         self._flush()
-        self._writer.close()
-        return StagedFile(self._path, self._filesystem.get_file_info(self._address).size, self.rows, self.partition)
+        with self._writing():
+            self._writer.close()
+            size = self._filesystem.get_file_info(self._address).size
+        return StagedFile(self._path, size, self.rows, self.partition)
+
+
+def dataset(root: Root, table: Table, paths: Iterable[str]) -> ds.Dataset:
+    """Files of the table (paths relative to it), committed or not, as one dataset with all of its columns."""
+    base = root.path_on_filesystem(table_uri(root, table.name))
+    folders = pa.schema([table.schema.field(column) for column in table.partition_by])
+    return ds.dataset(
+        [f"{base}/{path}" for path in paths],
+        table.schema,
+        "parquet",
+        root.filesystem(),
+        ds.partitioning(folders, flavor="hive") if table.partition_by else None,
+        partition_base_dir=base,
+    )
 
 
 def check_files(root: Root, table: Table, staged: Staged) -> None:
     """Raise unless every staged file exists with its size and lies inside the scope that it is to replace."""
     filesystem = root.filesystem()
     for file in staged.files:
-        found = filesystem.get_file_info(root.path_on_filesystem(f"{table_uri(root, table.name)}/{file.path}"))
+        with storage_errors(f"The table {table.name} of {root.uri}"):
+            found = filesystem.get_file_info(root.path_on_filesystem(f"{table_uri(root, table.name)}/{file.path}"))
         if not found.is_file or found.size != file.bytes:
             raise ReviewriskError(
                 f"{table.name}: the staged file {file.path} is missing or incomplete, so nothing was published. Run the"
@@ -247,27 +339,58 @@ def commit(
     Another writer may come first. The same files are then committed on top of its version, unless it changed a file of
     `guard` since `base_version`: the staged rows are stale then, nothing is committed and the answer is False.
     """
-    handle = open_table(root, table.name, base_version)
-    before = set(files_in_scope(handle, guard))
-    handle = open_table(root, table.name)
-    for _ in range(attempts):
-        if handle.version() != base_version and set(files_in_scope(handle, guard)) != before:
+    before = files_in_scope(open_table(root, table.name, base_version), guard)
+    for attempt in range(attempts):
+        handle = open_table(root, table.name)
+        if handle.version() != base_version and files_in_scope(handle, guard) != before:
             return False
-        try:
+        if _commit_once(root, table, staged, handle, run_id, "overwrite"):
+            return True
+        pause(attempt)
+    raise _lost_race(table, attempts)
+
+
+def append(root: Root, table: Table, files: list[StagedFile], run_id: str, attempts: int = 20) -> None:
+    """Add files to a table in one commit; other writers' commits do not matter to it."""
+    for attempt in range(attempts):
+        if _commit_once(root, table, Staged(files), open_table(root, table.name), run_id, "append"):
+            return
+        pause(attempt)
+    raise _lost_race(table, attempts)
+
+
+def _commit_once(
+    root: Root, table: Table, staged: Staged, handle: DeltaTable, run_id: str, mode: Literal["append", "overwrite"]
+) -> bool:
+    """Commit on top of the handle's version; False where another writer was first."""
+    replaced = len(files_in_scope(handle, staged.scope)) if mode == "overwrite" else 0
+    filters = [(column, "in", sorted(str(value) for value in values)) for column, values in staged.scope.items()]
+    try:
+        with delta_errors(root, table.name):
             handle.create_write_transaction(
                 [_add_action(file) for file in staged.files],
-                "overwrite",
+                mode,
                 table.schema,
                 list(table.partition_by),
-                [(column, "in", sorted(str(value) for value in values)) for column, values in staged.scope.items()]
-                or None,
-                commit_properties=CommitProperties(custom_metadata={"run_id": run_id}, max_commit_retries=0),
+                filters or None,
+                commit_properties=CommitProperties(
+                    custom_metadata={"run_id": run_id, damage.FILES: str(len(staged.files) + replaced)},
+                    max_commit_retries=0,
+                ),
             )
-            return True
-        except CommitFailedError:
-            handle = open_table(root, table.name)
-    raise ReviewriskError(
-        f"{table.name}: other writers were first {attempts} times in a row, so nothing was published. Run the step"
+    except CommitFailedError:
+        return False
+    return True
+
+
+def pause(attempt: int) -> None:
+    """Wait a little, longer with each attempt and never as long as another writer."""
+    time.sleep(random.uniform(0, min(1.0, 0.01 * 2**attempt)))  # noqa: S311 (no secret)
+
+
+def _lost_race(table: Table, attempts: int) -> LostRaceError:
+    return LostRaceError(
+        f"{table.name}: other writers were first {attempts} times in a row, so nothing was published: give the command"
         " again."
     )
 

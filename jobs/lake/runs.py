@@ -6,11 +6,13 @@ from __future__ import annotations
 
 import datetime
 import json
+import sys
 import uuid
 from types import TracebackType
 from typing import Any
 
 from jobs.lake import tables
+from jobs.outages import redacted
 from jobs.storage import Root
 
 
@@ -53,7 +55,7 @@ class JobRun:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         finished = datetime.datetime.now(datetime.UTC)
-        message = None if error is None else f"{type(error).__name__}: {error}"[:2000]
+        message = None if error is None else redacted(f"{type(error).__name__}: {error}")[:2000]
         row = {
             "run_id": self.run_id,
             "command": self._command,
@@ -66,7 +68,9 @@ class JobRun:
             **self._figures,
         }
         try:
-            tables.append_row(self._root, "job_runs", row)
-        except Exception:
-            if error is None:  # what failed is to be seen, not that it could not be noted
+            tables.append_row(self._root, "job_runs", row, self.run_id)
+        except Exception as unwritten:
+            if error is None:
                 raise
+            # What failed is to be seen, and that job_runs does not tell of it as well.
+            print(f"job_runs has no row of this failed run {self.run_id}: {redacted(str(unwritten))}", file=sys.stderr)

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.dataset as ds
-from deltalake import write_deltalake
 
-from jobs.lake import delta
+from jobs.lake import damage, delta
 from jobs.lake.checks import check_staged
 from jobs.lake.delta import Scope, Staged, StagedFile
 from jobs.lake.schemas import TABLES, Table
+from jobs.outages import storage_errors, worker_errors
 from jobs.storage import Root, literal_path
-from model.errors import ReviewriskError
+from model.errors import LostRaceError, ReviewriskError
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -62,7 +62,16 @@ def read_arrow(
     A nullable column that a table of an earlier version of the code lacks is null. Raises ReviewriskError where it
     lacks a needed one.
     """
-    dataset = delta.open_table(root, name, version).to_pyarrow_dataset()
+    handle = delta.open_table(root, name, version)
+    damage.check_data(root, name, delta.files_in_scope(handle, {}))
+    with delta.delta_errors(root, name):
+        return _conformed(handle.to_pyarrow_dataset(), root, name, columns, where)
+
+
+def _conformed(
+    dataset: ds.Dataset, root: Root, name: str, columns: Sequence[str] | None, where: ds.Expression | None
+) -> pa.Table:
+    """Rows of a dataset of the table as `read_arrow` gives them."""
     schema = pa.schema([TABLES[name].schema.field(column) for column in columns or TABLES[name].schema.names])
     missing = [field for field in schema if field.name not in dataset.schema.names]
     if needed := [field.name for field in missing if not field.nullable]:
@@ -92,29 +101,30 @@ def read_frame(
     schema = spark_schema(table)
     uri = delta.table_uri(root, name)
     paths = delta.files_in_scope(delta.open_table(root, name, version), scope or {})
+    damage.check_data(root, name, paths)
     if not paths:
         return spark.createDataFrame([], schema).select(names)
     if root.is_local:
         reader = spark.read.schema(schema).option("basePath", uri)
         return reader.parquet(*(literal_path(f"{uri}/{path}") for path in paths)).select(names)
     addresses = spark.createDataFrame([(path,) for path in paths], "path string").repartition(len(paths))
+    return addresses.mapInArrow(_file_reader(root, table, names), _subset(schema, names))
+
+
+def _file_reader(
+    root: Root, table: Table, names: Sequence[str]
+) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+    """What a Spark task reads files of an object store with: paths in, rows out."""
 
     def read_files(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        filesystem = root.filesystem()
-        partitioning = ds.partitioning(
-            pa.schema([table.schema.field(column) for column in table.partition_by]), flavor="hive"
-        )
-        base = root.path_on_filesystem(uri)
         wanted = pa.schema([table.schema.field(column) for column in names])
         for batch in batches:
             for path in batch.column("path").to_pylist():
-                dataset = ds.dataset(
-                    [f"{base}/{path}"], table.schema, "parquet", filesystem, partitioning, partition_base_dir=base
-                )
-                for rows in dataset.to_batches(columns=names):
-                    yield from pa.Table.from_batches([rows]).cast(wanted).to_batches()
+                with storage_errors(f"The file {path} of the table {table.name}"):
+                    for rows in delta.dataset(root, table, [path]).to_batches(columns=names):
+                        yield from pa.Table.from_batches([rows]).cast(wanted).to_batches()
 
-    return addresses.mapInArrow(read_files, _subset(schema, names))
+    return read_files
 
 
 def _subset(schema: StructType, names: Sequence[str]) -> StructType:
@@ -146,7 +156,8 @@ def stage_frame(frame: DataFrame, root: Root, name: str, run_id: str, scope: Sco
 
     if table.partition_by:
         frame = frame.repartition(*table.partition_by).sortWithinPartitions(*table.partition_by)
-    rows = frame.select(table.schema.names).mapInArrow(write, from_arrow_schema(delta.FILES_SCHEMA)).collect()
+    with worker_errors(f"The table {name} of {root.uri}"):
+        rows = frame.select(table.schema.names).mapInArrow(write, from_arrow_schema(delta.FILES_SCHEMA)).collect()
     return Staged([StagedFile(row.path, row.bytes, row.rows, json.loads(row.partition)) for row in rows], scope)
 
 
@@ -170,7 +181,7 @@ def publish(
     `guard_whole_table`, any part of the table), `build` is called again on the newer version.
     """
     table = TABLES[name]
-    for _ in range(REBUILDS):
+    for attempt in range(REBUILDS):
         version = current_version(root, name)
         staged = build(version)
         if staged is None:
@@ -179,9 +190,10 @@ def publish(
         check_staged(root, table, staged)
         if delta.commit(root, table, staged, version, run_id, guard={} if guard_whole_table else staged.scope):
             return staged
-    raise ReviewriskError(
-        f"{name}: other writers kept changing the same rows, so nothing was published. Run the step again when they are"
-        " done."
+        delta.pause(attempt)
+    raise LostRaceError(
+        f"{name}: other writers kept changing the same rows, so nothing was published: give the command again when they"
+        " are done."
     )
 
 
@@ -205,11 +217,11 @@ def _sorted(rows: pa.Table, table: Table) -> pa.Table:
     return delta.conform(rows, table).combine_chunks().sort_by([(column, "ascending") for column in table.key])
 
 
-def append_row(root: Root, name: str, row: dict[str, Any]) -> None:
+def append_row(root: Root, name: str, row: dict[str, Any], run_id: str) -> None:
     """Add one row to a table that only grows; an error where the table is not there."""
-    delta.open_table(root, name)
+    delta.open_table(root, name)  # before a file is written
     rows = pa.Table.from_pylist([row], schema=TABLES[name].schema)
-    write_deltalake(delta.table_uri(root, name), rows, mode="append", storage_options=root.storage_options())
+    delta.append(root, TABLES[name], stage_arrow(rows, root, name, run_id).files, run_id)
 
 
 def export_parquet(root: Root, target: str, names: Sequence[str] | None = None) -> dict[str, int]:

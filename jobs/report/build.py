@@ -22,6 +22,7 @@ from jobs.lake.checks import check_before_report
 from jobs.lake.delta import published_tables
 from jobs.lake.query import align, open_warehouse, warehouse_file
 from jobs.lake.runs import JobRun
+from jobs.outages import storage_errors
 from jobs.resources import resource_folder
 from jobs.storage import Root
 from model.errors import ReviewriskError, install_extra
@@ -118,12 +119,11 @@ def _build_warehouse(root: Path, file: Path, work: Path, settings: ReportSetting
     """Let dbt build into a folder beside the warehouse, then put the file in its place in one step."""
     # dbt names the database after the file, and views hold that name: the new file must be called like the old one.
     building = file.parent / ".building" / file.name
-    try:
+    place = f"The warehouse's folder {file.parent}"
+    with storage_errors(place):
         building.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ReviewriskError(f"The warehouse's folder {file.parent} cannot be written: {error}") from None
     _run_dbt(root, building, work, settings, report)
-    with duckdb.connect(str(building)) as connection:
+    with storage_errors(place, duckdb.IOException), duckdb.connect(str(building)) as connection:
         connection.execute("checkpoint")  # nothing may stay behind in a write-ahead log
         building.replace(file)  # while it is open, and so locked, no other run can have begun to build into it
 
@@ -133,8 +133,9 @@ def _run_dbt(root: Path, warehouse: Path, work: Path, settings: ReportSettings, 
     if not _has_dbt():
         raise ReviewriskError(f"This step needs dbt: {install_extra('dbt')}.")
     results = work / "target" / "run_results.json"
-    results.parent.mkdir(parents=True, exist_ok=True)
-    results.unlink(missing_ok=True)
+    with storage_errors(f"The scratch folder {work}"):
+        results.parent.mkdir(parents=True, exist_ok=True)
+        results.unlink(missing_ok=True)
     project = resource_folder("dbt")
     command = [
         sys.executable,

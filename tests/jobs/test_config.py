@@ -11,8 +11,8 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from jobs.config import Config, load_config
-from model.errors import ReviewriskError
+from jobs.config import DEEPEST, Config, load_config
+from model.errors import OutageError, ReviewriskError
 from model.settings import ModelSettings
 from tests import ROOT
 
@@ -129,6 +129,55 @@ def test_a_wrong_config_is_a_sentence(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.delenv("REVIEWRISK_ROOT", raising=False)
     with pytest.raises(ReviewriskError, match=message):
         load_config(write(tmp_path / "c.yml", text))
+
+
+BOMB = "a: &a [x, x]\n" + "".join(
+    f"{name}: &{name} [*{old}, *{old}]\n" for old, name in zip("abcde", "bcdef", strict=True)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (BOMB + "paths: *f", "has an alias in line 2: write each value out"),
+        ("paths: &p {root: x}\nmodel: {<<: *p}", "has an alias in line 2"),
+        ("paths: " + "[" * 4000 + "]" * 4000, "has more than 12 levels in line 1"),
+        ("a: " * 13 + "1", "cannot be read as YAML, line 1"),
+        ("paths: {root: hunter22: x}", "cannot be read as YAML, line 1, column 23: mend it there"),
+        ("paths: {root: x}\nsplits: {train_end: 2015-02-31}", "cannot be read as YAML"),
+        ("paths: {root: 's3://me:hunter22@bucket/x'}", "an address holds no password"),
+        ("paths: 's3://me:hunter22@bucket/x'", "paths: Input should be a valid dictionary"),
+        ("storage: {endpoint_url: 'http://me:hunter22@host'}\npaths: {root: x}", "without user or password"),
+        ("storage: {endpoint_url: 'ftp://host'}\npaths: {root: x}", "http://host:port or https://host"),
+        ("storage: {secret_access_key_env: wJalr/hunter22}\npaths: {root: x}", "never the secret itself"),
+        ("storage: {access_key_id_env: AKIAHUNTER22}\npaths: {root: x}", "never the secret itself"),
+        ("spark: {options: {password: [hunter22]}}\npaths: {root: x}", "spark.options.password: Input should be"),
+        ("paths: {root: x, warehouse: 'a#b.duckdb'}", "paths.warehouse is .*'#' in a path means something else"),
+        ("paths: {root: x, scratch: 'a?b'}", "paths.scratch is .* in a path means something else"),
+    ],
+)
+def test_tricks_and_secrets_in_a_config_are_refused_and_not_repeated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, message: str
+) -> None:
+    monkeypatch.delenv("REVIEWRISK_ROOT", raising=False)
+    with pytest.raises(ReviewriskError, match=message) as caught:
+        load_config(write(tmp_path / "c.yml", text))
+    assert "hunter22" not in str(caught.value).lower() and len(str(caught.value)) < 400
+
+
+def test_a_config_that_is_not_utf8_or_no_file_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "c.yml").write_bytes("paths: {root: tür}".encode("latin-1"))
+    with pytest.raises(ReviewriskError, match=r"c\.yml cannot be read, since it is not UTF-8: save it as such"):
+        load_config(tmp_path / "c.yml")
+    with pytest.raises(OutageError, match="cannot be used, since a folder stands where a file is to be"):
+        load_config(tmp_path)
+
+
+def test_a_config_of_just_so_many_levels_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("REVIEWRISK_ROOT", raising=False)
+    for levels, message in ((DEEPEST, "unknown key"), (DEEPEST + 1, f"more than {DEEPEST} levels in line 2")):
+        with pytest.raises(ReviewriskError, match=message):
+            load_config(write(tmp_path / "c.yml", "paths: {root: x}\nx: " + "[" * (levels - 1) + "]" * (levels - 1)))
 
 
 def test_the_root_comes_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,14 +1,207 @@
-"""Numbers that are given once and for ever, by runs beside each other too."""
+"""Stores that are down, full or read-only are one sentence each and lose nothing; a number is given only once."""
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
 
+import pytest
 from deltalake import DeltaTable
 
 from jobs.config import Config
 from jobs.lake import delta, tables
+from jobs.lake.query import open_tables
+from jobs.lake.runs import JobRun
+from jobs.lake.schemas import REVIEW_SCORES
+from jobs.storage import Root, StorageSettings, parse_root
+from model.errors import LostRaceError, OutageError, ReviewriskError
+from tests import ROOT
+from tests.support.score_rows import JANUARY, object_store, publish, s3_root, s3_settings, scores, stored
 from tests.support.warehouse_rows import arrow_rows, source
+
+
+@pytest.fixture(scope="module")
+def endpoint() -> Iterator[str]:
+    with object_store() as address:
+        yield address
+
+
+def every_use(root: Root) -> list[Any]:
+    return [
+        lambda: tables.create_tables(root),
+        lambda: tables.add_missing_columns(root),
+        lambda: tables.is_there(root, "models"),
+        lambda: tables.current_version(root, "models"),
+        lambda: stored(root),
+        lambda: open_tables(root),
+        lambda: tables.stage_arrow(scores(("a", JANUARY, 0.1)), root, "review_scores", "r"),
+        lambda: root.upload_folder(ROOT / "conf", "models"),
+        lambda: root.local_copy(Path("nowhere"), "models"),
+    ]
+
+
+def said(uses: list[Any], kind: type[ReviewriskError]) -> set[str]:
+    found = set()
+    for use in uses:
+        with pytest.raises(ReviewriskError) as caught:
+            use()
+        assert type(caught.value) is kind, str(caught.value)
+        assert "\n" not in str(caught.value) and "invented" not in str(caught.value)
+        found.add(str(caught.value))
+    return found
+
+
+def test_a_store_that_is_down_is_said_to_be_down(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    root = parse_root("s3://bucket/x", s3_settings("http://127.0.0.1:9", monkeypatch))
+    for sentence in said(every_use(root), OutageError):
+        assert "s3://bucket/x" in sentence
+        assert "it does not answer: see to the network and to storage.endpoint_url" in sentence
+
+
+def test_a_bucket_that_does_not_exist_is_named(endpoint: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    root = parse_root("s3://no-such-bucket/x", s3_settings(endpoint, monkeypatch))
+    opening, writing = every_use(root)[:6], every_use(root)[6:7]
+    for sentence in said([*opening, *writing], ReviewriskError):
+        assert "s3://no-such-bucket/x" in sentence
+        assert "the bucket does not exist: make it or name another in paths.root" in sentence
+
+
+def test_a_bucket_without_tables_has_none_yet(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = s3_root(endpoint, monkeypatch)
+    assert not tables.is_there(root, "models")
+    with pytest.raises(ReviewriskError, match="holds no table models yet: run `reviewrisk ingest` first"):
+        tables.current_version(root, "models")
+    with pytest.raises(ReviewriskError, match="holds no tables yet: run `reviewrisk ingest` first"):
+        open_tables(root)
+
+
+def test_a_damaged_table_of_a_bucket_is_refused(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = s3_root(endpoint, monkeypatch)
+    tables.create_tables(root)
+    publish(root, scores(("a", JANUARY, 0.1)), JANUARY)
+    filesystem, folder = root.filesystem(), root.path_on_filesystem(root.join("tables", "review_scores"))
+    [path] = delta.files_in_scope(delta.open_table(root, "review_scores"), {})
+    whole = filesystem.open_input_stream(f"{folder}/{path}").read()
+    with filesystem.open_output_stream(f"{folder}/{path}") as stream:
+        stream.write(whole[:-1])
+    with pytest.raises(ReviewriskError, match=f"has {len(whole) - 1:,} bytes instead of {len(whole):,}"):
+        stored(root)
+    with filesystem.open_output_stream(f"{folder}/_delta_log/{1:020}.json") as stream:
+        stream.write(b"")
+    with pytest.raises(ReviewriskError, match=r"commit _delta_log.0+1.json is empty"):
+        stored(root)
+
+
+LIMITED = """
+import resource, sys
+from jobs.lake import tables
+from jobs.storage import StorageSettings, parse_root
+from tests.support.score_rows import JANUARY, publish, scores
+from model.errors import OutageError
+root = parse_root(sys.argv[1], StorageSettings())
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), int(sys.argv[2])))
+try:
+    publish(root, scores(*((f"r{place}", JANUARY, place / 9000) for place in range(9000))), JANUARY)
+except OutageError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("bytes_at_most", [0, 100, 20_000])
+def test_a_file_that_cannot_grow_leaves_the_version_before(tmp_path: Path, bytes_at_most: int) -> None:
+    root = parse_root(str(tmp_path / "root"), StorageSettings())
+    tables.create_tables(root)
+    publish(root, scores(("old", JANUARY, 0.5)), JANUARY)
+    ended = subprocess.run(
+        [sys.executable, "-c", LIMITED, root.uri, str(bytes_at_most)],
+        cwd=ROOT,
+        env={**os.environ},
+        capture_output=True,
+        text=True,
+    )
+    assert (ended.returncode, ended.stdout.count("\n")) == (0, 1), ended.stderr
+    assert f"The table review_scores of {root.uri} cannot be used, since a file may not become so large" in ended.stdout
+    assert stored(root) == [("old", 0.5)]
+    assert len(list((tmp_path / "root" / "tables" / "review_scores").rglob("*.parquet"))) == 1, "no half file is left"
+
+
+def test_a_full_disk_and_a_read_only_one_leave_the_version_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = parse_root(str(tmp_path / "root"), StorageSettings())
+    tables.create_tables(root)
+    publish(root, scores(("old", JANUARY, 0.5)), JANUARY)
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(delta.pq.ParquetWriter, "write_table", full)
+        with pytest.raises(OutageError, match="since no space is left: make room"), JobRun(root, "score"):
+            publish(root, scores(("new", JANUARY, 0.9)), JANUARY)
+    assert stored(root) == [("old", 0.5)]
+    told = capsys.readouterr().err
+    assert told.startswith("job_runs has no row of this failed run ") and "since no space is left" in told
+
+    def read_only(*_: object, **__: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "mkdir", read_only)
+        with pytest.raises(OutageError, match=r"table reviews of .*new cannot be used, since it is read-only"):
+            tables.create_tables(parse_root(str(tmp_path / "new"), StorageSettings()))
+
+
+def test_an_outage_of_a_task_reaches_the_driver_as_a_sentence(
+    tmp_path: Path, spark: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = parse_root(str(tmp_path / "root"), StorageSettings())
+    tables.create_tables(root)
+    frame = spark.createDataFrame(scores(("a", JANUARY, 0.1)).to_pandas(), tables.spark_schema(REVIEW_SCORES)).cache()
+    frame.count()
+    month = tmp_path / "root" / "tables" / "review_scores" / "model_version=m-1"
+    month.parent.mkdir(parents=True, exist_ok=True)
+    month.write_text("a file where a folder is to be")
+    with pytest.raises(OutageError, match="a part of its path is no folder") as caught:
+        tables.stage_frame(frame, root, "review_scores", "r", {})
+    assert "Traceback" not in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_race_that_is_always_lost_ends_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = parse_root(str(tmp_path / "root"), StorageSettings())
+    tables.create_tables(root)
+    waits: list[float] = []
+    monkeypatch.setattr(delta.time, "sleep", waits.append)
+    with monkeypatch.context() as patched:
+        patched.setattr(delta, "_commit_once", lambda *_: False)
+        with pytest.raises(LostRaceError, match="review_scores: other writers were first 20 times in a row"):
+            publish(root, scores(("a", JANUARY, 0.1)), JANUARY)
+        with (
+            pytest.raises(LostRaceError, match="job_runs: other writers were first 20 times in a row"),
+            JobRun(root, "score"),
+        ):
+            pass
+    assert len(waits) == 40 and min(waits) >= 0 and max(waits) <= 1 and len(set(waits)) > 30
+    with monkeypatch.context() as patched:
+        patched.setattr(delta, "commit", lambda *_, **__: False)
+        with pytest.raises(LostRaceError, match="other writers kept changing the same rows"):
+            publish(root, scores(("a", JANUARY, 0.1)), JANUARY)
+    assert stored(root) == []
+
+
+def test_the_first_tables_are_made_by_several_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = parse_root(str(tmp_path / "root"), StorageSettings())
+    monkeypatch.setattr(delta, "find_table", lambda *_: None)  # what each of them sees before any has written
+    tables.create_tables(root)
+    tables.create_tables(root)
+    assert tables.current_version(root, "reviews") == 0
 
 
 def test_a_key_keeps_its_number_and_no_other_gets_it(config: Config) -> None:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import datetime
 import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,43 +20,13 @@ from jobs.lake.schemas import REVIEW_SCORES, TABLES
 from jobs.storage import Root, StorageSettings, parse_root
 from model.errors import ReviewriskError
 from tests import ROOT
-
-JANUARY, FEBRUARY = datetime.date(2015, 1, 1), datetime.date(2015, 2, 1)
-NOW = datetime.datetime(2015, 3, 1, tzinfo=datetime.UTC)
-
-
-def scores(*rows: tuple[str, datetime.date, float], version: str = "m-1") -> pa.Table:
-    base = {"model_version": version, "text_hash": "h", "logit": 0.0, "token_count": 5, "is_truncated": False}
-    constants = {"engine": "torch", "precision": "float32", "error": None, "scored_at": NOW, "run_id": "r"}
-    listed = [
-        {**base, "review_id": i, "review_month": m, "raw_probability": p, "probability": p, **constants}
-        for i, m, p in rows
-    ]
-    return pa.Table.from_pylist(listed, schema=REVIEW_SCORES.schema)
-
-
-def publish(root: Root, rows: pa.Table, *months: datetime.date, **options: Any) -> None:
-    scope = {"model_version": ["m-1"], "review_month": months}
-    tables.publish(
-        root, "review_scores", "r", lambda _: tables.stage_arrow(rows, root, "review_scores", "r", scope), **options
-    )
-
-
-def stored(root: Root) -> list[tuple[str, float]]:
-    return sorted(
-        (row["review_id"], row["probability"]) for row in tables.read_arrow(root, "review_scores").to_pylist()
-    )
+from tests.support.score_rows import FEBRUARY, JANUARY, object_store, publish, s3_root, scores, stored
 
 
 @pytest.fixture(scope="session")
 def s3_endpoint() -> Iterator[str]:
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    with object_store() as endpoint:
+        yield endpoint
 
 
 @pytest.fixture(params=["local", "s3"])
@@ -71,21 +39,6 @@ def root(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
     )
     tables.create_tables(made)
     return made
-
-
-def s3_root(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Root:
-    import boto3
-
-    monkeypatch.setenv("TEST_KEY_ID", "key")
-    monkeypatch.setenv("TEST_SECRET", "secret")
-    bucket = f"reviews-{time.time_ns()}"
-    boto3.client(
-        "s3", endpoint_url=endpoint, region_name="us-east-1", aws_access_key_id="key", aws_secret_access_key="secret"
-    ).create_bucket(Bucket=bucket)
-    settings = StorageSettings(
-        endpoint_url=endpoint, region="us-east-1", access_key_id_env="TEST_KEY_ID", secret_access_key_env="TEST_SECRET"
-    )
-    return parse_root(f"s3://{bucket}/some/prefix", settings)
 
 
 def made_by_an_earlier_version(root: Root, *lacking: str) -> None:
@@ -269,7 +222,7 @@ from pathlib import Path
 from jobs.lake import delta
 from jobs.lake import tables
 from jobs.storage import StorageSettings, parse_root
-from tests.jobs.lake.test_tables import JANUARY, scores, publish
+from tests.support.score_rows import JANUARY, scores, publish
 root = parse_root(sys.argv[1], StorageSettings())
 where = sys.argv[2]
 def hang(*a, **k):
@@ -332,20 +285,3 @@ def test_the_delta_table_carries_descriptions_and_keys(tmp_path: Path) -> None:
         assert (metadata.description, list(metadata.partition_columns)) == (table.description, list(table.partition_by))
         assert all(column.metadata and column.metadata.get(b"comment") for column in table.schema)
         assert set(table.key) <= set(table.schema.names)
-
-
-@pytest.mark.parametrize(
-    ("uri", "message"), [("hdfs://x/y", "hdfs:// is not supported"), ("s3:///x", "names a bucket"), (" ", "is empty")]
-)
-def test_other_schemes_are_refused_by_name(uri: str, message: str) -> None:
-    with pytest.raises(ReviewriskError, match=message):
-        parse_root(uri, StorageSettings())
-
-
-def test_half_a_secret_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TEST_KEY_ID", "key")
-    root = parse_root(
-        "s3://b/p", StorageSettings(access_key_id_env="TEST_KEY_ID", secret_access_key_env="TEST_NOT_SET")
-    )
-    with pytest.raises(ReviewriskError, match="TEST_NOT_SET, which is not set"):
-        root.storage_options()
