@@ -72,6 +72,7 @@ setup(
         "pyarrow>=19",
         "pydantic>=2.10",
         "pyyaml>=6",
+        "rich>=13",
     ],
     extras_require={
         "spark": SPARK,

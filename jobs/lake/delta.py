@@ -17,10 +17,12 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 from deltalake import CommitProperties, DeltaTable, Field
 from deltalake.exceptions import CommitFailedError
 from deltalake.transaction import AddAction
+from pyarrow.fs import SubTreeFileSystem
 
 from jobs.lake.schemas import TABLES, Table
 from jobs.storage import Root
@@ -129,6 +131,17 @@ def published_tables(root: Root) -> dict[str, DeltaTable]:
     if not found:
         raise ReviewriskError(f"{root.uri} holds no tables yet: run `reviewrisk ingest` first, or check the root.")
     return found
+
+
+def arrow_dataset(handle: DeltaTable, root: Root, name: str) -> ds.Dataset:
+    """The version's rows as an Arrow dataset, read by Arrow's own file system.
+
+    delta-rs' default file system is Python code. A scan that ends early (a `limit`) leaves threads behind that call it
+    while the interpreter shuts down: the process then hangs or crashes.
+    """
+    base = root.path_on_filesystem(table_uri(root, name))
+    dataset: ds.Dataset = handle.to_pyarrow_dataset(filesystem=SubTreeFileSystem(base, root.filesystem()))
+    return dataset
 
 
 def files_in_scope(handle: DeltaTable, scope: Scope) -> list[str]:
