@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 from deltalake import CommitProperties, DeltaTable, Field, Transaction
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from deltalake.transaction import AddAction
+from pyarrow.fs import SubTreeFileSystem
 
 from jobs.lake import damage
 from jobs.lake.schemas import TABLES, Table
@@ -186,6 +187,17 @@ def published_tables(root: Root) -> dict[str, DeltaTable]:
     if not found:
         raise ReviewriskError(f"{root.uri} holds no tables yet: run `reviewrisk ingest` first, or check the root.")
     return {name: found[name] for name in TABLES if name in found}
+
+
+def arrow_dataset(handle: DeltaTable, root: Root, name: str) -> ds.Dataset:
+    """The version's rows as an Arrow dataset, read by Arrow's own file system.
+
+    delta-rs' default file system is Python code. A scan that ends early (a `limit`) leaves threads behind that call it
+    while the interpreter shuts down: the process then hangs or crashes.
+    """
+    base = root.path_on_filesystem(table_uri(root, name))
+    dataset: ds.Dataset = handle.to_pyarrow_dataset(filesystem=SubTreeFileSystem(base, root.filesystem()))
+    return dataset
 
 
 def files_in_scope(handle: DeltaTable, scope: Scope) -> dict[str, int]:

@@ -1,18 +1,14 @@
-"""Reading in SQL: one DuckDB connection over all tables and marts, read-only; queries as text; the checks of
+"""Reading in SQL: one DuckDB connection over all tables and marts, read-only; the rows of a query; the checks of
 sql/checks.
 """
 
 from __future__ import annotations
 
-import csv
-import datetime
-import decimal
-import io
-import json
-import math
 import re
-import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+import tempfile
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,12 +20,26 @@ from jobs.lake import delta
 from jobs.lake.schemas import TABLES
 from jobs.storage import Root, StorageSettings, parse_root
 from model.errors import ReviewriskError
+from model.terminal import printable
 
 SAMPLE_ROWS = 5
 # What may stand before an explained statement: blanks, comments, `explain`, its options.
 _EXPLAIN = re.compile(
     r"^(?:\s|--[^\n]*(?:\n|$)|/\*.*?\*/)*explain\b\s*(?:analyze\b)?\s*(?:\([^)]*\))?", re.IGNORECASE | re.DOTALL
 )
+# Table functions that change settings of DuckDB, or write, from within a select.
+_SETTINGS_FUNCTION = re.compile(
+    r"\b((?:en|dis)able_(?:logging|profiling)|(?:force_)?checkpoint|truncate_duckdb_logs)\s*\(", re.IGNORECASE
+)
+ROWS_AT_A_TIME = 1000
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The columns of a query and its rows, which are read while they are taken: no more than a few thousand at once."""
+
+    columns: list[str]
+    rows: Iterator[tuple[Any, ...]]
 
 
 @dataclass(frozen=True)
@@ -49,19 +59,27 @@ def warehouse_file(root: Root, warehouse: Path | None) -> Path | None:
     return root.local_path / "warehouse" / "reviewrisk.duckdb" if root.is_local else None
 
 
-def open_warehouse(root: Root | str, warehouse: Path | None = None) -> duckdb.DuckDBPyConnection:
+def open_warehouse(
+    root: Root | str, warehouse: Path | None = None, note: Callable[[str], None] | None = None
+) -> duckdb.DuckDBPyConnection:
     """A connection that sees every Delta table, at its newest version, and every mart and report under their plain
     names.
 
-    Nothing can be written through it and no file be read: DuckDB's access to the outside is switched off and its
-    settings locked. Marts are missing where `reviewrisk report` has not run yet. Tables are read by delta-rs, so a
-    local and an s3 root work alike.
+    Nothing can be written through it and no other file be read: DuckDB's access to the outside is switched off and its
+    settings locked. Marts are missing where `reviewrisk report` has not run yet. A warehouse file that cannot be opened
+    is an error, or, where `note` is given, a note in one line: the tables alone are there then. Tables are read by
+    delta-rs, so a local and an s3 root work alike.
     """
     place = parse_root(root, StorageSettings()) if isinstance(root, str) else root
     connection = _connection_over_tables(place)
     file = warehouse_file(place, warehouse)
     if file is not None and file.exists():
-        _attach_marts(connection, file)
+        try:
+            _attach_marts(connection, file)
+        except ReviewriskError as error:
+            if note is None:
+                raise
+            note(f"marts are missing: {error}")
     return _locked(connection)
 
 
@@ -72,13 +90,15 @@ def open_tables(root: Root | str) -> duckdb.DuckDBPyConnection:
 
 def _connection_over_tables(root: Root) -> duckdb.DuckDBPyConnection:
     tables = delta.published_tables(root)
-    connection = duckdb.connect(config={"python_enable_replacements": False})
+    # A folder that DuckDB makes when memory runs out, and removes; its default, .tmp, could be read by a query.
+    spill = Path(tempfile.gettempdir()) / f"reviewrisk-sql-{uuid.uuid4().hex}"
+    connection = duckdb.connect(config={"python_enable_replacements": False, "temp_directory": str(spill)})
     connection.execute("set TimeZone = 'UTC'")
     # a root that an earlier version of the code made may lack a table: it is empty then
     for name, declared in TABLES.items():
-        connection.register(
-            name, tables[name].to_pyarrow_dataset() if name in tables else declared.schema.empty_table()
-        )
+        known = name in tables
+        rows = delta.arrow_dataset(tables[name], root, name) if known else declared.schema.empty_table()
+        connection.register(name, rows)
     return connection
 
 
@@ -97,8 +117,9 @@ def _attach_marts(connection: duckdb.DuckDBPyConnection, file: Path) -> None:
     try:
         connection.execute(f"attach '{quoted}' as warehouse (read_only)")
     except duckdb.Error as error:
+        said = " ".join(str(error).partition("See also")[0].split())
         raise ReviewriskError(
-            f"The warehouse {file} cannot be opened; does another program write to it? DuckDB says: {error}"
+            f"The warehouse {file} cannot be opened; does another program write to it? DuckDB says: {said}"
         ) from None
     listed = "select table_name from duckdb_tables() where database_name = 'warehouse' and schema_name = 'main'"
     for (name,) in connection.execute(listed).fetchall():
@@ -110,27 +131,34 @@ def table_names(connection: duckdb.DuckDBPyConnection) -> list[str]:
     return [name for (name,) in connection.execute("show tables").fetchall()]
 
 
-def run_query(connection: duckdb.DuckDBPyConnection, sql: str, form: str = "table") -> str:
-    """The result of one reading statement as text: a "table", "csv" (RFC 4180, but lines end in LF) or "json" (an array
-    of objects). No cell is cut.
-    """
-    write = _FORMS.get(form)
-    if write is None:
-        raise ReviewriskError(f"There is no format {form}; there are: {', '.join(_FORMS)}.")
-    try:
+def run_query(connection: duckdb.DuckDBPyConnection, sql: str) -> Answer:
+    """The answer of one reading statement; anything else is refused."""
+    with _sentences(connection):
         statement = _reading_statement(connection, sql)
-        result = connection.execute(statement)
-        columns = [column[0] for column in result.description or []]
-        rows = result.fetchall()
+        connection.execute(statement)
+    return Answer([column[0] for column in connection.description or []], _rows(connection))
+
+
+def _rows(connection: duckdb.DuckDBPyConnection) -> Iterator[tuple[Any, ...]]:
+    with _sentences(connection):
+        while rows := connection.fetchmany(ROWS_AT_A_TIME):
+            yield from rows
+
+
+@contextmanager
+def _sentences(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    """Within it, an error of DuckDB is one for the user. What it repeats of the data is shown escaped."""
+    try:
+        yield
     except duckdb.PermissionException:
         raise ReviewriskError(
             "The query is refused: it may read the tables and marts only, no files and no other databases."
         ) from None
     except duckdb.CatalogException as error:
-        raise ReviewriskError(f"{error}\nTables and marts there are: {', '.join(table_names(connection))}.") from None
+        said = printable(str(error), keep="\n")
+        raise ReviewriskError(f"{said}\nTables and marts there are: {', '.join(table_names(connection))}.") from None
     except duckdb.Error as error:
-        raise ReviewriskError(str(error)) from None
-    return write(columns, rows)
+        raise ReviewriskError(printable(str(error), keep="\n")) from None
 
 
 def _reading_statement(connection: duckdb.DuckDBPyConnection, sql: str) -> duckdb.Statement:
@@ -152,99 +180,9 @@ def _reading_statement(connection: duckdb.DuckDBPyConnection, sql: str) -> duckd
         raise ReviewriskError(
             f"The query is refused: it is a statement of kind {name}, and only reading ones are run ({allowed})."
         )
+    if found := _SETTINGS_FUNCTION.search(sql):
+        raise ReviewriskError(f"The query is refused: {found[1]} changes settings or files, and a query only reads.")
     return statements[0]
-
-
-def _plain(value: Any) -> Any:
-    """A value as JSON has it; dates and times in ISO 8601, what JSON has no number for as null."""
-    if isinstance(value, (datetime.date, datetime.time)):
-        return value.isoformat()
-    if isinstance(value, decimal.Decimal):
-        return _plain(float(value))
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (bytes, bytearray)):
-        return value.hex()
-    return value if value is None or isinstance(value, (bool, int, str)) else str(value)
-
-
-def _text(value: Any, null: str) -> str:
-    """A value as it stands in a cell."""
-    if value is None:
-        return null
-    if isinstance(value, (float, decimal.Decimal)):
-        return str(value)
-    plain = _plain(value)
-    return plain if isinstance(plain, str) else json.dumps(plain, ensure_ascii=False)
-
-
-def _as_json(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    repeated = sorted({name for name in columns if list(columns).count(name) > 1})
-    if repeated:
-        raise ReviewriskError(
-            f"Two columns are called {repeated[0]}: a JSON object cannot have both, so rename one with `as`."
-        )
-    objects = ({name: _plain(value) for name, value in zip(columns, row, strict=True)} for row in rows)
-    return "[" + ",\n ".join(json.dumps(each, ensure_ascii=False, allow_nan=False) for each in objects) + "]"
-
-
-def _as_csv(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")  # commas, quotes doubled where needed
-    writer.writerow(columns)
-    writer.writerows([_text(value, null="") for value in row] for row in rows)
-    return text.getvalue().removesuffix("\n")
-
-
-def format_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """Aligned text: a header, a rule, a line per row (numbers to the right) and the number of rows."""
-    cells = [[_text(value, null="null") for value in row] for row in rows]
-    header, *body = align(
-        [columns, *cells], right=[_is_numeric([row[place] for row in rows]) for place in range(len(columns))]
-    )
-    rule = "-" * max(_width(line) for line in (header, *body))
-    return "\n".join([header, rule, *body, f"({len(rows):,} row{'' if len(rows) == 1 else 's'})"])
-
-
-def _is_numeric(values: Iterable[Any]) -> bool:
-    return all(
-        value is None or (isinstance(value, (int, float, decimal.Decimal)) and not isinstance(value, bool))
-        for value in values
-    )
-
-
-def align(rows: Sequence[Sequence[str]], right: Sequence[bool]) -> list[str]:
-    """One line per row, the columns two blanks apart and padded to the widest cell; control characters are shown
-    escaped.
-    """
-    cells = [[_printable(text) for text in row] for row in rows]
-    widths = [max(_width(row[place]) for row in cells) for place in range(len(right))]
-    return ["  ".join(_padded(*cell) for cell in zip(row, widths, right, strict=True)).rstrip() for row in cells]
-
-
-def _padded(text: str, width: int, to_the_right: bool) -> str:
-    blanks = " " * (width - _width(text))
-    return blanks + text if to_the_right else text + blanks
-
-
-_FORMS: dict[str, Callable[[Sequence[str], Sequence[Sequence[Any]]], str]] = {
-    "table": format_table,
-    "csv": _as_csv,
-    "json": _as_json,
-}
-
-
-def _printable(text: str) -> str:
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
-
-
-def _width(text: str) -> int:
-    """Columns that a text takes on a terminal: East Asian wide characters take two, combining marks none."""
-    return sum(0 if unicodedata.combining(char) else 1 + (unicodedata.east_asian_width(char) in "WF") for char in text)
 
 
 def run_checks(connection: duckdb.DuckDBPyConnection, checks: Path | Iterable[Path]) -> list[CheckFailure]:

@@ -224,32 +224,6 @@ def append_row(root: Root, name: str, row: dict[str, Any], run_id: str) -> None:
     delta.append(root, TABLES[name], stage_arrow(rows, root, name, run_id).files, run_id)
 
 
-def export_parquet(root: Root, target: str, names: Sequence[str] | None = None) -> dict[str, int]:
-    """Write tables as plain Parquet folders under `target`, for readers that know no Delta; rows per table.
-
-    The folders of the root itself are not for such readers: they also hold replaced and uncommitted files.
-    """
-    from pathlib import Path
-
-    counts: dict[str, int] = {}
-    published = delta.published_tables(root)
-    for name in names or published:
-        if name not in published:
-            raise ReviewriskError(f"There is no table {name}; there are: {', '.join(published)}.")
-        folder = Path(target) / name
-        if folder.exists() and any(folder.iterdir()):
-            raise ReviewriskError(f"{folder} is not empty: give a folder that holds no earlier export.")
-        handle = published[name]
-        partitioning = ds.partitioning(
-            pa.schema([TABLES[name].schema.field(column) for column in TABLES[name].partition_by]), flavor="hive"
-        )
-        ds.write_dataset(
-            handle.to_pyarrow_dataset(), folder, format="parquet", partitioning=partitioning, max_partitions=10_000
-        )
-        counts[name] = handle.count()
-    return counts
-
-
 def vacuum(root: Root, retention_hours: int, names: Sequence[str] | None = None) -> dict[str, int]:
     """Delete files that no version of the last hours names, orphans of killed runs included; files
     deleted per table.

@@ -22,6 +22,7 @@ from jobs.storage import Root
 from model.errors import OutageError, ReviewriskError, needs_extra
 from model.progress import Report
 from model.settings import PromotionSettings
+from model.terminal import align
 
 
 def champion(root: Root) -> dict[str, Any]:
@@ -146,17 +147,27 @@ def list_models(root: Root) -> list[str]:
     rows = sorted(all_models(root), key=lambda row: row["trained_at"], reverse=True)
     if not rows:
         return ["no model yet: run `reviewrisk train`"]
-    width = max(len(row["model_version"]) for row in rows)
     routes = published_routes(root)
-    lines = [f"{'model_version':<{width}}  {'status':<9}  {'trained (UTC)':<16}  test AUC      F1     ECE  TF-IDF F1"]
+    lines = [("model_version", "status", "trained (UTC)", "test AUC", "F1", "ECE", "TF-IDF F1", "")]
     for row in rows:
-        figures = f"{row['test_auc']:8.3f}  {row['test_f1']:6.3f}  {row['test_ece']:6.4f}  {row['baseline_f1']:9.3f}"
         routed = ", ".join(routes.values_of(row["model_version"]))
-        line = f"{row['model_version']:<{width}}  {row['status']:<9}  {row['trained_at']:%Y-%m-%d %H:%M}  {figures}"
-        only = f"  only {row['row_filter']}" if row["row_filter"] else ""
-        doubt = "  gain over TF-IDF may be chance" if row["beats_baseline"] is False else ""
-        lines.append(line + only + doubt + (f"  routed: {routed}" if routed else ""))
-    return lines
+        notes = [
+            f"only {row['row_filter']}" if row["row_filter"] else "",
+            "gain over TF-IDF may be chance" if row["beats_baseline"] is False else "",
+            f"routed: {routed}" if routed else "",
+        ]
+        lines.append(
+            (
+                row["model_version"],
+                row["status"],
+                f"{row['trained_at']:%Y-%m-%d %H:%M}",
+                *(f"{row[name]:.3f}" for name in ("test_auc", "test_f1")),
+                f"{row['test_ece']:.4f}",
+                f"{row['baseline_f1']:.3f}",
+                "  ".join(filter(None, notes)),
+            )
+        )
+    return align(lines, right=[False, False, False, True, True, True, True, False])
 
 
 def run_retire(root: Root, version: str, report: Report) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from jobs.config import PublishedFigures
-from jobs.lake.query import align
+from model.terminal import align
 
 MISSING = "not measured"
 # Title, field of `PublishedFigures`, column of `models`.

@@ -20,7 +20,7 @@ import duckdb
 from jobs.config import ReportSettings
 from jobs.lake.checks import check_before_report
 from jobs.lake.delta import published_tables
-from jobs.lake.query import align, open_warehouse, warehouse_file
+from jobs.lake.query import open_warehouse, warehouse_file
 from jobs.lake.runs import JobRun
 from jobs.outages import storage_errors
 from jobs.resources import resource_folder
@@ -28,6 +28,7 @@ from jobs.storage import Root
 from model.errors import ReviewriskError, install_extra
 from model.files import import_path_of_children
 from model.progress import Report
+from model.terminal import align
 
 TITLE_LENGTH = 48
 CATEGORIES = 5

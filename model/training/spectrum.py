@@ -19,6 +19,7 @@ from torch import Tensor
 from model.bundle.bundle import bundle_backbone, verify_bundle
 from model.network.backbone import make_classifier
 from model.network.lora import load_adapter
+from model.terminal import align
 
 # Both as in the code that Shuttleworth et al. published with arXiv 2410.21228, and as peft's own
 # reduce_intruder_dimension has them.
@@ -131,16 +132,20 @@ def weight_table(evidence: WeightEvidence) -> list[str]:
     """A line for each module: its change, its rank and how much of it is used, its singular values and its intruder
     dimensions.
     """
-    width = max(len(module.name) for module in evidence.modules)
-    lines = [f"{'module':<{width}}  change  effective rank  first  intruders  least cosine  singular values"]
-    for module in evidence.modules:
-        rank = f"{module.effective_rank:.1f} of {module.rank}"
-        figures = (
-            f"{module.relative_change:6.2%}  {rank:>14}  {module.first_share:5.0%}  {module.intruders:9} "
-            f" {min(module.cosines):12.2f}"
+    head = ("module", "change", "effective rank", "first", "intruders", "least cosine", "singular values")
+    lines = [
+        (
+            module.name,
+            f"{module.relative_change:.2%}",
+            f"{module.effective_rank:.1f} of {module.rank}",
+            f"{module.first_share:.0%}",
+            str(module.intruders),
+            f"{min(module.cosines):.2f}",
+            _shortened(module.singular_values),
         )
-        lines.append(f"{module.name:<{width}}  {figures}  {_shortened(module.singular_values)}")
-    return lines
+        for module in evidence.modules
+    ]
+    return align([head, *lines], right=[False, True, True, True, True, True, False])
 
 
 def _adapted_layers(adapted: PeftModel) -> Iterator[tuple[str, LoraLayer]]:

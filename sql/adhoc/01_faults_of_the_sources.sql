@@ -1,6 +1,7 @@
 -- Which faults do the source files have?
 -- A row is a source and a reason. rejected_share is of all lines read: a share that jumps from one file to the next
 -- tells of a changed export, and example_line is where to look first.
+-- Run it: reviewrisk sql --conf CONFIG --file sql/adhoc/01_faults_of_the_sources.sql
 select
     sources.source_file,
     rejected_reviews.reason,

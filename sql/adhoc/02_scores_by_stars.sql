@@ -1,6 +1,7 @@
 -- How do the champion's probabilities follow the stars, and where do 3-star reviews stand?
 -- A row is a star rating on the test split, which the champion never saw. mean_probability should fall from 1 star to
 -- 5. Of 3 stars it says to which side such reviews lean; they have no label, so neither side is wrong.
+-- Run it: reviewrisk sql --conf CONFIG --file sql/adhoc/02_scores_by_stars.sql
 select
     star_rating,
     count(*) as review_count,

@@ -1,6 +1,7 @@
 -- Where is the champion surest and wrong?
 -- A row is a labelled review it never saw, the worst mistakes first. Read the texts: some are slips of the customer's
 -- thumb (praise with one star), the rest shows what the model does not understand yet.
+-- Run it: reviewrisk sql --conf CONFIG --file sql/adhoc/03_surest_mistakes.sql
 select
     scores.review_id,
     scores.star_rating,

@@ -1,7 +1,8 @@
 -- What would each threshold of the models that decide mean for the people who answer flagged reviews?
--- A row is a model, one of its thresholds and a month; without routes the champion is the only model. flagged_count
--- is the work, 3-star reviews included. Precision and recall are over labelled reviews: which share of the flagged is
+-- A row is a model, one of its thresholds and a month; without routes the champion is the only model. flagged_count is
+-- the work, 3-star reviews included. Precision and recall are over labelled reviews: which share of the flagged is
 -- truly dissatisfied, and which share of the dissatisfied is reached.
+-- Run it: reviewrisk sql --conf CONFIG --file sql/adhoc/04_workload_at_each_threshold.sql
 select
     scores.model_version,
     scores.review_month,

@@ -1,7 +1,8 @@
 -- Which products get worse?
--- A row is a product with at least five labelled reviews in the newest three months and before them, the greatest
--- rise first. Both rates are by the stars; rise_by_score is the same difference as the champion predicts it, and
--- should point the same way.
+-- A row is a product with at least five labelled reviews in the newest three months and before them, the greatest rise
+-- first. Both rates are by the stars; rise_by_score is the same difference as the champion predicts it, and should
+-- point the same way.
+-- Run it: reviewrisk sql --conf CONFIG --file sql/adhoc/05_products_getting_worse.sql
 with newest as (
     select max(review_month) as newest_month
     from fct_review_scores

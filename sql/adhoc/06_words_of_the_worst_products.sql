@@ -1,6 +1,7 @@
 -- What do customers complain of at the worst products?
--- A row is a product and a word, the five words of greatest weight for each of the ten worst products. review_count
--- is the number of its flagged reviews in which the word pushed towards dissatisfied.
+-- A row is a product and a word, the five words of greatest weight for each of the ten worst products. review_count is
+-- the number of its flagged reviews in which the word pushed towards dissatisfied.
+-- Run it: reviewrisk sql --conf CONFIG --file sql/adhoc/06_words_of_the_worst_products.sql
 with words as (
     select
         scores.product_id,

@@ -3,6 +3,7 @@
 -- bins. If live is far above test, customers or products have changed; largest_gap says how bad the worst bin of at
 -- least 30 reviews is. Where the champion was made by `retrain`, live holds reviews that it was trained on, and looks
 -- better than it is: only test is unseen then.
+-- Run it: reviewrisk sql --conf CONFIG --file sql/adhoc/07_calibration_error_by_split.sql
 select
     split,
     sum(labelled_scored_count) as labelled_scored_count,

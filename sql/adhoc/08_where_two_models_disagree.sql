@@ -2,6 +2,7 @@
 -- A row is a model beside the champion, each at its own default threshold, over the labelled reviews of test and live
 -- that both have scored. gained are dissatisfied customers only the other model finds, lost those only the champion
 -- finds; the alarms are the same for satisfied ones.
+-- Run it: reviewrisk sql --conf CONFIG --file sql/adhoc/08_where_two_models_disagree.sql
 with decisions as (
     select
         scores.model_version,

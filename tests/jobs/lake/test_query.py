@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
+import datetime
+import itertools
+import resource
+import subprocess
+import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pytest
 
-from jobs.lake.query import align, open_warehouse, run_query, table_names
+from jobs.lake.query import open_tables, open_warehouse, run_query, table_names
 from jobs.lake.schemas import TABLES
 from model.errors import ReviewriskError
-from tests.support.warehouse_rows import built_root, review, write_root
+from tests import ROOT
+from tests.support.warehouse_rows import built_root, corpus_root, review, write_root
 
 MARTS = {
     "dim_models",
@@ -32,6 +37,10 @@ MARTS = {
 def warehouse() -> Iterator[duckdb.DuckDBPyConnection]:
     with open_warehouse(str(built_root())) as connection:
         yield connection
+
+
+def answer(connection: duckdb.DuckDBPyConnection, sql: str) -> list[tuple[Any, ...]]:
+    return list(run_query(connection, sql).rows)
 
 
 def test_every_table_and_every_mart_has_its_plain_name(warehouse: duckdb.DuckDBPyConnection) -> None:
@@ -58,7 +67,7 @@ def test_without_a_warehouse_the_tables_are_there(tmp_path: Path) -> None:
     root = write_root(tmp_path / "it's {a} root", {"reviews": [review("R1")]})
     with open_warehouse(str(root)) as connection:
         assert table_names(connection) == sorted(TABLES)
-        assert json.loads(run_query(connection, "select review_id from reviews", "json")) == [{"review_id": "R1"}]
+        assert answer(connection, "select review_id from reviews") == [("R1",)]
 
 
 def test_a_root_without_tables_says_what_to_do(tmp_path: Path) -> None:
@@ -87,7 +96,7 @@ def test_a_warehouse_that_is_none_is_named(tmp_path: Path) -> None:
     ],
 )
 def test_what_reads_is_run(warehouse: duckdb.DuckDBPyConnection, sql: str) -> None:
-    assert run_query(warehouse, sql).endswith("rows)") or run_query(warehouse, sql).endswith("(1 row)")
+    assert answer(warehouse, sql)
 
 
 @pytest.mark.parametrize(
@@ -118,14 +127,64 @@ def test_what_does_not_only_read_is_refused(warehouse: duckdb.DuckDBPyConnection
     assert set(table_names(warehouse)) == set(TABLES) | MARTS
 
 
-@pytest.mark.parametrize(
-    "sql", ["from read_csv('{file}')", "from '{file}'", "from read_text('{file}')", "from glob('{file}')"]
-)
-def test_no_file_is_read(warehouse: duckdb.DuckDBPyConnection, tmp_path: Path, sql: str) -> None:
-    file = tmp_path / "secret.csv"
-    file.write_text("password\nhunter2\n", encoding="utf-8")
-    with pytest.raises(ReviewriskError, match="tables and marts only, no files"):
-        run_query(warehouse, sql.format(file=file))
+# What a query might try on a file that stands in the folder it is run in, and what it meets.
+ATTEMPTS = [
+    "from read_csv('{file}')",
+    "from '{file}'",
+    "from read_text('{file}')",
+    "from read_blob('{file}')",
+    "from read_json('{file}')",
+    "from read_parquet('{file}')",
+    "from parquet_metadata('{file}')",
+    "from sniff_csv('{file}')",
+    "from glob('{file}')",
+    "from glob('*')",
+    "select * from reviews where review_id in (from read_text('{file}') select content)",
+    "from read_duckdb('other.duckdb')",
+    "from sqlite_scan('other.sqlite', 'notes')",
+    "from delta_scan('other')",
+    "from read_text('https://127.0.0.1:1/x.csv')",
+    "from read_text('s3://shop/x.csv')",
+    "from duckdb_secrets()",
+    "from enable_logging('QueryLog', storage = 'file', storage_path = 'notes')",
+    "from checkpoint('memory')",
+    "select getenv('HOME')",
+    "copy reviews to 'notes.csv'",
+    "copy (from read_text('{file}')) to 'notes.csv'",
+    "attach '{file}'",
+    "install httpfs",
+    "load httpfs",
+    "set temp_directory = '.'",
+    "set python_enable_replacements = true",
+    "pragma enable_object_cache",
+]
+
+
+@pytest.mark.parametrize("file", [".tmp/secret.csv", "secret.csv", "./.tmp/../secret.csv", "{folder}/secret.csv"])
+@pytest.mark.parametrize("sql", ATTEMPTS)
+def test_no_file_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sql: str, file: str) -> None:
+    for place in (tmp_path / "secret.csv", tmp_path / ".tmp" / "secret.csv"):
+        place.parent.mkdir(exist_ok=True)
+        place.write_text("password\nhunter2\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    with open_warehouse(str(corpus_root())) as connection:
+        with pytest.raises(ReviewriskError) as refused:
+            answer(connection, sql.format(file=file.format(folder=tmp_path)))
+        assert "hunter2" not in str(refused.value)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".tmp", "secret.csv"]
+
+
+def test_a_refused_file_is_one_sentence(warehouse: duckdb.DuckDBPyConnection) -> None:
+    with pytest.raises(ReviewriskError, match="it may read the tables and marts only, no files"):
+        answer(warehouse, "from read_csv('secret.csv')")
+
+
+def test_a_query_that_does_not_fit_into_memory_spills_into_a_folder_that_goes(tmp_path: Path) -> None:
+    with open_warehouse(str(corpus_root())) as connection:
+        [(spill,)] = answer(connection, "select current_setting('temp_directory')")
+        assert Path(spill).parent == Path(tempfile.gettempdir()) and not Path(spill).exists()
+    with open_tables(str(corpus_root())) as other:
+        assert answer(other, "select current_setting('temp_directory')") != [(spill,)]
 
 
 def test_no_variable_of_python_is_a_table(warehouse: duckdb.DuckDBPyConnection) -> None:
@@ -152,66 +211,85 @@ def test_an_unknown_column_and_broken_sql_are_shown_as_duckdb_puts_them(warehous
         run_query(warehouse, "selec 1")
 
 
-KINDS = """
-    select 'a "b", c' || chr(10) || 'd' as text, date '2015-06-01' as day,
-        timestamptz '2015-06-01 12:00:00+02' as moment, 1.5::decimal(4, 2) as price,
-        0.1 + 0.2::double as sum, 'nan'::double as gap, null as nothing, true as yes, [1, null] as list,
-        {'day': date '2015-06-01'} as struct
+def test_what_an_error_repeats_of_the_data_is_escaped(warehouse: duckdb.DuckDBPyConnection) -> None:
+    with pytest.raises(ReviewriskError, match=r"Could not convert string '\\x1b\[31mred' to INT32"):
+        answer(warehouse, "select (chr(27) || '[31mred')::integer from reviews limit 1")
+    with pytest.raises(ReviewriskError, match=r"Table with name \\x1bnotes does not exist"):
+        answer(warehouse, 'select * from "\x1bnotes"')
+
+
+def test_an_error_after_many_rows_is_a_sentence_too(warehouse: duckdb.DuckDBPyConnection) -> None:
+    rows = run_query(warehouse, "select if(range < 300000, '1', 'x')::integer as a from range(300001)").rows
+    with pytest.raises(ReviewriskError, match="Could not convert string 'x' to INT32"):
+        list(rows)
+
+
+def test_rows_are_read_while_they_are_taken(warehouse: duckdb.DuckDBPyConnection) -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    rows = run_query(warehouse, "select range, repeat('x', 1000) from range(100000000)").rows
+    assert [row[0] for row in itertools.islice(rows, 2500)] == list(range(2500))
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000, "100 GB are not held"
+
+
+HOLDER = """
+import sys, duckdb
+with duckdb.connect(sys.argv[1]):
+    print("held", flush=True)
+    sys.stdin.read()
 """
 
 
-def test_json_is_an_array_of_objects(warehouse: duckdb.DuckDBPyConnection) -> None:
-    assert json.loads(run_query(warehouse, KINDS, "json")) == [
-        {
-            "text": 'a "b", c\nd',
-            "day": "2015-06-01",
-            "moment": "2015-06-01T10:00:00+00:00",
-            "price": 1.5,
-            "sum": 0.30000000000000004,
-            "gap": None,
-            "nothing": None,
-            "yes": True,
-            "list": [1, None],
-            "struct": {"day": "2015-06-01"},
-        }
-    ]
-    assert run_query(warehouse, "select 1 as a where false", "json") == "[]"
-    with pytest.raises(ReviewriskError, match="Two columns are called a"):
-        run_query(warehouse, "select 1 as a, 2 as a", "json")
+@pytest.fixture
+def held(tmp_path: Path) -> Iterator[Path]:
+    """A warehouse file that another program writes to."""
+    file = tmp_path / "held.duckdb"
+    holder = [sys.executable, "-c", HOLDER, str(file)]
+    with subprocess.Popen(holder, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as program:
+        assert program.stdout is not None and program.stdout.readline() == b"held\n"
+        yield file
+        program.communicate()
 
 
-def test_csv_is_that_of_rfc_4180_with_lines_that_a_shell_can_read(warehouse: duckdb.DuckDBPyConnection) -> None:
-    text = run_query(warehouse, KINDS, "csv")
-    assert text.startswith(
-        'text,day,moment,price,sum,gap,nothing,yes,list,struct\n"a ""b"",'
-        ' c\nd",2015-06-01,2015-06-01T10:00:00+00:00,1.50,'
+def test_while_another_program_holds_the_warehouse_the_tables_are_read(held: Path) -> None:
+    with pytest.raises(ReviewriskError, match=r"held\.duckdb cannot be opened; does another program write to it"):
+        open_warehouse(str(corpus_root()), held)
+    notes: list[str] = []
+    with open_warehouse(str(corpus_root()), held, notes.append) as connection:
+        assert table_names(connection) == sorted(TABLES)
+        assert answer(connection, "select count(*) from reviews") == [(90,)]
+    [note] = notes
+    assert note.startswith("marts are missing: The warehouse ") and "Conflicting lock" in note and "\n" not in note
+
+
+# 50 processes that end as any other does; forked after the imports, so that each takes a fraction of a second.
+FIFTY_EXITS = """
+import os, signal, sys
+import duckdb
+from jobs.lake.query import open_warehouse
+
+duckdb.close()  # its default connection has a thread, which a forked process would wait for in vain
+ends = []
+for _ in range(50):
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)  # one that hangs ends with -14
+        with open_warehouse(sys.argv[1]) as connection:
+            assert connection.execute("select * from reviews limit 1").fetchall()
+        break
+    ends.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    if ends[-1]:
+        break
+else:
+    print(f"{len(ends)} ended with 0")
+if child and ends[-1]:
+    print(f"the {len(ends)}th ended with {ends[-1]}")
+"""
+
+
+def test_a_query_that_reads_one_row_of_many_files_ends_with_0(tmp_path: Path) -> None:
+    months = [datetime.date(1995 + place // 12, place % 12 + 1, 5) for place in range(200)]
+    root = write_root(tmp_path / "root", {"reviews": [review(f"R{day}", review_date=day) for day in months]})
+    ended = subprocess.run(
+        [sys.executable, "-c", FIFTY_EXITS, str(root)], cwd=ROOT, capture_output=True, encoding="utf-8", timeout=300
     )
-    header, row = csv.reader(io.StringIO(text, newline=""))
-    assert dict(zip(header, row, strict=True))["text"] == 'a "b", c\nd'
-    assert row[4:] == ["0.30000000000000004", "nan", "", "true", "[1, null]", '{"day": "2015-06-01"}']
-
-
-def test_a_table_is_aligned_and_cuts_nothing(warehouse: duckdb.DuckDBPyConnection) -> None:
-    rows = f"(1, 'short', null), (100, '{'x' * 200}', date '2015-06-01'), (20, 'two' || chr(10) || 'lines', null)"
-    sql = f"select * from (values {rows}) as t (number, text, day) order by 1"
-    assert run_query(warehouse, sql).splitlines() == [
-        "number  text" + " " * 198 + "day",
-        "-" * 220,
-        "     1  short" + " " * 197 + "null",
-        "    20  two\\nlines" + " " * 192 + "null",
-        "   100  " + "x" * 200 + "  2015-06-01",
-        "(3 rows)",
-    ]
-
-
-def test_columns_stay_aligned_beside_wide_characters() -> None:
-    assert align([("椅子", "1"), ("café", "20"), ("\x1b[31m", "3")], right=[False, True]) == [
-        "椅子       1",
-        "café      20",
-        "\\x1b[31m   3",
-    ]
-
-
-def test_an_unknown_format_is_named(warehouse: duckdb.DuckDBPyConnection) -> None:
-    with pytest.raises(ReviewriskError, match="no format xml; there are: table, csv, json"):
-        run_query(warehouse, "select 1", "xml")
+    assert ended.stdout == "50 ended with 0\n", ended.stderr

@@ -261,22 +261,6 @@ def test_a_killed_writer_leaves_the_last_version_and_the_next_run_finishes(tmp_p
     assert stored(root) == [("new", 0.9)]
 
 
-def test_export_gives_plain_parquet_of_the_visible_rows(tmp_path: Path) -> None:
-    import pyarrow.dataset as ds
-
-    root = parse_root(str(tmp_path / "root"), StorageSettings())
-    tables.create_tables(root)
-    publish(root, scores(("old", JANUARY, 0.5)), JANUARY)
-    publish(root, scores(("a", JANUARY, 0.1), ("b", FEBRUARY, 0.2)), JANUARY, FEBRUARY)
-    assert tables.export_parquet(root, str(tmp_path / "out"), ["review_scores"]) == {"review_scores": 2}
-    found = ds.dataset(tmp_path / "out" / "review_scores", partitioning="hive").to_table()
-    assert sorted(found["review_id"].to_pylist()) == ["a", "b"]
-    with pytest.raises(ReviewriskError, match="not empty"):
-        tables.export_parquet(root, str(tmp_path / "out"), ["review_scores"])
-    with pytest.raises(ReviewriskError, match="There is no table nope"):
-        tables.export_parquet(root, str(tmp_path / "other"), ["nope"])
-
-
 def test_the_delta_table_carries_descriptions_and_keys(tmp_path: Path) -> None:
     root = parse_root(str(tmp_path / "root"), StorageSettings())
     tables.create_tables(root)
