@@ -59,6 +59,11 @@ def redacted(text: str, environment: Mapping[str, str] = os.environ) -> str:
     return re.sub(r"(?<=://)[^\s'\"]*@", "***@", text)
 
 
+def is_outage(error: OSError) -> bool:
+    """Whether the system refused something, and it is no defect of ours such as a path that was never made."""
+    return error.errno in _BY_NUMBER
+
+
 def outage(error: Exception, place: str) -> ReviewriskError:
     """The sentence for what storage said of `place`: an OutageError, or a ReviewriskError where waiting is no help."""
     number = _number(error)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 from collections.abc import Callable
@@ -12,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from jobs.config import Config, load_config
-from model.errors import OutageError, ReviewriskError
+from jobs.outages import is_outage, outage
+from model.errors import ReviewriskError
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -22,16 +22,6 @@ if TYPE_CHECKING:
 
 NOTHING_NEW = 4
 INTERRUPTED = 130
-# What an operating system's error means to a user; others are defects of ours and keep their traceback.
-_OUTAGES = {
-    errno.ENOSPC: "there is no space left; free some",
-    errno.EDQUOT: "the quota of this user is used up; free some space",
-    errno.EROFS: "the file system is read-only; mount it for writing, or set paths.root to another place",
-    errno.EACCES: "permission is denied; give this user the right to read and write there",
-    errno.EPERM: "permission is denied; give this user the right to read and write there",
-    errno.EIO: "the device reports an error; check the disk",
-    errno.EMFILE: "too many files are open; raise the limit (ulimit -n)",
-}
 
 
 class CommandGroup(click.Group):
@@ -48,10 +38,10 @@ class CommandGroup(click.Group):
         except KeyboardInterrupt:
             _end("interrupted: what was published stays whole, and the same command goes on from there", INTERRUPTED)
         except OSError as error:
-            if error.errno not in _OUTAGES:
+            if not is_outage(error):
                 raise
-            where = f"{error.filename}: " if error.filename else ""
-            _end(f"error: {where}{_OUTAGES[error.errno]}, then give the command again.", OutageError.exit_code)
+            refused = outage(error, error.filename or "A file")
+            _end(f"error: {refused}", refused.exit_code)
 
 
 def _end(message: str, code: int) -> None:

@@ -257,8 +257,7 @@ MODELS = Table(
             _column(
                 "promotion_reason",
                 pa.string(),
-                "Why it was promoted in spite of what stood against it (`models promote --override`); null: no reason"
-                " was given.",
+                "Why it was promoted against the rules (`models promote --override`); null: by the rules.",
             ),
             _required("bundle_path", pa.string(), "Folder of the bundle, relative to the root."),
             _required("bundle_checksum", pa.string(), "sha256 of the bundle's manifest.json."),

@@ -42,7 +42,7 @@ create table if not exists models (
     test_f1_ratings_masked double comment 'test_f1 with phrases that state the rating masked in headline and body.',
     test_ece_debiased double comment 'Expected calibration error less what chance adds, bins of equal mass.',
     promotion_reason string comment
-        'Why it was promoted in spite of what stood against it (`models promote --override`); null: no reason was given.',
+        'Why it was promoted against the rules (`models promote --override`); null: by the rules.',
     bundle_path string not null comment 'Folder of the bundle, relative to the root.',
     bundle_checksum string not null comment 'sha256 of the bundle\'s manifest.json.',
     run_id string not null comment 'The run that wrote the row; see job_runs.'

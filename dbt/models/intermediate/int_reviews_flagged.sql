@@ -27,8 +27,8 @@ default_threshold as (
 
 ),
 
--- The one place where a score becomes a decision. Without a probability there is none: null, not false. The text's hash keeps out scores
--- of a text that has been corrected since.
+-- The one place where a score becomes a decision. Without a probability there is none: null, not false. The text's
+-- hash keeps out scores of a text that has been corrected since.
 flagged as (
 
     select

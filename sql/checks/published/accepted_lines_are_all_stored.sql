@@ -1,4 +1,5 @@
--- A row is a source whose run accepted more reviews, dated as its lines or later, than are stored: rows of reviews were lost.
+-- A row is a source whose run accepted more reviews, dated as its lines or later, than are stored: rows of reviews
+-- were lost.
 with accepted as (
     -- the accepted lines of one run are as many reviews; a later version of a review never has an earlier date
     select

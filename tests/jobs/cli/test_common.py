@@ -39,13 +39,13 @@ def ended_by(error: BaseException) -> Result:
         (
             OSError(errno.ENOSPC, "No space left on device", "/data/x"),
             6,
-            "error: /data/x: there is no space left; free some, then give the command again.\n",
+            "error: /data/x cannot be used, since no space is left: make room, then give the command again.\n",
         ),
         (
             PermissionError(errno.EACCES, "Permission denied", "/data/x"),
             6,
-            "error: /data/x: permission is denied; give this user the right to read and write there, then give the"
-            " command again.\n",
+            "error: /data/x cannot be used, since permission is denied: give this user the right, then give the command"
+            " again.\n",
         ),
         (
             KeyboardInterrupt(),
