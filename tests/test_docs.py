@@ -13,7 +13,11 @@ TRACKED = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, tex
 PAGES = [path for path in TRACKED if path.endswith(".md")]
 GENERATED = "docs/results/generated/"
 PROSE = [path for path in PAGES if not path.startswith(GENERATED)]
-SETTINGS = [path for path in TRACKED if path.endswith((".sql", ".yml", ".toml", ".sh", ".cfg")) or path == "Makefile"]
+SETTINGS = [
+    path
+    for path in TRACKED
+    if path.endswith((".sql", ".yml", ".toml", ".sh", ".sqlfluff", ".properties")) or path == "Makefile"
+]
 WIDEST = 120
 
 
