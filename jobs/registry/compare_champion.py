@@ -25,17 +25,19 @@ if TYPE_CHECKING:
 _OWN = ("review_id", "product_id", "review_date", "label", "model_logit")
 
 
-def challenge(config: Config, champion: dict[str, Any], challenger: dict[str, Any]) -> Challenge:
+def challenge(
+    config: Config, champion: dict[str, Any], challenger: dict[str, Any], bears_outage: bool = False
+) -> Challenge:
     """Both models, rows of `models`, on both periods. What makes a comparison impossible is a reason in the result, not
-    an error; a storage that does not answer is one, as the same command compares them once it does.
+    an error; but a storage that does not answer is an error, unless the caller has done so much that it `bears_outage`.
     """
     try:
         comparisons = compare_with_champion(config, champion, challenger)
         found = {one.period: one for one in comparisons}
         reasons = {period: _why_not(config, champion, challenger, period, found.get(period)) for period in PERIODS}
-    except OutageError:
-        raise
     except ReviewriskError as error:
+        if isinstance(error, OutageError) and not bears_outage:
+            raise
         return Challenge([], dict.fromkeys(PERIODS, str(error).rstrip(".")))
     return Challenge(comparisons, {period: reason for period, reason in reasons.items() if reason})
 

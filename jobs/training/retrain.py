@@ -56,7 +56,8 @@ def run_retrain(config: Config, report: Report) -> str:
         )
         register(root, fitted, run)
         with progress("comparing with the champion", report):
-            held = challenge(config, current, registered(root, fitted.model_version))
+            # a training is not to be done again because the storage failed after it
+            held = challenge(config, current, registered(root, fitted.model_version), bears_outage=True)
         compared = {
             "compared": {one.period: one.gain for one in held.comparisons},
             "not compared on": "; ".join(held.missing()) or None,

@@ -23,7 +23,7 @@ from jobs.config import Config
 from jobs.lake import tables
 from jobs.lake.query import open_warehouse
 from jobs.lake.schemas import MODEL_THRESHOLDS, MODELS, REVIEW_SCORES, SPLITS
-from jobs.registry.compare_champion import compare_with_champion, held_against_champion
+from jobs.registry.compare_champion import challenge, compare_with_champion, held_against_champion
 from jobs.registry.comparison import PeriodComparison
 from jobs.registry.models import champion, registered
 from jobs.registry.promote import run_promote
@@ -414,6 +414,8 @@ def test_a_storage_that_does_not_answer_is_no_reason_to_promote_without_comparis
     with pytest.raises(OutageError, match="does not answer"):
         promote(root, override)
     assert champion(root.root)["model_version"] == "old-1"
+    models = champion(root.root), registered(root.root, "new-2")
+    assert "does not answer" in challenge(root, *models, bears_outage=True).missing()[0]
 
 
 def test_without_the_packages_of_training_a_champion_stands_until_a_reason_is_given(
