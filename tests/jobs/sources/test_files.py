@@ -67,6 +67,11 @@ def test_a_file_that_is_named_is_read_whatever_its_name_begins_with(tmp_path: Pa
     assert [source.name for source in found.sources] == ["_a.tsv", "x[1].tsv"]
 
 
+def test_an_empty_name_is_not_the_current_folder() -> None:
+    with pytest.raises(ReviewriskError, match="A source is an empty text, as of a variable that is not set: name a"):
+        find_sources([""])
+
+
 def test_an_address_is_refused_in_a_sentence() -> None:
     with pytest.raises(ReviewriskError, match=r"s3://bucket/a\.tsv is not a local file, folder or glob: copy the file"):
         find_sources(["s3://bucket/a.tsv"])
