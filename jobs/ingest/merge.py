@@ -15,9 +15,9 @@ from jobs.config import Config
 from jobs.ingest import splits
 from jobs.ingest.splits import Boundaries
 from jobs.lake import tables
-from jobs.lake.delta import Staged
 from jobs.lake.runs import JobRun
 from jobs.lake.schemas import RAW_COLUMNS, SOURCES
+from jobs.lake.staging import Staged
 from jobs.sources.files import NumberedLines, SourceFile, find_sources, header_problem, number_lines
 from jobs.sources.parsing import classify
 from jobs.spark.session import spark_progress

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from jobs.lake import delta, tables
+from jobs.lake import delta, staging, tables
 from jobs.lake.query import open_tables
 from jobs.lake.runs import JobRun
 from jobs.lake.schemas import REVIEW_SCORES
@@ -139,7 +139,7 @@ def test_a_full_disk_and_a_read_only_one_leave_the_version_before(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr(delta.pq.ParquetWriter, "write_table", full)
+        patched.setattr(staging.pq.ParquetWriter, "write_table", full)
         with pytest.raises(OutageError, match="since no space is left: make room"), JobRun(root, "score"):
             publish(root, scores(("new", JANUARY, 0.9)), JANUARY)
     assert stored(root) == [("old", 0.5)]
