@@ -192,6 +192,15 @@ def test_a_race_that_is_always_lost_ends_as_one(tmp_path: Path, monkeypatch: pyt
     assert stored(root) == []
 
 
+def test_a_pause_may_be_longer_with_each_attempt_up_to_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(delta.random, "uniform", lambda _, most: most)
+    monkeypatch.setattr(delta.time, "sleep", waits.append)
+    for attempt in range(9):
+        delta.pause(attempt)
+    assert waits == [0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.0, 1.0]
+
+
 def test_the_first_tables_are_made_by_several_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = parse_root(str(tmp_path / "root"), StorageSettings())
     monkeypatch.setattr(delta, "find_table", lambda *_: None)  # what each of them sees before any has written
