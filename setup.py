@@ -29,6 +29,7 @@ DEVELOP = [
     "pandas-stubs",
     "pytest>=8",
     "pytest-cov>=6",
+    "pytest-xdist>=3.6",
     "ruff>=0.11",
     "setuptools>=77",
     "sqlfluff>=4",

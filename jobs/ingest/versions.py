@@ -10,9 +10,9 @@ from jobs.config import Config
 from jobs.ingest import splits
 from jobs.ingest.splits import Boundaries, StoredRows
 from jobs.lake import tables
-from jobs.lake.delta import Staged
 from jobs.lake.runs import JobRun
 from jobs.lake.schemas import RAW_COLUMNS
+from jobs.lake.staging import Staged
 from jobs.spark.session import persisted
 from model.errors import ReviewriskError
 

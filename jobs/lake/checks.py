@@ -9,10 +9,10 @@ from typing import Any
 
 import duckdb
 
-from jobs.lake import delta
-from jobs.lake.delta import Staged
+from jobs.lake import staging
 from jobs.lake.query import open_tables
 from jobs.lake.schemas import TABLES, Table
+from jobs.lake.staging import Staged
 from jobs.outages import storage_errors
 from jobs.resources import resource_folder
 from jobs.storage import Root
@@ -92,7 +92,7 @@ def check_staged(root: Root, table: Table, staged: Staged) -> None:
         storage_errors(f"The table {table.name} of {root.uri}"),
         duckdb.connect(config={"temp_directory": tempfile.gettempdir()}) as connection,
     ):
-        connection.register(table.name, delta.dataset(root, table, [file.path for file in staged.files]))
+        connection.register(table.name, staging.dataset(root, table, [file.path for file in staged.files]))
         counted = connection.table(table.name).count("*").fetchone()
         if counted is None or counted[0] != staged.rows:
             raise ReviewriskError(

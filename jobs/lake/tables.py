@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.dataset as ds
 
-from jobs.lake import damage, delta
+from jobs.lake import damage, delta, staging
 from jobs.lake.checks import check_staged
-from jobs.lake.delta import Scope, Staged, StagedFile
 from jobs.lake.schemas import TABLES, Table
+from jobs.lake.staging import Scope, Staged, StagedFile
 from jobs.outages import storage_errors, worker_errors
 from jobs.storage import Root, literal_path
 from model.errors import LostRaceError, ReviewriskError
@@ -99,7 +99,7 @@ def read_frame(
     table = TABLES[name]
     names = list(columns or table.schema.names)
     schema = spark_schema(table)
-    uri = delta.table_uri(root, name)
+    uri = staging.table_uri(root, name)
     paths = delta.files_in_scope(delta.open_table(root, name, version), scope or {})
     damage.check_data(root, name, paths)
     if not paths:
@@ -121,7 +121,7 @@ def _file_reader(
         for batch in batches:
             for path in batch.column("path").to_pylist():
                 with storage_errors(f"The file {path} of the table {table.name}"):
-                    for rows in delta.dataset(root, table, [path]).to_batches(columns=names):
+                    for rows in staging.dataset(root, table, [path]).to_batches(columns=names):
                         yield from pa.Table.from_batches([rows]).cast(wanted).to_batches()
 
     return read_files
@@ -152,23 +152,23 @@ def stage_frame(frame: DataFrame, root: Root, name: str, run_id: str, scope: Sco
     table = TABLES[name]
 
     def write(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        yield from delta.files_as_batches(delta.write_files(batches, root, table, run_id))
+        yield from staging.files_as_batches(staging.write_files(batches, root, table, run_id))
 
     if table.partition_by:
         frame = frame.repartition(*table.partition_by).sortWithinPartitions(*table.partition_by)
     with worker_errors(f"The table {name} of {root.uri}"):
-        rows = frame.select(table.schema.names).mapInArrow(write, from_arrow_schema(delta.FILES_SCHEMA)).collect()
+        rows = frame.select(table.schema.names).mapInArrow(write, from_arrow_schema(staging.FILES_SCHEMA)).collect()
     return Staged([StagedFile(row.path, row.bytes, row.rows, json.loads(row.partition)) for row in rows], scope)
 
 
 def stage_arrow(rows: pa.Table, root: Root, name: str, run_id: str, scope: Scope | None = None) -> Staged:
     """Write rows that lie on the driver as files of a table."""
     table = TABLES[name]
-    rows = delta.conform(rows, table)
+    rows = staging.conform(rows, table)
     if table.partition_by:
         rows = rows.sort_by([(column, "ascending") for column in table.partition_by])
     batches = rows.combine_chunks().to_batches()
-    return Staged(list(delta.write_files(batches, root, table, run_id)), scope or {})
+    return Staged(list(staging.write_files(batches, root, table, run_id)), scope or {})
 
 
 def publish(
@@ -186,7 +186,7 @@ def publish(
         staged = build(version)
         if staged is None:
             return None
-        delta.check_files(root, table, staged)
+        staging.check_files(root, table, staged)
         check_staged(root, table, staged)
         if delta.commit(root, table, staged, version, run_id, guard={} if guard_whole_table else staged.scope):
             return staged
@@ -214,7 +214,7 @@ def replace_rows(root: Root, name: str, run_id: str, build: Callable[[pa.Table],
 
 
 def _sorted(rows: pa.Table, table: Table) -> pa.Table:
-    return delta.conform(rows, table).combine_chunks().sort_by([(column, "ascending") for column in table.key])
+    return staging.conform(rows, table).combine_chunks().sort_by([(column, "ascending") for column in table.key])
 
 
 def append_row(root: Root, name: str, row: dict[str, Any], run_id: str) -> None:

@@ -8,9 +8,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs.lake import tables
-from jobs.lake.delta import Staged
 from jobs.lake.runs import JobRun
 from jobs.lake.schemas import MODEL_THRESHOLDS, MODELS
+from jobs.lake.staging import Staged
 from jobs.storage import Root
 
 if TYPE_CHECKING:

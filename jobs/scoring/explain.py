@@ -15,8 +15,8 @@ import pyarrow.compute as pc
 
 from jobs.config import Config, ExplainSettings, ScoreSettings
 from jobs.lake import tables
-from jobs.lake.delta import Scope, Staged
 from jobs.lake.runs import JobRun
+from jobs.lake.staging import Scope, Staged
 from jobs.registry.models import champion, lowest_active_threshold, registered
 from jobs.registry.routes import Routes, assigned, published_routes
 from jobs.scoring.ship import IDENTITY, KEY, chunks, ship_all, task_threads, worker_scorer

@@ -15,8 +15,8 @@ import pandas as pd
 
 from jobs.config import Config, ScoreSettings
 from jobs.lake import tables
-from jobs.lake.delta import Scope, Staged
 from jobs.lake.runs import JobRun
+from jobs.lake.staging import Scope, Staged
 from jobs.registry.models import champion, routable
 from jobs.registry.routes import Routes, assigned, configured_routes, publish_routes
 from jobs.scoring.ship import IDENTITY, KEY, chunks, ship_all, task_threads, worker_scorer

@@ -7,13 +7,17 @@ from typing import Any
 
 import pytest
 
+from jobs.ingest.merge import run_ingest
 from jobs.lake import tables
 from jobs.lake.query import open_tables
 from jobs.lake.runs import JobRun
 from jobs.report.build import run_report
+from jobs.scoring.score import run_score
 from jobs.storage import Root, StorageSettings, parse_root
 from model.errors import ReviewriskError
-from tests.support.score_rows import JANUARY, publish, s3_root, scores, stored
+from tests.support.raw_files import line, write_source
+from tests.support.score_rows import JANUARY, object_store, publish, s3_root, scores, stored
+from tests.support.trained_root import copied
 from tests.support.warehouse_rows import corpus, corpus_root, write_root
 
 # Each of these has a meaning of its own to some library on the way.
@@ -46,6 +50,13 @@ def test_an_accepted_root_goes_through_spark_and_dbt(tmp_path: Path, spark: Any,
     tables.publish(root, "reviews", "r", lambda _: tables.stage_frame(reviews, root, "reviews", "r", scope))
     assert tables.read_frame(spark, root, "reviews").count() == 90
     assert run_report(root, None, config.report, lambda _: None).reviews == 90
+
+
+def test_a_night_goes_through_an_accepted_root(built: Any, tmp_path: Path, spark: Any) -> None:
+    config = copied(built, tmp_path / SIGNS)
+    source = write_source(tmp_path / "more.tsv", [line(review_id="more", review_date="2015-05-20")])
+    assert run_ingest(spark, config, [str(source)], lambda _: None).new == 1
+    assert run_score(spark, config, lambda _: None).scored > 0
 
 
 @pytest.mark.parametrize("name", ["a#b", "a?b", "a%20b", "a%b", "a\\b", "a\tb", "a\nb", "a\x7fb", "a\udce4b"])
@@ -123,8 +134,6 @@ def s3_at(endpoint: str) -> Root:
 
 
 def test_a_folder_is_copied_into_a_root_and_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tests.support.score_rows import object_store
-
     (tmp_path / "bundle").mkdir()
     (tmp_path / "bundle" / "a.json").write_text("{}")
     with object_store() as endpoint:

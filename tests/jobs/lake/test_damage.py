@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -179,6 +180,8 @@ def test_every_commit_tells_how_many_files_it_changes(root: Root) -> None:
         text = commit(root, version).read_text()
         assert f'"files":"{files}"' in text.replace(" ", "") and text.count('"path":') == files
         assert damage._problem_of_commit(text.encode()) is None
+        added = [json.loads(row)["add"] for row in text.splitlines() if row.startswith('{"add"')]
+        assert all(add["dataChange"] and add["modificationTime"] > 10**12 for add in added), "milliseconds"
 
 
 def test_an_older_commit_without_that_count_is_taken(root: Root) -> None:

@@ -14,7 +14,7 @@ import pytest
 from deltalake import DeltaTable
 
 from jobs.config import Config
-from jobs.lake import delta, tables
+from jobs.lake import delta, staging, tables
 from jobs.lake.query import open_tables
 from jobs.lake.runs import JobRun
 from jobs.lake.schemas import REVIEW_SCORES
@@ -143,7 +143,7 @@ def test_a_full_disk_and_a_read_only_one_leave_the_version_before(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr(delta.pq.ParquetWriter, "write_table", full)
+        patched.setattr(staging.pq.ParquetWriter, "write_table", full)
         with pytest.raises(OutageError, match="since no space is left: make room"), JobRun(root, "score"):
             publish(root, scores(("new", JANUARY, 0.9)), JANUARY)
     assert stored(root) == [("old", 0.5)]
@@ -194,6 +194,15 @@ def test_a_race_that_is_always_lost_ends_as_one(tmp_path: Path, monkeypatch: pyt
         with pytest.raises(LostRaceError, match="other writers kept changing the same rows"):
             publish(root, scores(("a", JANUARY, 0.1)), JANUARY)
     assert stored(root) == []
+
+
+def test_a_pause_may_be_longer_with_each_attempt_up_to_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(delta.random, "uniform", lambda _, most: most)
+    monkeypatch.setattr(delta.time, "sleep", waits.append)
+    for attempt in range(9):
+        delta.pause(attempt)
+    assert waits == [0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.0, 1.0]
 
 
 def test_the_first_tables_are_made_by_several_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

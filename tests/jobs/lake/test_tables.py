@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
 
-from jobs.lake import delta, tables
+from jobs.lake import delta, staging, tables
 from jobs.lake.runs import JobRun
 from jobs.lake.schemas import REVIEW_SCORES, TABLES
 from jobs.storage import Root, StorageSettings, parse_root
@@ -46,7 +46,7 @@ def made_by_an_earlier_version(root: Root, *lacking: str) -> None:
     schema = pa.schema([column for column in REVIEW_SCORES.schema if column.name not in lacking])
     rows = scores(("a", JANUARY, 0.1)).select(schema.names)
     write_deltalake(
-        delta.table_uri(root, "review_scores"),
+        staging.table_uri(root, "review_scores"),
         rows.cast(schema),
         mode="overwrite",
         schema_mode="overwrite",
@@ -129,7 +129,7 @@ class delta_log_row_count:
 def test_another_writer_in_another_month_is_no_conflict(root: Root) -> None:
     builds = 0
 
-    def stage(_: int) -> delta.Staged:
+    def stage(_: int) -> staging.Staged:
         nonlocal builds
         builds += 1
         staged = tables.stage_arrow(
@@ -151,7 +151,7 @@ def test_another_writer_in_the_same_month_makes_the_rows_be_worked_out_anew(root
     publish(root, scores(("old", JANUARY, 0.5)), JANUARY)
     seen: list[int] = []
 
-    def stage(version: int) -> delta.Staged:
+    def stage(version: int) -> staging.Staged:
         kept = tables.read_arrow(root, "review_scores", version=version)
         seen.append(kept.num_rows)
         rows = pa.concat_tables([kept, scores(("mine", JANUARY, 0.1))])
@@ -170,7 +170,7 @@ def test_another_writer_in_the_same_month_makes_the_rows_be_worked_out_anew(root
 def test_two_first_writers_of_an_empty_month_do_not_double_it(root: Root) -> None:
     calls = 0
 
-    def stage(version: int) -> delta.Staged:
+    def stage(version: int) -> staging.Staged:
         nonlocal calls
         calls += 1
         kept = tables.read_arrow(root, "review_scores", version=version)
@@ -204,11 +204,11 @@ def test_a_row_outside_the_scope_or_a_lost_file_is_refused(tmp_path: Path) -> No
     with pytest.raises(ReviewriskError, match="outside the partitions being replaced"):
         publish(root, scores(("b", FEBRUARY, 0.2)), JANUARY)
 
-    def stage(_: int) -> delta.Staged:
+    def stage(_: int) -> staging.Staged:
         staged = tables.stage_arrow(
             scores(("a", JANUARY, 0.1)), root, "review_scores", "r", {"review_month": [JANUARY]}
         )
-        Path(delta.table_uri(root, "review_scores"), staged.files[0].path).unlink()
+        Path(staging.table_uri(root, "review_scores"), staged.files[0].path).unlink()
         return staged
 
     with pytest.raises(ReviewriskError, match="missing or incomplete"):
@@ -220,7 +220,7 @@ WRITER = """
 import sys, time
 from pathlib import Path
 from jobs.lake import delta
-from jobs.lake import tables
+from jobs.lake import staging, tables
 from jobs.storage import StorageSettings, parse_root
 from tests.support.score_rows import JANUARY, scores, publish
 root = parse_root(sys.argv[1], StorageSettings())
@@ -229,11 +229,11 @@ def hang(*a, **k):
     print("ready", flush=True)
     time.sleep(60)
 if where == "in a file":
-    real = delta._FileWriter.write
+    real = staging._FileWriter.write
     def write(self, rows):
         real(self, rows)
         hang()
-    delta._FileWriter.write = write
+    staging._FileWriter.write = write
 elif where == "before the commit":
     delta.commit = hang
 publish(root, scores(("new", JANUARY, 0.9)), JANUARY)
@@ -253,7 +253,7 @@ def test_a_killed_writer_leaves_the_last_version_and_the_next_run_finishes(tmp_p
     writer.wait()
     writer.stdout.close()
     assert stored(root) == [("old", 0.5)] and tables.current_version(root, "review_scores") == 1
-    orphans = set(Path(delta.table_uri(root, "review_scores")).rglob("*.parquet"))
+    orphans = set(Path(staging.table_uri(root, "review_scores")).rglob("*.parquet"))
     assert len(orphans) == 2, "the killed writer left its file behind"
     publish(root, scores(("new", JANUARY, 0.9)), JANUARY)
     assert stored(root) == [("new", 0.9)]
