@@ -92,7 +92,7 @@ def _connection_over_tables(root: Root) -> duckdb.DuckDBPyConnection:
     tables = delta.published_tables(root)
     # A folder that DuckDB makes when memory runs out, and removes; its default, .tmp, could be read by a query.
     spill = Path(tempfile.gettempdir()) / f"reviewrisk-sql-{uuid.uuid4().hex}"
-    connection = duckdb.connect(config={"python_enable_replacements": False, "temp_directory": str(spill)})
+    connection = duckdb.connect(config={"temp_directory": str(spill)})
     connection.execute("set TimeZone = 'UTC'")
     # a root that an earlier version of the code made may lack a table: it is empty then
     for name, declared in TABLES.items():

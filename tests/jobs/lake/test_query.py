@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import itertools
 import resource
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 import pytest
 
 from jobs.lake.query import open_tables, open_warehouse, run_query, table_names
@@ -160,18 +162,26 @@ ATTEMPTS = [
 ]
 
 
-@pytest.mark.parametrize("file", [".tmp/secret.csv", "secret.csv", "./.tmp/../secret.csv", "{folder}/secret.csv"])
-@pytest.mark.parametrize("sql", ATTEMPTS)
-def test_no_file_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sql: str, file: str) -> None:
-    for place in (tmp_path / "secret.csv", tmp_path / ".tmp" / "secret.csv"):
+@pytest.fixture(scope="module")
+def beside_files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, duckdb.DuckDBPyConnection]]:
+    """A folder with files that are nobody's business, and a connection that was opened in it."""
+    folder = tmp_path_factory.mktemp("folder")
+    for place in (folder / "secret.csv", folder / ".tmp" / "secret.csv"):
         place.parent.mkdir(exist_ok=True)
         place.write_text("password\nhunter2\n", encoding="utf-8")
-    monkeypatch.chdir(tmp_path)
-    with open_warehouse(str(corpus_root())) as connection:
-        with pytest.raises(ReviewriskError) as refused:
-            answer(connection, sql.format(file=file.format(folder=tmp_path)))
-        assert "hunter2" not in str(refused.value)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".tmp", "secret.csv"]
+    with contextlib.chdir(folder), open_warehouse(str(corpus_root())) as connection:
+        yield folder, connection
+
+
+@pytest.mark.parametrize("file", [".tmp/secret.csv", "secret.csv", "./.tmp/../secret.csv", "{folder}/secret.csv"])
+@pytest.mark.parametrize("sql", ATTEMPTS)
+def test_no_file_is_read(beside_files: tuple[Path, duckdb.DuckDBPyConnection], sql: str, file: str) -> None:
+    folder, connection = beside_files
+    with pytest.raises(ReviewriskError) as refused:
+        answer(connection, sql.format(file=file.format(folder=folder)))
+    assert "hunter2" not in str(refused.value)
+    assert sorted(path.name for path in folder.iterdir()) == [".tmp", "secret.csv"]
+    assert answer(connection, "select count(*) from reviews") == [(90,)], "and the next query is answered"
 
 
 def test_a_refused_file_is_one_sentence(warehouse: duckdb.DuckDBPyConnection) -> None:
@@ -188,10 +198,24 @@ def test_a_query_that_does_not_fit_into_memory_spills_into_a_folder_that_goes(tm
 
 
 def test_no_variable_of_python_is_a_table(warehouse: duckdb.DuckDBPyConnection) -> None:
-    notes = warehouse.execute("select 1 as a").fetch_arrow_table()
+    notes = pa.table({"a": [1]})
     assert notes.num_rows == 1
+    with pytest.raises(duckdb.CatalogException, match="Table with name notes does not exist"):
+        warehouse.execute("select * from notes")
     with pytest.raises(ReviewriskError, match="Table with name notes does not exist"):
         run_query(warehouse, "select * from notes")
+
+
+def test_the_connection_itself_is_locked(warehouse: duckdb.DuckDBPyConnection) -> None:
+    with pytest.raises(duckdb.InvalidInputException, match="configuration has been locked"):
+        warehouse.execute("set threads = 1")
+    with pytest.raises(duckdb.InvalidInputException, match="read-only"):
+        warehouse.execute("delete from warehouse.main.dim_models")
+
+
+def test_times_are_in_utc(warehouse: duckdb.DuckDBPyConnection) -> None:
+    sql = "select (timestamptz '2015-06-01 12:00:00+02')::varchar, date_trunc('day', min(ingested_at))::varchar"
+    assert answer(warehouse, f"{sql} from reviews") == [("2015-06-01 10:00:00+00", "2015-09-01 00:00:00+00")]
 
 
 def test_an_unknown_table_is_answered_with_the_known_ones(warehouse: duckdb.DuckDBPyConnection) -> None:
