@@ -30,7 +30,7 @@ demo: .venv/ready   ## raw reviews to dissatisfaction report; SOURCE=path.tsv.gz
 	    $(BIN)/reviewrisk demo --conf $(CONF) $(if $(SOURCE),"$(SOURCE)")
 
 test: .venv/ready   ## all tests but the long ones, with coverage
-	$(BIN)/python -m pytest -m "not long" --cov --cov-report=term
+	$(BIN)/python -m pytest -m "not long" -n 2 --dist loadfile --cov --cov-report=term
 
 test-long: .venv/ready   ## the tests that take minutes
 	$(BIN)/python -m pytest -m long

@@ -19,7 +19,8 @@ from moto.server import ThreadedMotoServer
 
 from jobs.config import ReportSettings
 from jobs.lake.query import open_warehouse
-from jobs.report.build import ReportSummary, run_report
+from jobs.report.build import run_report
+from jobs.report.headline import ReportSummary
 from jobs.resources import resource_folder
 from jobs.storage import Root, StorageSettings, parse_root
 from model.errors import ReviewriskError
