@@ -95,6 +95,7 @@ def test_a_warehouse_that_is_none_is_named(tmp_path: Path) -> None:
         "summarize rpt_calibration",
         "values (1)",
         "-- a comment first\nexplain analyze select count(*) from reviews;",
+        "/* two\nlines */ explain select 1",
     ],
 )
 def test_what_reads_is_run(warehouse: duckdb.DuckDBPyConnection, sql: str) -> None:
