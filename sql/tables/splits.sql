@@ -8,5 +8,4 @@ create table if not exists splits (
     run_id string not null comment 'The run that wrote the row; see job_runs.'
 )
 using delta
-comment
-    'The temporal splits, fixed once when the corpus was built. One row per split. `retrain` cuts live by time again.';
+comment 'The temporal splits, fixed when the corpus was built. One row per split. `retrain` cuts live by time again.';
