@@ -76,9 +76,7 @@ def find_sources(arguments: Sequence[str]) -> FoundSources:
 def _expand(argument: str) -> list[tuple[Path, str | None]]:
     """The paths that an argument stands for, each with the reason why it is left out; none for an empty folder."""
     if not argument.strip():
-        raise ReviewriskError(
-            "A source is an empty text, as of a variable that is not set: name a file, folder or glob."
-        )
+        raise ReviewriskError("A source has an empty name (is a variable not set?): name a file, folder or glob.")
     if "://" in argument:
         raise ReviewriskError(
             f"{argument} is not a local file, folder or glob: copy the file to a disk that every Spark worker sees."

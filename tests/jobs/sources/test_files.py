@@ -68,7 +68,7 @@ def test_a_file_that_is_named_is_read_whatever_its_name_begins_with(tmp_path: Pa
 
 
 def test_an_empty_name_is_not_the_current_folder() -> None:
-    with pytest.raises(ReviewriskError, match="A source is an empty text, as of a variable that is not set: name a"):
+    with pytest.raises(ReviewriskError, match=r"A source has an empty name \(is a variable not set\?\): name a"):
         find_sources([""])
 
 
