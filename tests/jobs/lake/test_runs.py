@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,24 @@ from jobs.lake.runs import JobRun
 from jobs.storage import StorageSettings, parse_root
 from model.errors import ReviewriskError
 from tests import ROOT
+
+
+def test_a_run_makes_tables_that_have_come_since_and_none_in_a_folder_without(tmp_path: Path) -> None:
+    root = parse_root(str(tmp_path / "root"), StorageSettings())
+    tables.create_tables(root)
+    shutil.rmtree(tmp_path / "root" / "tables" / "model_routes")
+    assert not tables.is_there(root, "model_routes")
+    with JobRun(root, "score"):
+        pass
+    assert tables.is_there(root, "model_routes")
+    nothing = parse_root(str(tmp_path / "typo"), StorageSettings())
+    with (
+        pytest.raises(ReviewriskError, match="holds no table job_runs yet: run `reviewrisk ingest`"),
+        JobRun(nothing, "score"),
+    ):
+        pass
+    assert not (tmp_path / "typo").exists()
+
 
 APPENDER = """
 import sys
