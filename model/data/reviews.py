@@ -31,8 +31,8 @@ COLUMNS = (
     "review_date",
     "split",
 )
-# Shares of the validation rows in order of time: early stopping, fitting calibrators, choosing one. The last two then
-# fit it and the thresholds together.
+# Shares of the validation rows in order of time: the early-stopping, calibration and selection slices. Calibrators are
+# fitted on the second and one is selected on the third; the two together then fit it and the thresholds.
 VALIDATION_SHARES = (0.5, 0.25, 0.25)
 
 
@@ -83,9 +83,9 @@ class PreparedData:
     """
 
     train: LabelledReviews
-    stopping: LabelledReviews
-    fitting: LabelledReviews
-    choosing: LabelledReviews
+    early_stopping: LabelledReviews
+    calibration: LabelledReviews
+    selection: LabelledReviews
     test: LabelledReviews
     test_overlap: Overlap
     test_product_is_new: NDArray[np.bool_]
@@ -98,7 +98,7 @@ def prepare(reviews: pa.Table, settings: ModelSettings) -> PreparedData:
     `settings.text` says.
 
     Three stars have no label and are left out. Texts that also stand in validation or test are dropped from training.
-    Raises ReviewriskError where a split, or one of the three parts of validation, has no row or a single class.
+    Raises ReviewriskError where a split, or one of the three slices of validation, has no row or a single class.
     """
     chosen = chosen_rows(reviews, settings.rows)
     try:
@@ -113,7 +113,7 @@ def _prepared(reviews: pa.Table, settings: ModelSettings) -> PreparedData:
     }
     for split, part in stored.items():
         _check_both_classes(part, f"the {split} split")
-    stopping, fitting, choosing = cut_by_time(stored["validation"])
+    early_stopping, calibration, selection = cut_by_time(stored["validation"])
     unique = drop_texts_of(stored["train"], [*stored["validation"].texts, *stored["test"].texts])
     train = draw(unique, settings.training.max_rows, settings.training.seed)
     _check_both_classes(train, "the training rows that are left without duplicates of validation and test texts")
@@ -124,16 +124,16 @@ def _prepared(reviews: pa.Table, settings: ModelSettings) -> PreparedData:
         "train_duplicates_dropped": len(stored["train"]) - len(unique),
         "train": len(train),
         "validation": len(stored["validation"]),
-        "validation_stopping": len(stopping),
-        "validation_fitting": len(fitting),
-        "validation_choosing": len(choosing),
+        "validation_stopping": len(early_stopping),
+        "validation_fitting": len(calibration),
+        "validation_choosing": len(selection),
         "test": len(stored["test"]),
         "test_in_train_split": int(overlap.exact.sum()),
         "test_near_train_split": int(overlap.near.sum()),
         "test_of_new_products": int(new_product.sum()),
     }
     return PreparedData(
-        train, stopping, fitting, choosing, stored["test"], overlap, new_product, rows, data_version(stored)
+        train, early_stopping, calibration, selection, stored["test"], overlap, new_product, rows, data_version(stored)
     )
 
 

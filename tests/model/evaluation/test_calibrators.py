@@ -53,7 +53,7 @@ def beta_log_odds(logit: np.ndarray, a: float, b: float, c: float) -> np.ndarray
     return a * np.log(expit(logit)) - b * np.log(expit(-logit)) + c
 
 
-# ---- each rung finds what made the rows
+# ---- each method finds what made the rows
 
 
 @pytest.mark.parametrize("weighting", ["balanced", "oversampled"])
@@ -158,7 +158,7 @@ def test_isotonic_mends_a_shape_that_no_formula_has() -> None:
     assert errors["isotonic"] < 0.03 < 0.05 < min(error for method, error in errors.items() if method != "isotonic")
 
 
-# ---- what every rung keeps to
+# ---- what every method keeps to
 
 
 @pytest.mark.parametrize("calibrator", EVERY_RUNG, ids=LADDER)
@@ -262,7 +262,7 @@ TRUTHS: dict[str, tuple[float, Any]] = {
 
 
 @pytest.mark.parametrize("expected", LADDER)
-def test_auto_climbs_to_the_rung_that_made_the_rows(expected: str) -> None:
+def test_auto_climbs_to_the_method_that_made_the_rows(expected: str) -> None:
     """Never lower. It may go higher, as beta can do what all below it do and then wins or loses by chance, but gains
     next to nothing.
     """
@@ -279,7 +279,7 @@ def test_auto_climbs_to_the_rung_that_made_the_rows(expected: str) -> None:
         )
 
 
-def test_every_rung_is_judged_on_the_later_slice_as_fitted_on_the_earlier_alone() -> None:
+def test_every_method_is_held_to_the_selection_slice_as_fitted_on_the_calibration_slice_alone() -> None:
     logit, later = log_odds(400, 1), log_odds(300, 2)
     fitting, choosing = (logit, labels_of(2 * logit, 1)), (later, labels_of(2 * later, 2))
     choice = choose_calibrator("auto", 0.4, fitting, choosing)
@@ -288,7 +288,7 @@ def test_every_rung_is_judged_on_the_later_slice_as_fitted_on_the_earlier_alone(
         assert loss == pytest.approx(log_loss(choosing[1], fit_calibrator(method, 0.4, *fitting).apply(later)))  # type: ignore[arg-type]
 
 
-def test_the_chosen_rung_is_fitted_again_on_both_slices() -> None:
+def test_the_chosen_method_is_fitted_again_on_both_slices() -> None:
     logit, later = log_odds(3000, 1), log_odds(3000, 2)
     fitting, choosing = (logit, labels_of(logit / 2, 1)), (later, labels_of(later / 3, 2))
     calibrator = choose_calibrator("temperature", 0.0, fitting, choosing).calibrator
@@ -297,7 +297,7 @@ def test_the_chosen_rung_is_fitted_again_on_both_slices() -> None:
     assert 2.1 < calibrator.parameters[0] < 2.9  # between the two slices' own 2 and 3
 
 
-def test_a_rung_that_only_fits_its_own_rows_loses() -> None:
+def test_a_method_that_only_fits_its_own_rows_loses() -> None:
     logit, later = log_odds(300, 1), log_odds(3000, 2)
     fitting, choosing = (logit, labels_of(logit, 1)), (later, labels_of(later, 2))
     own = {
@@ -310,7 +310,7 @@ def test_a_rung_that_only_fits_its_own_rows_loses() -> None:
     assert choice.calibrator.method != "isotonic"
 
 
-def test_of_equal_rungs_the_lowest_is_taken() -> None:
+def test_of_equal_methods_the_simplest_is_taken() -> None:
     logit = log_odds(200, 1)
     rows = (logit, labels_of(logit, 1))
     choice = choose_calibrator("auto", 0.0, rows, (np.zeros(4), np.array([0, 1, 0, 1])))
@@ -320,7 +320,7 @@ def test_of_equal_rungs_the_lowest_is_taken() -> None:
 
 
 @pytest.mark.parametrize("method", LADDER)
-def test_a_given_rung_is_obeyed(method: Method) -> None:
+def test_a_given_method_is_obeyed(method: Method) -> None:
     for power in (1, 3):
         slices = [
             (logit, labels_of(power * logit, seed)) for seed, logit in ((1, log_odds(200, 1)), (2, log_odds(200, 2)))
