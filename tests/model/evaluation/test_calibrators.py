@@ -245,6 +245,54 @@ def test_what_is_no_rising_map_into_probabilities_is_refused(broken: dict[str, A
         Calibrator.from_json({**Calibrator().to_json(), **broken})
 
 
+@pytest.mark.parametrize(
+    "whole",
+    [
+        {"method": "temperature", "parameters": [1e-9]},
+        {"method": "beta", "parameters": [0, 0, -3]},
+        {"method": "isotonic", "x": [0], "y": [0.5]},
+        {"method": "isotonic", "x": [0, 1], "y": [0, 1]},
+        {"method": "isotonic", "x": [0, 1], "y": [0.5, 0.5]},
+    ],
+    ids=str,
+)
+def test_a_map_at_the_very_limits_is_taken(whole: dict[str, Any]) -> None:
+    assert Calibrator.from_json({**Calibrator().to_json(), **whole}).method == whole["method"]
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"method": "temperature", "parameters": [0]},
+        {"method": "temperature", "parameters": [1, 1]},
+        {"method": "beta", "parameters": [1, -1e-9, 0]},
+        {"method": "beta", "parameters": [-1e-9, 1, 0]},
+        {"method": "isotonic", "x": [], "y": []},
+        {"method": "isotonic", "x": [1, 1], "y": [0.1, 0.2]},
+        {"method": "none", "shift": 1e-9},
+    ],
+    ids=str,
+)
+def test_a_map_just_beyond_the_limits_is_refused(broken: dict[str, Any]) -> None:
+    with pytest.raises(ReviewriskError, match="no valid calibrator"):
+        Calibrator.from_json({**Calibrator().to_json(), **broken})
+
+
+def test_fitted_numbers_reach_their_bounds_and_no_farther() -> None:
+    """Separable rows want all the steepness there is, rows that contradict the logit none."""
+    logit, label = np.linspace(-3, 3, 200), (np.linspace(-3, 3, 200) > 0).astype(np.int64)
+    assert fit_calibrator("temperature", 0.0, logit, label).parameters == pytest.approx((0.05,))
+    assert fit_calibrator("temperature", 0.0, logit, 1 - label).parameters == pytest.approx((20.0,))
+    assert fit_calibrator("beta", 0.0, logit, label).parameters[:2] == pytest.approx((20.0, 20.0))
+    assert fit_calibrator("beta", 0.0, logit, 1 - label).parameters[:2] == pytest.approx((0.0, 0.0))
+
+
+@pytest.mark.parametrize("rows", [2, 8])
+def test_isotonic_values_keep_one_row_of_n_plus_two_away_from_certainty(rows: int) -> None:
+    calibrator = fit_calibrator("isotonic", 0.0, np.arange(rows) * 1.0, (np.arange(rows) >= rows / 2).astype(np.int64))
+    assert (calibrator.y[0], calibrator.y[-1]) == (1 / (rows + 2), 1 - 1 / (rows + 2))
+
+
 def test_a_calibrator_of_another_format_is_refused() -> None:
     with pytest.raises(ReviewriskError, match=r"no valid calibrator \(KeyError: 'parameters'\): copy the bundle again"):
         Calibrator.from_json({"method": "none", "x": [], "y": []})
