@@ -52,9 +52,9 @@ def class_balance(data: PreparedData) -> dict[str, tuple[int, int]]:
     """
     parts = {
         "training": data.train,
-        "validation for stopping": data.stopping,
-        "validation for calibrators": data.fitting,
-        "validation for choosing": data.choosing,
+        "validation, early-stopping slice": data.early_stopping,
+        "validation, calibration slice": data.calibration,
+        "validation, selection slice": data.selection,
         "test": data.test,
     }
     return {name: (int((part.labels == 0).sum()), int((part.labels == 1).sum())) for name, part in parts.items()}

@@ -20,14 +20,14 @@ _DEVELOPMENT = ("train", "validation")
 
 @dataclass(frozen=True)
 class Folds:
-    """Parts without a product or a text in common: rows to train on, rows that stop a training, and one part to judge
-    on per rung.
+    """Parts without a product or a text in common: rows to train on, early-stopping rows, and validation folds, each to
+    compare models on once.
 
     `duplicates_dropped` are rows left out because their text also stands in a later part (in the order of the fields).
     """
 
     training: LabelledReviews
-    stopping: LabelledReviews
+    early_stopping: LabelledReviews
     validation: tuple[LabelledReviews, ...]
     duplicates_dropped: int
 
@@ -37,7 +37,7 @@ class Folds:
         return data_version(
             {
                 "train": self.training,
-                "stopping": self.stopping,
+                "stopping": self.early_stopping,
                 **{f"fold {place}": fold for place, fold in enumerate(self.validation)},
             }
         )
@@ -51,30 +51,30 @@ def development_reviews(reviews: pa.Table, mode: HeadlineMode) -> LabelledReview
     return labelled_reviews(chosen, None, mode)
 
 
-def cut_folds(reviews: LabelledReviews, rungs: int, validation_rows: int, seed: int) -> Folds:
-    """As many validation folds as rungs, of at most so many rows each, and half as many rows to stop on; the other
-    products train.
+def cut_folds(reviews: LabelledReviews, folds: int, validation_rows: int, seed: int) -> Folds:
+    """So many validation folds of at most so many rows each, and half as many early-stopping rows; the other products
+    train.
 
     Whole products go to each part in an order that the seed draws; at least half of all rows are left to train on. A
     text that stands in several parts is kept in the last of them. Raises ReviewriskError where a part has not both
     classes.
     """
-    most = min(validation_rows, len(reviews) // (2 * rungs + 1))
+    most = min(validation_rows, len(reviews) // (2 * folds + 1))
     rest, parts = np.arange(len(reviews), dtype=np.intp), []
-    for place in range(rungs + 1):
-        chosen = drawn_by_product(reviews.take(rest), most if place < rungs else most // 2, (seed, place))
+    for place in range(folds + 1):
+        chosen = drawn_by_product(reviews.take(rest), most if place < folds else most // 2, (seed, place))
         parts.append(reviews.take(rest[chosen]))
         rest = np.delete(rest, chosen)
-    *validation, stopping = parts
-    training, stopping, *validation = _each_text_once([reviews.take(rest), stopping, *validation])
+    *validation, early_stopping = parts
+    training, early_stopping, *validation = _each_text_once([reviews.take(rest), early_stopping, *validation])
     for part, what in [
         (training, "the rows to train on"),
-        (stopping, "the rows to stop on"),
+        (early_stopping, "the early-stopping rows"),
         *((fold, "a fold of validation rows") for fold in validation),
     ]:
         check_both_classes(part, what)
-    kept = len(training) + len(stopping) + sum(map(len, validation))
-    return Folds(training, stopping, tuple(validation), len(reviews) - kept)
+    kept = len(training) + len(early_stopping) + sum(map(len, validation))
+    return Folds(training, early_stopping, tuple(validation), len(reviews) - kept)
 
 
 def nested_draw(reviews: LabelledReviews, rows: int, seed: int) -> LabelledReviews:

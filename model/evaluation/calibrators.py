@@ -1,11 +1,13 @@
 """Calibrators: maps from a model's logit to the probability that its scores are to be read as.
 
-The ladder, from what is known to what must be learned. Every rung after the first begins with the prior shift.
+The ladder, from what is known to what must be learned. Every method after the first begins with the prior shift.
 
-none         sigmoid(z) prior_shift  sigmoid(z - s); s = ln(w1 / w0) is what class weights w added to the log-odds
-(Elkan 2001, theorem 2), so nothing is fitted temperature  sigmoid((z - s) / T) (Guo et al. 2017, arXiv 1706.04599) beta
-sigmoid(a ln p - b ln(1 - p) + c) with p = sigmoid(z - s) and a, b >= 0 (Kull et al. 2017) isotonic     any rising step
-map (Zadrozny and Elkan 2002): the fallback where no formula fits
+none         sigmoid(z)
+prior_shift  sigmoid(z - s); s = ln(w1 / w0) is what class weights w added to the log-odds (Elkan 2001, theorem 2), so
+             nothing is fitted
+temperature  sigmoid((z - s) / T) (Guo et al. 2017, arXiv 1706.04599)
+beta         sigmoid(a ln p - b ln(1 - p) + c) with p = sigmoid(z - s) and a, b >= 0 (Kull et al. 2017)
+isotonic     any rising step map (Zadrozny and Elkan 2002): the fallback where no formula fits
 """
 
 from __future__ import annotations
@@ -98,8 +100,8 @@ def _is_valid(calibrator: Calibrator) -> bool:
 
 @dataclass(frozen=True)
 class CalibratorChoice:
-    """The chosen calibrator, refitted on both slices, and each rung's log-loss on the choosing slice when fitted on the
-    other, in nats.
+    """The chosen calibrator, refitted on both slices, and each method's log-loss on the selection slice when fitted on
+    the other, in nats.
     """
 
     calibrator: Calibrator
@@ -107,7 +109,7 @@ class CalibratorChoice:
 
 
 def fit_calibrator(method: Method, shift: float, logit: FloatArray, label: LabelArray) -> Calibrator:
-    """The calibrator of one rung. `shift`: see `data.prior_shift`; rows need both classes where something is fitted."""
+    """The calibrator of one method. Rows need both classes where something is fitted; `shift`: see `prior_shift`."""
     shifted = np.asarray(logit, dtype=np.float64) - shift
     if method == "none":
         return Calibrator()
@@ -129,21 +131,21 @@ def fit_calibrator(method: Method, shift: float, logit: FloatArray, label: Label
 def choose_calibrator(
     method: Literal["auto"] | Method,
     shift: float,
-    fitting: tuple[FloatArray, LabelArray],
-    choosing: tuple[FloatArray, LabelArray],
+    calibration: tuple[FloatArray, LabelArray],
+    selection: tuple[FloatArray, LabelArray],
 ) -> CalibratorChoice:
-    """The given rung, or for `auto` the one with the least log-loss on the choosing slice (of equals the lower rung).
+    """The given method, or for `auto` the one with the least log-loss on the selection slice (of equals the simpler).
 
-    `fitting` and `choosing` are (logit, label) of disjoint rows, the second being the later ones. The rung is chosen as
-    fitted on the first alone, so that a rung that only fits its own rows loses; the calibrator that comes back is
-    fitted on both.
+    `calibration` and `selection` are (logit, label) of disjoint rows, the second being the later ones. The method is
+    chosen as fitted on the first alone, so that one that only fits its own rows loses; the calibrator that comes back
+    is fitted on both.
     """
-    candidates = {rung: fit_calibrator(rung, shift, *fitting) for rung in LADDER}
+    logit, label = selection
     losses: dict[str, float] = {
-        rung: probability_log_loss(candidate.apply(choosing[0]), choosing[1]) for rung, candidate in candidates.items()
+        name: probability_log_loss(fit_calibrator(name, shift, *calibration).apply(logit), label) for name in LADDER
     }
     chosen: Method = min(LADDER, key=losses.__getitem__) if method == "auto" else method
-    both = np.concatenate([fitting[0], choosing[0]]), np.concatenate([fitting[1], choosing[1]])
+    both = np.concatenate([calibration[0], selection[0]]), np.concatenate([calibration[1], selection[1]])
     return CalibratorChoice(fit_calibrator(chosen, shift, *both), losses)
 
 
@@ -159,8 +161,8 @@ def probability_log_loss(probability: FloatArray, label: LabelArray) -> float:
 
 
 def _fit_isotonic(shift: float, shifted: FloatArray, label: LabelArray) -> Calibrator:
-    """Values are kept within [1/(n + 2), 1 - 1/(n + 2)], as a finite sample proves no certainty: log-
-    loss stays finite.
+    """Values are kept within [1/(n + 2), 1 - 1/(n + 2)], as a finite sample proves no certainty: log-loss stays
+    finite.
     """
     # here, as scoring processes apply calibrators and need no scikit-learn
     from sklearn.isotonic import IsotonicRegression

@@ -176,15 +176,15 @@ Data version `{manifest["data_version"]}`.
 | training split | {rows["train_split"]:,} |
 | … dropped, as their exact text stands in validation or test too | {rows["train_duplicates_dropped"]:,} |
 | … trained on | {rows["train"]:,} |
-| validation, earlier part: early stopping | {rows["validation_stopping"]:,} |
-| validation, middle part: every calibrator is fitted on it | {rows["validation_fitting"]:,} |
-| validation, last part: one calibrator is chosen on it | {rows["validation_choosing"]:,} |
+| validation, early-stopping slice | {rows["validation_stopping"]:,} |
+| validation, calibration slice: every calibrator is fitted on it | {rows["validation_fitting"]:,} |
+| validation, selection slice: one calibrator is chosen on it | {rows["validation_choosing"]:,} |
 | test | {rows["test"]:,} |
 | … whose exact text stands in the training split as stored | {rows["test_in_train_split"]:,} |
 | … whose text nearly stands there | {rows["test_near_train_split"]:,} |
 | … of products without a review there | {rows["test_of_new_products"]:,} |
 
-The chosen calibrator and the thresholds are fitted on the two later parts of validation together."""
+The chosen calibrator and the thresholds are fitted on the calibration and selection slices together."""
 
 
 def only_in_words(settings: ModelSettings) -> str:
@@ -356,8 +356,8 @@ def _calibration(metrics: dict[str, Any]) -> str:
     found = metrics["calibration"]["model"]
     columns = ("choosing_log_loss", "test_log_loss", "test_brier", "test_ece", "test_ece_debiased")
     rows = [
-        [f"{rung}{' (chosen)' if rung == found['method'] else ''}", *(number(values[column]) for column in columns)]
-        for rung, values in found["rungs"].items()
+        [f"{method}{' (chosen)' if method == found['method'] else ''}", *(number(values[column]) for column in columns)]
+        for method, values in found["rungs"].items()
     ]
     return "\n".join(
         [
@@ -365,19 +365,20 @@ def _calibration(metrics: dict[str, Any]) -> str:
             "",
             (
                 f"Calibrator: `{found['method']}`. Class weighting shifts the log-odds by {found['prior_shift']:+.3f},"
-                " which every rung but `none` takes back."
+                " which every method but `none` takes back."
             ),
             (
-                "`auto` takes the rung of least log-loss on the last part of validation when fitted on the middle part"
+                "`auto` takes the method of least log-loss on the selection slice when fitted on the calibration slice"
                 " (first column), and fits it again"
             ),
             (
-                "on both. The figures on test are of each rung fitted on both, and had no say (reliability.png shows"
+                "on both. The figures on test are of each method fitted on both, and had no say (reliability.png shows"
                 " test)."
             ),
             "",
             *table(
-                ["rung", "log-loss, choosing", "log-loss, test", "Brier, test", "ECE, test", "ECE debiased, test"], rows
+                ["method", "log-loss, selection", "log-loss, test", "Brier, test", "ECE, test", "ECE debiased, test"],
+                rows,
             ),
         ]
     )

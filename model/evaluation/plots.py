@@ -44,7 +44,7 @@ def loss_curves(history: list[dict[str, Any]], best_epoch: int, path: Path) -> N
             [entry["validation_loss"] for entry in history],
             "s-",
             color=_COLOURS[1],
-            label="validation (earlier part)",
+            label="validation (early-stopping slice)",
         )
         axes.axvline(best_epoch, color="0.4", linestyle=":", label="kept: best average precision")
         axes.set(

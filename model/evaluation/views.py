@@ -55,7 +55,9 @@ _LENGTH_NAMES = (
 )
 _ERRORS_SHOWN = 20
 _IMPROBABLE = 0.05
-_RUNG_FIGURES = ("log_loss", "brier", "ece", "ece_debiased")
+# What a bundle's predictions.parquet calls the slices of PreparedData; its readers know it by these names.
+_STORED_PARTS = {"fitting": "calibration", "choosing": "selection", "test": "test"}
+_METHOD_FIGURES = ("log_loss", "brier", "ece", "ece_debiased")
 
 
 @dataclass(frozen=True)
@@ -64,8 +66,8 @@ class Logits:
     in READ_AS.
     """
 
-    fitting: FloatArray
-    choosing: FloatArray
+    calibration: FloatArray
+    selection: FloatArray
     test: FloatArray
     test_read_as: dict[str, FloatArray]
 
@@ -91,19 +93,19 @@ class Decided:
 
 
 def decide(logits: Logits, data: PreparedData, settings: ModelSettings, weighting: str | None = None) -> Decided:
-    """Calibrator and thresholds as the two later parts of validation choose them.
+    """Calibrator and thresholds as the calibration and selection slices of validation have them.
 
     `weighting` is the class weighting that the model was trained with (None: that of the settings). Raises
     ReviewriskError where the default threshold cannot be had from these rows.
     """
     shift = prior_shift(data.train.labels, weighting or settings.training.class_weighting)
-    fitting, choosing = (logits.fitting, data.fitting.labels), (logits.choosing, data.choosing.labels)
-    choice = choose_calibrator(settings.calibration.method, shift, fitting, choosing)
-    later = choice.calibrator.apply(np.concatenate([logits.fitting, logits.choosing]))
-    labels = np.concatenate([data.fitting.labels, data.choosing.labels])
-    days = int((data.choosing.dates.max() - data.fitting.dates.min()).astype(int)) + 1
-    products = np.array([*data.fitting.product_ids, *data.choosing.product_ids])
-    thresholds = fit_thresholds(later, labels, products, days, settings.thresholds)
+    calibration, selection = (logits.calibration, data.calibration.labels), (logits.selection, data.selection.labels)
+    choice = choose_calibrator(settings.calibration.method, shift, calibration, selection)
+    probability = choice.calibrator.apply(np.concatenate([logits.calibration, logits.selection]))
+    labels = np.concatenate([data.calibration.labels, data.selection.labels])
+    products = np.array([*data.calibration.product_ids, *data.selection.product_ids])
+    days = int((data.selection.dates.max() - data.calibration.dates.min()).astype(int)) + 1
+    thresholds = fit_thresholds(probability, labels, products, days, settings.thresholds)
     return Decided(choice, thresholds, _default(thresholds, settings), logits, shift)
 
 
@@ -165,8 +167,8 @@ def refit_thresholds(
 
     With other settings (another cost, another guarantee) this is all it takes: nothing is scored anew.
     """
-    parts = {part: predictions.filter(pc.equal(predictions["part"], part)) for part in ("fitting", "choosing", "test")}
-    later = pa.concat_tables([parts["fitting"], parts["choosing"]])
+    parts = {name: predictions.filter(pc.equal(predictions["part"], part)) for part, name in _STORED_PARTS.items()}
+    later = pa.concat_tables([parts["calibration"], parts["selection"]])
     probability = calibrator.apply(later["model_logit"].to_numpy())
     days = (pc.max(later["review_date"]).as_py() - pc.min(later["review_date"]).as_py()).days + 1
     label, products = later["label"].to_numpy(), later["product_id"].to_numpy()
@@ -202,20 +204,26 @@ def _threshold_rows(
 
 
 def calibration_figures(decided: Decided, data: PreparedData, settings: ModelSettings) -> dict[str, Any]:
-    """The chosen rung, the prior shift, and each rung's log-loss on the choosing slice and figures on test (fitted on
-    both slices).
+    """The chosen method, the prior shift, and each method's log-loss on the selection slice and figures on test (fitted
+    on both slices).
     """
-    calibrator, labels = decided.choice.calibrator, np.concatenate([data.fitting.labels, data.choosing.labels])
-    later = np.concatenate([decided.logits.fitting, decided.logits.choosing])
-    rungs = {}
-    for rung in LADDER:
-        probability = fit_calibrator(rung, decided.shift, later, labels).apply(decided.logits.test)
+    later = np.concatenate([decided.logits.calibration, decided.logits.selection])
+    labels = np.concatenate([data.calibration.labels, data.selection.labels])
+    methods = {}
+    for method in LADDER:
+        probability = fit_calibrator(method, decided.shift, later, labels).apply(decided.logits.test)
         found = metrics(Scored(decided.logits.test, probability, data.test.labels, 0.5), settings.calibration.bins)
-        rungs[rung] = {"choosing_log_loss": decided.choice.log_loss[rung]} | {
-            f"test_{name}": found[name] for name in _RUNG_FIGURES
+        methods[method] = {
+            "choosing_log_loss": decided.choice.log_loss[method],
+            **{f"test_{name}": found[name] for name in _METHOD_FIGURES},
         }
     not_set = {fitted.threshold_name: fitted.reason for fitted in decided.thresholds if fitted.threshold is None}
-    return {"method": calibrator.method, "prior_shift": decided.shift, "rungs": rungs, "thresholds_not_set": not_set}
+    return {
+        "method": decided.choice.calibrator.method,
+        "prior_shift": decided.shift,
+        "rungs": methods,  # as metrics.json has called them from the first
+        "thresholds_not_set": not_set,
+    }
 
 
 def slices(decided: Decided, data: PreparedData, settings: ModelSettings) -> dict[str, Any]:
@@ -266,9 +274,10 @@ def prediction_table(models: dict[str, Decided], data: PreparedData) -> pa.Table
     It has no text, but its hash, which tells whether two models have seen the same one. So thresholds can be refitted,
     and models compared row by row, without scoring anything anew.
     """
-    parts = {"fitting": data.fitting, "choosing": data.choosing, "test": data.test}
     tables = []
-    for part, reviews in parts.items():
+    for part, name in _STORED_PARTS.items():
+        reviews: LabelledReviews = getattr(data, name)
+        logits = {f"{model}_logit": getattr(decided.logits, name) for model, decided in models.items()}
         columns: dict[str, Any] = {
             "part": pa.array([part] * len(reviews)),
             "review_id": pa.array(reviews.review_ids, pa.string()),
@@ -276,9 +285,7 @@ def prediction_table(models: dict[str, Decided], data: PreparedData) -> pa.Table
             "review_date": pa.array(reviews.dates, pa.date32()),
             "text_hash": pa.array(map(text_hash, reviews.headlines, reviews.bodies), pa.string()),
             "label": pa.array(reviews.labels, pa.int64()),
-        }
-        columns |= {
-            f"{name}_logit": pa.array(getattr(decided.logits, part), pa.float64()) for name, decided in models.items()
+            **{column: pa.array(logit, pa.float64()) for column, logit in logits.items()},
         }
         tables.append(pa.table(columns))
     return pa.concat_tables(tables)

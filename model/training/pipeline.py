@@ -137,11 +137,11 @@ def _train(
     """The training's result and the folder of its checkpoints, which outlive it until the bundle is written."""
     with progress("tokenising", report):
         training = tokenise(data.train, backbone.tokenizer, backbone.max_length)
-        stopping = tokenise(data.stopping, backbone.tokenizer, backbone.max_length)
+        early_stopping = tokenise(data.early_stopping, backbone.tokenizer, backbone.max_length)
     report(f"Tokens: {training.lengths.sum():,} in training, {training.lengths.mean():.0f} a review")
-    checkpoints = work / "training" / run_fingerprint(settings, backbone.revision, training, stopping)
+    checkpoints = work / "training" / run_fingerprint(settings, backbone.revision, training, early_stopping)
     pad_id = int(backbone.tokenizer.pad_token_id)
-    return train(adapted, training, stopping, settings, pad_id, checkpoints, report), checkpoints
+    return train(adapted, training, early_stopping, settings, pad_id, checkpoints, report), checkpoints
 
 
 def _predict(
@@ -174,14 +174,14 @@ def _on_full_precision_base(adapted: PeftModel, settings: ModelSettings) -> Peft
 
 
 def predict(scorer: Scorer, data: PreparedData, report: Report) -> Logits:
-    """The scorer's log-odds on the later parts of validation and on test, read in every way that the views of test
-    need.
+    """The scorer's log-odds on the calibration and selection slices and on test, read in every way that the views of
+    test need.
     """
-    fitting, choosing = (
+    calibration, selection = (
         _logit(scorer, part, None, name, report)
-        for name, part in (("fitting", data.fitting), ("choosing", data.choosing))
+        for name, part in (("calibration", data.calibration), ("selection", data.selection))
     )
-    return Logits(fitting, choosing, *predict_test(scorer, data.test, report))
+    return Logits(calibration, selection, *predict_test(scorer, data.test, report))
 
 
 def predict_test(scorer: Scorer, test: LabelledReviews, report: Report) -> tuple[FloatArray, dict[str, FloatArray]]:
@@ -281,8 +281,9 @@ def tfidf_logits(data: PreparedData) -> Logits:
         )
         for view, mode in READ_AS.items()
     }
-    fitting, choosing, test = (model.decision_function(part.texts) for part in (data.fitting, data.choosing, data.test))
-    return Logits(fitting, choosing, test, read_as)
+    parts = (data.calibration, data.selection, data.test)
+    calibration, selection, test = (model.decision_function(part.texts) for part in parts)
+    return Logits(calibration, selection, test, read_as)
 
 
 _LINE_NAMES = {

@@ -130,13 +130,13 @@ def _cost(
     threads: int,
 ) -> tuple[MemoryEstimate, TimeEstimate]:
     """Memory and time, where `sample` are the training rows to read lengths and step times off."""
-    validation_sample = draw(data.stopping, SAMPLED_ROWS, settings.training.seed)
+    validation_sample = draw(data.early_stopping, SAMPLED_ROWS, settings.training.seed)
     training, validation = (
         tokenise(part, backbone.tokenizer, backbone.max_length) for part in (sample, validation_sample)
     )
     memory, steps = estimate_cost(adapted, training, settings, int(backbone.tokenizer.pad_token_id))
     train_seconds, validation_seconds = epoch_seconds(steps, training, validation, settings)
-    epoch = train_seconds * len(data.train) / len(sample) + validation_seconds * len(data.stopping) / len(
+    epoch = train_seconds * len(data.train) / len(sample) + validation_seconds * len(data.early_stopping) / len(
         validation_sample
     )
     return memory, TimeEstimate(epoch, epoch * settings.training.epochs, steps, threads)

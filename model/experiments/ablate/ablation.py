@@ -198,7 +198,7 @@ class Bench:
     ) -> Bench:
         parts = {
             "training": nested_draw(folds.training, rows, settings.training.seed),
-            "stopping": folds.stopping,
+            "stopping": folds.early_stopping,
             "validation": fold,
         }
         with progress("tokenising", report):

@@ -115,7 +115,7 @@ def _how_made(ablation: Ablation, command: str, hardware: Sequence[str]) -> list
         (
             f"* Data version `{folds.data_version}`, of the training and validation splits alone: no test row was read."
             f" Cut by product with seed {sweep.seed} into {len(folds.training):,} rows to train on,"
-            f" {len(folds.stopping):,} that stop a training, and a fold to judge on for each rung"
+            f" {len(folds.early_stopping):,} that stop a training, and a fold to judge on for each rung"
             f" ({_counts(folds.validation)} rows); {folds.duplicates_dropped:,} rows were left out, as their text"
             " stands in another part too."
         ),

@@ -126,7 +126,7 @@ def cell_logits(score: Score, data: PreparedData, inputs: Inputs, mode: Headline
     READ_AS, the shifted population, and the minimal pairs' texts (a and b of each pair, one after the other). `score`
     gets each distinct text once: most reviews state no rating, and are the same text when ratings are masked.
     """
-    texts = {"fitting": data.fitting.texts, "choosing": data.choosing.texts, "as_is": data.test.texts}
+    texts = {"fitting": data.calibration.texts, "choosing": data.selection.texts, "as_is": data.test.texts}
     for view, read_as in READ_AS.items():
         texts[view] = [
             model_text(headline, body, read_as)

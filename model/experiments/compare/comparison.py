@@ -46,7 +46,7 @@ from model.settings import ModelSettings
 
 CELL_VERSION = 4  # one more whenever the code would give a cell other figures
 PACKAGES = ("torch", "transformers", "peft", "scikit-learn")
-_PARTS = ("train", "stopping", "fitting", "choosing", "test")
+_PARTS = ("train", "early_stopping", "calibration", "selection", "test")
 _SHIFTED = "shifted"
 POPULATIONS = ("validation", *VIEWS, _SHIFTED)
 _PAIRS_FILE = "pairs.jsonl"
@@ -162,7 +162,7 @@ def scored_rows(
     data = inputs.data
     parts = [data.test]
     if population == "validation":
-        parts, logit = [data.fitting, data.choosing], np.concatenate([logits["fitting"], logits["choosing"]])
+        parts, logit = [data.calibration, data.selection], np.concatenate([logits["fitting"], logits["choosing"]])
     elif population == _SHIFTED:
         assert inputs.shifted is not None
         parts, logit = [inputs.shifted], logits[_SHIFTED]

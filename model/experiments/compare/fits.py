@@ -172,7 +172,7 @@ def _load(task: Task) -> tuple[Backbone, ReviewClassifier]:
 
 def _train(network: nn.Module, backbone: Backbone, task: Task) -> Figures:
     training, stopping = (
-        tokenise(part, backbone.tokenizer, backbone.max_length) for part in (task.data.train, task.data.stopping)
+        tokenise(part, backbone.tokenizer, backbone.max_length) for part in (task.data.train, task.data.early_stopping)
     )
     known = load_state(task.work)
     done_before = known.epoch if known else 0

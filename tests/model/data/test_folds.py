@@ -16,7 +16,7 @@ def reviews() -> LabelledReviews:
 
 
 def parts(folds: Folds) -> list[LabelledReviews]:
-    return [folds.training, folds.stopping, *folds.validation]
+    return [folds.training, folds.early_stopping, *folds.validation]
 
 
 def test_only_training_and_validation_rows_are_used_whatever_else_the_table_holds(reviews: LabelledReviews) -> None:
@@ -30,7 +30,7 @@ def test_parts_share_no_product_and_hold_no_more_rows_than_asked_for(reviews: La
     products = [set(part.product_ids) for part in parts(folds)]
     assert sum(map(len, products)) == len(set.union(*products)) == 40
     assert [len(fold) for fold in folds.validation] == [64, 64, 64], "four products of sixteen rows"
-    assert (len(folds.stopping), len(folds.training), folds.duplicates_dropped) == (32, 640 - 3 * 64 - 32, 0)
+    assert (len(folds.early_stopping), len(folds.training), folds.duplicates_dropped) == (32, 640 - 3 * 64 - 32, 0)
 
 
 def test_half_of_all_rows_are_left_to_train_on(reviews: LabelledReviews) -> None:

@@ -53,7 +53,7 @@ def beta_log_odds(logit: np.ndarray, a: float, b: float, c: float) -> np.ndarray
     return a * np.log(expit(logit)) - b * np.log(expit(-logit)) + c
 
 
-# ---- each rung finds what made the rows
+# ---- each method finds what made the rows
 
 
 @pytest.mark.parametrize("weighting", ["balanced", "oversampled"])
@@ -158,7 +158,7 @@ def test_isotonic_mends_a_shape_that_no_formula_has() -> None:
     assert errors["isotonic"] < 0.03 < 0.05 < min(error for method, error in errors.items() if method != "isotonic")
 
 
-# ---- what every rung keeps to
+# ---- what every method keeps to
 
 
 @pytest.mark.parametrize("calibrator", EVERY_RUNG, ids=LADDER)
@@ -245,6 +245,54 @@ def test_what_is_no_rising_map_into_probabilities_is_refused(broken: dict[str, A
         Calibrator.from_json({**Calibrator().to_json(), **broken})
 
 
+@pytest.mark.parametrize(
+    "whole",
+    [
+        {"method": "temperature", "parameters": [1e-9]},
+        {"method": "beta", "parameters": [0, 0, -3]},
+        {"method": "isotonic", "x": [0], "y": [0.5]},
+        {"method": "isotonic", "x": [0, 1], "y": [0, 1]},
+        {"method": "isotonic", "x": [0, 1], "y": [0.5, 0.5]},
+    ],
+    ids=str,
+)
+def test_a_map_at_the_very_limits_is_taken(whole: dict[str, Any]) -> None:
+    assert Calibrator.from_json({**Calibrator().to_json(), **whole}).method == whole["method"]
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"method": "temperature", "parameters": [0]},
+        {"method": "temperature", "parameters": [1, 1]},
+        {"method": "beta", "parameters": [1, -1e-9, 0]},
+        {"method": "beta", "parameters": [-1e-9, 1, 0]},
+        {"method": "isotonic", "x": [], "y": []},
+        {"method": "isotonic", "x": [1, 1], "y": [0.1, 0.2]},
+        {"method": "none", "shift": 1e-9},
+    ],
+    ids=str,
+)
+def test_a_map_just_beyond_the_limits_is_refused(broken: dict[str, Any]) -> None:
+    with pytest.raises(ReviewriskError, match="no valid calibrator"):
+        Calibrator.from_json({**Calibrator().to_json(), **broken})
+
+
+def test_fitted_numbers_reach_their_bounds_and_no_farther() -> None:
+    """Separable rows want all the steepness there is, rows that contradict the logit none."""
+    logit, label = np.linspace(-3, 3, 200), (np.linspace(-3, 3, 200) > 0).astype(np.int64)
+    assert fit_calibrator("temperature", 0.0, logit, label).parameters == pytest.approx((0.05,))
+    assert fit_calibrator("temperature", 0.0, logit, 1 - label).parameters == pytest.approx((20.0,))
+    assert fit_calibrator("beta", 0.0, logit, label).parameters[:2] == pytest.approx((20.0, 20.0))
+    assert fit_calibrator("beta", 0.0, logit, 1 - label).parameters[:2] == pytest.approx((0.0, 0.0))
+
+
+@pytest.mark.parametrize("rows", [2, 8])
+def test_isotonic_values_keep_one_row_of_n_plus_two_away_from_certainty(rows: int) -> None:
+    calibrator = fit_calibrator("isotonic", 0.0, np.arange(rows) * 1.0, (np.arange(rows) >= rows / 2).astype(np.int64))
+    assert (calibrator.y[0], calibrator.y[-1]) == (1 / (rows + 2), 1 - 1 / (rows + 2))
+
+
 def test_a_calibrator_of_another_format_is_refused() -> None:
     with pytest.raises(ReviewriskError, match=r"no valid calibrator \(KeyError: 'parameters'\): copy the bundle again"):
         Calibrator.from_json({"method": "none", "x": [], "y": []})
@@ -262,7 +310,7 @@ TRUTHS: dict[str, tuple[float, Any]] = {
 
 
 @pytest.mark.parametrize("expected", LADDER)
-def test_auto_climbs_to_the_rung_that_made_the_rows(expected: str) -> None:
+def test_auto_climbs_to_the_method_that_made_the_rows(expected: str) -> None:
     """Never lower. It may go higher, as beta can do what all below it do and then wins or loses by chance, but gains
     next to nothing.
     """
@@ -279,7 +327,7 @@ def test_auto_climbs_to_the_rung_that_made_the_rows(expected: str) -> None:
         )
 
 
-def test_every_rung_is_judged_on_the_later_slice_as_fitted_on_the_earlier_alone() -> None:
+def test_every_method_is_held_to_the_selection_slice_as_fitted_on_the_calibration_slice_alone() -> None:
     logit, later = log_odds(400, 1), log_odds(300, 2)
     fitting, choosing = (logit, labels_of(2 * logit, 1)), (later, labels_of(2 * later, 2))
     choice = choose_calibrator("auto", 0.4, fitting, choosing)
@@ -288,7 +336,7 @@ def test_every_rung_is_judged_on_the_later_slice_as_fitted_on_the_earlier_alone(
         assert loss == pytest.approx(log_loss(choosing[1], fit_calibrator(method, 0.4, *fitting).apply(later)))  # type: ignore[arg-type]
 
 
-def test_the_chosen_rung_is_fitted_again_on_both_slices() -> None:
+def test_the_chosen_method_is_fitted_again_on_both_slices() -> None:
     logit, later = log_odds(3000, 1), log_odds(3000, 2)
     fitting, choosing = (logit, labels_of(logit / 2, 1)), (later, labels_of(later / 3, 2))
     calibrator = choose_calibrator("temperature", 0.0, fitting, choosing).calibrator
@@ -297,7 +345,7 @@ def test_the_chosen_rung_is_fitted_again_on_both_slices() -> None:
     assert 2.1 < calibrator.parameters[0] < 2.9  # between the two slices' own 2 and 3
 
 
-def test_a_rung_that_only_fits_its_own_rows_loses() -> None:
+def test_a_method_that_only_fits_its_own_rows_loses() -> None:
     logit, later = log_odds(300, 1), log_odds(3000, 2)
     fitting, choosing = (logit, labels_of(logit, 1)), (later, labels_of(later, 2))
     own = {
@@ -310,7 +358,7 @@ def test_a_rung_that_only_fits_its_own_rows_loses() -> None:
     assert choice.calibrator.method != "isotonic"
 
 
-def test_of_equal_rungs_the_lowest_is_taken() -> None:
+def test_of_equal_methods_the_simplest_is_taken() -> None:
     logit = log_odds(200, 1)
     rows = (logit, labels_of(logit, 1))
     choice = choose_calibrator("auto", 0.0, rows, (np.zeros(4), np.array([0, 1, 0, 1])))
@@ -320,7 +368,7 @@ def test_of_equal_rungs_the_lowest_is_taken() -> None:
 
 
 @pytest.mark.parametrize("method", LADDER)
-def test_a_given_rung_is_obeyed(method: Method) -> None:
+def test_a_given_method_is_obeyed(method: Method) -> None:
     for power in (1, 3):
         slices = [
             (logit, labels_of(power * logit, seed)) for seed, logit in ((1, log_odds(200, 1)), (2, log_odds(200, 2)))

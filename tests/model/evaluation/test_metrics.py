@@ -16,6 +16,7 @@ from scipy.special import expit
 from model.evaluation.calibration_error import PooledRows
 from model.evaluation.metrics import (
     FIGURES,
+    Bootstrap,
     RankedRows,
     Scored,
     bootstrap,
@@ -140,6 +141,14 @@ def test_one_class_and_no_row_have_none_where_nothing_is_defined() -> None:
     }
 
 
+def test_a_row_on_the_threshold_is_flagged_and_one_of_no_probability_costs_a_bounded_loss() -> None:
+    found = metrics(Scored(np.array([0.0, 1.0]), np.array([0.0, 0.5]), np.array([1, 1]), 0.5), 10)
+    assert (found["flagged_share"], found["recall"]) == (0.5, 0.5)
+    assert found["log_loss"] == pytest.approx((-math.log(1e-15) - math.log(0.5)) / 2)
+    # no satisfied row, and one that is not flagged: there is no F1 of the satisfied
+    assert (found["f1"], found["macro_f1"]) == (pytest.approx(2 / 3), None)
+
+
 # ---- the bootstrap
 
 
@@ -237,6 +246,24 @@ def test_rows_of_a_single_product_have_no_interval() -> None:
         estimate["value"] is not None and (estimate["low"], estimate["high"]) == (None, None)
         for estimate in found.values()
     )
+
+
+def test_rows_of_two_products_have_intervals() -> None:
+    true, label, _ = world(np.random.default_rng(5), 30, 1)
+    found = intervals(scored(true, label), 10, np.arange(30) % 2, 0.95, 1, draws=50)
+    assert all(estimate["low"] is not None for estimate in found.values())
+
+
+def test_an_interval_takes_nine_tenths_of_the_resamples_and_errors_no_limit_below_zero() -> None:
+    values = np.r_[np.linspace(0.2, 0.4, 9), np.nan]
+    whole = Bootstrap({"f1": 0.3}, {"f1": values}).intervals(0.5)["f1"]
+    assert (whole["low"], whole["high"]) == (pytest.approx(0.25), pytest.approx(0.35))
+    fewer = Bootstrap({"f1": 0.3}, {"f1": np.r_[values, np.nan]}).intervals(0.5)["f1"]
+    assert fewer == {"value": 0.3, "low": None, "high": None}
+    moved = Bootstrap({"ece": 0.01}, {"ece": values}).intervals(0.5)["ece"]  # 0.25 to 0.35, less the bias of 0.29
+    assert (moved["low"], moved["high"]) == (0, pytest.approx(0.06))
+    nothing = Bootstrap({"ece": 0.01}, {"ece": np.zeros(10)})
+    assert Bootstrap({"ece": 0.0}, {"ece": np.zeros(10)}).less(nothing, 0.5)["ece"]["low"] == pytest.approx(-0.01)
 
 
 def test_a_figure_that_many_resamples_do_not_have_has_no_interval() -> None:

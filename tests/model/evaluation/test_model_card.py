@@ -53,7 +53,7 @@ def slice_of(name: str) -> dict[str, Any]:
 
 
 def all_metrics() -> dict[str, Any]:
-    rung = {
+    method = {
         "choosing_log_loss": 0.2,
         "test_log_loss": 0.21,
         "test_brier": 0.05,
@@ -89,7 +89,7 @@ def all_metrics() -> dict[str, Any]:
             "model": {
                 "method": "beta",
                 "prior_shift": 1.5,
-                "rungs": {"none": rung, "beta": rung},
+                "rungs": {"none": method, "beta": method},
                 "thresholds_not_set": {"precision_99": "no cut proves it"},
             }
         },
@@ -264,7 +264,7 @@ def test_errors_are_shown_by_id_five_of_them() -> None:
     assert "of being right): none." in text
 
 
-def test_the_chosen_rung_the_default_threshold_and_what_could_not_be_set_are_marked() -> None:
+def test_the_chosen_method_the_default_threshold_and_what_could_not_be_set_are_marked() -> None:
     text = card(names=("f1_max", "cost_5_1"))
     assert "| beta (chosen) |" in text and "| none          |" in text
     assert (

@@ -11,11 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import expit, logit
-from scipy.stats import binom, binomtest, norm
+from scipy.stats import beta, binom, binomtest, norm
 from sklearn.metrics import confusion_matrix, f1_score
 
 from model.errors import ReviewriskError
 from model.evaluation.calibrators import Calibrator, fit_calibrator
+from model.evaluation.design_effect import effective_rows
 from model.evaluation.thresholds import (
     GRID,
     Cuts,
@@ -122,6 +123,12 @@ def test_no_threshold_costs_less(rows: list[tuple[int, int]], missed: float, ala
 
 def test_where_every_alarm_costs_more_than_it_saves_none_is_flagged() -> None:
     assert cost_threshold(Cuts.of(np.array([0.2, 0.6, 0.7]), np.array([1, 0, 0])), 1.0, 10.0).threshold == 1.0
+
+
+def test_where_flagging_costs_as_much_as_it_saves_none_is_flagged() -> None:
+    # of the two, the alarm stands first: to catch the other costs 1 and saves 1
+    assert cost_threshold(Cuts.of(np.array([0.5, 0.8]), np.array([1, 0])), 1.0, 1.0).threshold == 1.0
+    assert cost_threshold(Cuts.of(np.array([0.5, 0.8]), np.array([1, 0])), 1.01, 1.0).threshold == 0.25
 
 
 @pytest.mark.parametrize(("missed", "alarm"), [(5.0, 1.0), (1.0, 1.0), (1.0, 4.0)])
@@ -329,8 +336,11 @@ def missed_precisions(products: int, reviews_each: int | None, likeness: float, 
     generator, misses, share = np.random.default_rng(seed), [0, 0], 0.849
     for _ in range(DRAWS):
         product = products_of(products, reviews_each, generator)
-        a, b = share * (1 / likeness - 1), (1 - share) * (1 / likeness - 1)
-        label = (generator.random(len(product)) < generator.beta(a, b, products)[product]).astype(np.int64)
+        concentration = 1 / likeness - 1
+        label = (
+            generator.random(len(product))
+            < generator.beta(share * concentration, (1 - share) * concentration, products)[product]
+        ).astype(np.int64)
         probability = generator.random(len(product))
         for place, groups in enumerate((product, np.arange(len(product)))):
             misses[place] += precision_threshold(probability, label, groups, 0.85, 0.95).threshold is not None
@@ -386,6 +396,22 @@ def test_reviews_of_too_few_products_prove_nothing_and_the_reason_says_what_they
     assert mixed.threshold is not None and mixed.reason is None
     assert precision_threshold(probability, label, np.zeros(600), 0.6, 0.95).threshold is None
     assert precision_threshold(probability, label, np.arange(600) % 60, 0.6, 0.95).threshold is not None
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_recall_counts_rows_by_the_products_of_those_up_to_the_rank_of_the_recall(tied: bool) -> None:
+    generator = np.random.default_rng(8)
+    products = np.repeat(np.arange(100), 5)
+    score = generator.normal(0, 1, 100)[products] + generator.normal(0, 1, 500)
+    probability = np.round(expit(score), 1 if tied else 9)
+    ranked = np.sort(probability)
+    rows = effective_rows(probability <= ranked[49], products, 0.95)
+    # Clopper and Pearson's upper limit for the rows that lie below each one
+    limits = [beta.ppf(0.95, missed * rows / 500 + 1, rows - missed * rows / 500) for missed in range(500)]
+    last = max(missed for missed, limit in enumerate(limits) if limit <= 0.1)
+    assert 5 < last < 40
+    found = recall_threshold(probability, np.ones(500, dtype=np.int64), products, 0.9, 0.95)
+    assert probability[probability >= found.threshold].min() == ranked[last]
 
 
 # ---- the review band

@@ -75,7 +75,7 @@ def simulated(data: PreparedData, seed: int, noise: float = 1.0) -> Logits:
         return np.where(labels == 1, 1.5, -1.5) + generator.normal(0, noise + more, len(labels)) + shift
 
     read_as = {view: of(data.test.labels, 0.5 * place) for place, view in enumerate(READ_AS, start=1)}
-    return Logits(of(data.fitting.labels), of(data.choosing.labels), of(data.test.labels), read_as)
+    return Logits(of(data.calibration.labels), of(data.selection.labels), of(data.test.labels), read_as)
 
 
 @pytest.fixture(scope="module")
@@ -98,13 +98,13 @@ def test_calibrator_and_thresholds_are_those_of_the_two_later_parts_of_validatio
     decided = decide(logits, data, with_thresholds(reviews_per_day=2))
     assert decided.shift == prior_shift(data.train.labels, "balanced") != 0
     choice = choose_calibrator(
-        "auto", decided.shift, (logits.fitting, data.fitting.labels), (logits.choosing, data.choosing.labels)
+        "auto", decided.shift, (logits.calibration, data.calibration.labels), (logits.selection, data.selection.labels)
     )
     assert decided.choice == choice
-    labels = np.r_[data.fitting.labels, data.choosing.labels]
-    days = len(np.unique(np.r_[data.fitting.dates, data.choosing.dates]))  # planted reviews leave no day out
-    probability = choice.calibrator.apply(np.r_[logits.fitting, logits.choosing])
-    products = np.array([*data.fitting.product_ids, *data.choosing.product_ids])
+    labels = np.r_[data.calibration.labels, data.selection.labels]
+    days = len(np.unique(np.r_[data.calibration.dates, data.selection.dates]))  # planted reviews leave no day out
+    probability = choice.calibrator.apply(np.r_[logits.calibration, logits.selection])
+    products = np.array([*data.calibration.product_ids, *data.selection.product_ids])
     settings = ThresholdSettings(reviews_per_day=2)
     assert decided.thresholds == fit_thresholds(probability, labels, products, days, settings)
     assert decided.default is decided.thresholds[0]
@@ -119,7 +119,7 @@ def test_the_shift_is_of_the_weighting_that_the_model_was_trained_with(data: Pre
 
 
 @pytest.mark.parametrize("method", LADDER)
-def test_the_settings_choose_the_rung(data: PreparedData, method: Any) -> None:
+def test_the_settings_choose_the_method(data: PreparedData, method: Any) -> None:
     chosen = SETTINGS.model_copy(update={"calibration": CalibrationSettings(method=method)})
     assert decide(simulated(data, 1), data, chosen).choice.calibrator.method == method
 
@@ -262,7 +262,7 @@ def test_threshold_rows_have_the_figures_of_test_at_each_threshold(
     assert set(rows[0]) | {"model_version", "run_id"} == set(MODEL_THRESHOLDS.schema.names)
 
 
-def test_every_rung_is_shown_with_what_it_does_on_test(data: PreparedData, models: dict[str, Decided]) -> None:
+def test_every_method_is_shown_with_what_it_does_on_test(data: PreparedData, models: dict[str, Decided]) -> None:
     found = calibration_figures(models["model"], data, with_thresholds(precision=0.999))
     assert list(found["rungs"]) == list(LADDER)
     assert (found["method"], found["prior_shift"]) == (models["model"].choice.calibrator.method, models["model"].shift)
@@ -273,7 +273,7 @@ def test_every_rung_is_shown_with_what_it_does_on_test(data: PreparedData, model
     }
     raw = Scored(models["model"].logits.test, sigmoid(models["model"].logits.test), data.test.labels, 0.5)
     assert found["rungs"]["none"]["test_log_loss"] == metrics(raw, 10)["log_loss"]
-    assert chosen["choosing_log_loss"] == min(rung["choosing_log_loss"] for rung in found["rungs"].values())
+    assert chosen["choosing_log_loss"] == min(one["choosing_log_loss"] for one in found["rungs"].values())
 
 
 def test_what_could_not_be_set_is_named_with_its_reason(data: PreparedData, models: dict[str, Decided]) -> None:
@@ -399,7 +399,7 @@ def test_the_prediction_table_is_whole_and_has_no_text(data: PreparedData, model
         "model_logit",
         "tfidf_logit",
     ]
-    assert found.num_rows == len(data.fitting) + len(data.choosing) + len(data.test)
+    assert found.num_rows == len(data.calibration) + len(data.selection) + len(data.test)
     stored = {row["review_id"]: row for row in corpus().to_pylist()}
     rows = found.to_pylist()
     for row in rows:
@@ -412,11 +412,11 @@ def test_the_prediction_table_is_whole_and_has_no_text(data: PreparedData, model
         assert isinstance(row["review_date"], datetime.date)
         assert row["text_hash"] == text_hash(review["review_headline"], review["review_body"])
         assert (review["split"] == "test") == (row["part"] == "test")
-    for part, reviews in (("fitting", data.fitting), ("choosing", data.choosing), ("test", data.test)):
+    for part, slice_name in (("fitting", "calibration"), ("choosing", "selection"), ("test", "test")):
         here = [row for row in rows if row["part"] == part]
-        assert [row["review_id"] for row in here] == reviews.review_ids
+        assert [row["review_id"] for row in here] == getattr(data, slice_name).review_ids
         for name, decided in models.items():
-            assert [row[f"{name}_logit"] for row in here] == getattr(decided.logits, part).tolist()
+            assert [row[f"{name}_logit"] for row in here] == getattr(decided.logits, slice_name).tolist()
 
 
 def test_thresholds_are_refitted_from_the_predictions_alone(data: PreparedData, models: dict[str, Decided]) -> None:

@@ -37,6 +37,22 @@ def test_clean_html(raw: str, cleaned: str) -> None:
     assert clean_html(raw) == cleaned
 
 
+@pytest.mark.parametrize(
+    ("raw", "cleaned"),
+    [
+        *((f"a{character}b", "a b") for character in "\x00\x08\x0b\x0c\x0e\x1f\x7f\x9f\u200b\ufeff"),
+        *((f"a{character}b", "a\ufffdb") for character in "\ud800\udbff\udc00\udfff"),
+        *((f"a{character}b", f"a{character}b") for character in "\t\n\r ~\u200a\u200c\ud7ff\ue000\ufefe"),
+        ("&#9;&#1114109;&#00065;&#0000065;&#00000065;", "\t\U0010fffdAA&#00000065;"),  # seven digits at most
+        ("&#x41;&#x000041;&#x0000041;", "AA&#x0000041;"),  # six at most
+        ("&lt;&CounterClockwiseContourIntegral;", "<\u2233"),  # the shortest name and the longest
+    ],
+    ids=ascii,
+)
+def test_the_first_and_the_last_of_what_is_cleaned(raw: str, cleaned: str) -> None:
+    assert clean_html(raw) == cleaned
+
+
 def test_a_megabyte_of_half_open_markup_takes_no_quadratic_time() -> None:
     for piece in ("<a ", "<a x=1", "<!--", "&amp;", "[[ASIN:a ", "[[VIDEOID:"):
         assert clean_html(piece * (1_000_000 // len(piece)))

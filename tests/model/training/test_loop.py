@@ -61,7 +61,7 @@ def run(
     backbone = load_backbone(settings.backbone)
     data = prepare(planted_reviews(256, 160, 60), settings)
     training, validation = (
-        tokenise(part, backbone.tokenizer, backbone.max_length) for part in (data.train, data.stopping)
+        tokenise(part, backbone.tokenizer, backbone.max_length) for part in (data.train, data.early_stopping)
     )
     if flip:
         validation = TokenisedReviews(validation.token_ids, 1 - validation.labels)
