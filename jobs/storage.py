@@ -224,9 +224,14 @@ def usable_path(setting: str, text: str) -> Path:
         path = Path(text).expanduser().resolve()
     except (RuntimeError, ValueError, OSError):
         raise ReviewriskError(f"{setting} is {text!r}, which is no path of this machine: name another.") from None
-    if found := _NO_SIGN_OF_A_FOLDER.search(str(path)):
+    found = _NO_SIGN_OF_A_FOLDER.search(str(path))
+    sign = found[0] if found else None
+    # A colon alone is fine, but not in a pattern, which a path with one of the others is to Spark (`literal_path`).
+    if ":" in str(path) and literal_path(str(path)) != str(path):
+        sign = sign or ":"
+    if sign:
         raise ReviewriskError(
-            f"{setting} is {str(path)!r}: {found[0]!r} in a path means something else to Delta or dbt, so choose one"
-            " without # ? % \\ and control characters."
+            f"{setting} is {str(path)!r}: {sign!r} in a path means something else to Delta, Spark or dbt, so choose"
+            " one without # ? % \\ and control characters, and without a colon beside one of [ ] { } * and a comma."
         )
     return path

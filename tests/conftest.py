@@ -13,6 +13,8 @@ from jobs.config import Config, load_config
 from tests import ROOT
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Of the S3 stand-in (tests/support/score_rows.py), and set before Spark starts, so that its workers have them too.
+os.environ.update(TEST_KEY_ID="invented-key", TEST_SECRET="invented-secret")
 os.environ.pop("REVIEWRISK_ROOT", None)  # whoever works on a root of their own must not have tests write into it
 # Real reviews, where there are any: they are no part of the project.
 REAL_DATA = Path(os.environ.get("REVIEWRISK_REAL_DATA") or Path(__file__).resolve().parents[2] / "shared" / "data")

@@ -210,7 +210,7 @@ def replace_rows(root: Root, name: str, run_id: str, build: Callable[[pa.Table],
             return None
         return stage_arrow(after, root, name, run_id)
 
-    publish(root, name, run_id, stage, guard_whole_table=True)
+    publish(root, name, run_id, stage)
 
 
 def _sorted(rows: pa.Table, table: Table) -> pa.Table:

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import pyarrow as pa
-import pytest
 
 from jobs.lake import tables
 from jobs.lake.schemas import REVIEW_SCORES
@@ -54,16 +53,14 @@ def object_store() -> Iterator[str]:
     server.stop()
 
 
-def s3_settings(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> StorageSettings:
-    """How the stand-in is reached; the secrets are set in the environment."""
-    monkeypatch.setenv("TEST_KEY_ID", "invented-key")
-    monkeypatch.setenv("TEST_SECRET", "invented-secret")
+def s3_settings(endpoint: str) -> StorageSettings:
+    """How the stand-in is reached; tests/conftest.py sets the secrets."""
     return StorageSettings(
         endpoint_url=endpoint, region="us-east-1", access_key_id_env="TEST_KEY_ID", secret_access_key_env="TEST_SECRET"
     )
 
 
-def s3_root(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Root:
+def s3_root(endpoint: str) -> Root:
     """A root in a new bucket of the stand-in."""
     import boto3
 
@@ -71,4 +68,4 @@ def s3_root(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Root:
     boto3.client(
         "s3", endpoint_url=endpoint, region_name="us-east-1", aws_access_key_id="key", aws_secret_access_key="secret"
     ).create_bucket(Bucket=bucket)
-    return parse_root(f"s3://{bucket}/some/prefix", s3_settings(endpoint, monkeypatch))
+    return parse_root(f"s3://{bucket}/some/prefix", s3_settings(endpoint))

@@ -58,7 +58,7 @@ def said(uses: list[Any], kind: type[ReviewriskError]) -> set[str]:
 
 def test_a_store_that_is_down_is_said_to_be_down(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
-    root = parse_root("s3://bucket/x", s3_settings("http://127.0.0.1:9", monkeypatch))
+    root = parse_root("s3://bucket/x", s3_settings("http://127.0.0.1:9"))
     for sentence in said(every_use(root), OutageError):
         assert "s3://bucket/x" in sentence
         assert "it does not answer: see to the network and to storage.endpoint_url" in sentence
@@ -66,7 +66,7 @@ def test_a_store_that_is_down_is_said_to_be_down(monkeypatch: pytest.MonkeyPatch
 
 def test_a_bucket_that_does_not_exist_is_named(endpoint: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
-    root = parse_root("s3://no-such-bucket/x", s3_settings(endpoint, monkeypatch))
+    root = parse_root("s3://no-such-bucket/x", s3_settings(endpoint))
     opening, writing = every_use(root)[:6], every_use(root)[6:7]
     for sentence in said([*opening, *writing], ReviewriskError):
         assert "s3://no-such-bucket/x" in sentence
@@ -74,7 +74,7 @@ def test_a_bucket_that_does_not_exist_is_named(endpoint: str, monkeypatch: pytes
 
 
 def test_a_bucket_without_tables_has_none_yet(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    root = s3_root(endpoint, monkeypatch)
+    root = s3_root(endpoint)
     assert not tables.is_there(root, "models")
     with pytest.raises(ReviewriskError, match="holds no table models yet: run `reviewrisk ingest` first"):
         tables.current_version(root, "models")
@@ -83,7 +83,7 @@ def test_a_bucket_without_tables_has_none_yet(endpoint: str, monkeypatch: pytest
 
 
 def test_a_damaged_table_of_a_bucket_is_refused(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    root = s3_root(endpoint, monkeypatch)
+    root = s3_root(endpoint)
     tables.create_tables(root)
     publish(root, scores(("a", JANUARY, 0.1)), JANUARY)
     filesystem, folder = root.filesystem(), root.path_on_filesystem(root.join("tables", "review_scores"))

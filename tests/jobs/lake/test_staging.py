@@ -101,6 +101,11 @@ def test_a_file_is_one_stretch_of_one_partition(root: Root) -> None:
     assert written(root) == [] and written(root, scores()) == []
 
 
+def test_rows_in_any_order_become_one_file_a_partition(root: Root) -> None:
+    turns = [(name, (JANUARY, FEBRUARY)[place % 2], 0.1) for place, name in enumerate("abcd")]
+    assert [file.rows for file in tables.stage_arrow(scores(*turns), root, "review_scores", "r").files] == [2, 2]
+
+
 def test_a_file_ends_with_the_row_that_fills_it(root: Root, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(staging, "ROWS_PER_FILE", 2)
     files = written(root, *(scores((name, JANUARY, 0.1)) for name in "abcde"))

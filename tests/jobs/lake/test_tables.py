@@ -35,7 +35,7 @@ def root(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
     made = (
         parse_root(str(tmp_path / "root"), StorageSettings())
         if is_local
-        else s3_root(request.getfixturevalue("s3_endpoint"), monkeypatch)
+        else s3_root(request.getfixturevalue("s3_endpoint"))
     )
     tables.create_tables(made)
     return made
