@@ -214,8 +214,14 @@ def _scan_training(
         is_unique.append(np.array([text not in later for text in reviews.texts], dtype=np.bool_))
     for split, part in (("validation", validation), ("test", test)):
         _update_version(digest, split, part)
-    every = (np.concatenate(parts) for parts in (labels, days, is_unique))
-    return _Training(*every, products, search.result(), digest.hexdigest()[:_VERSION_DIGITS])
+    return _Training(
+        labels=np.concatenate(labels),
+        days=np.concatenate(days),
+        is_unique=np.concatenate(is_unique),
+        products=products,
+        overlap=search.result(),
+        data_version=digest.hexdigest()[:_VERSION_DIGITS],
+    )
 
 
 def _take_training(source: ReviewSource, mode: HeadlineMode, positions: NDArray[np.intp]) -> LabelledReviews:
