@@ -209,12 +209,12 @@ def _scan_training(
     for split, part in (("validation", validation), ("test", test)):
         _update_version(digest, split, part)
     return _Training(
-        np.concatenate(labels),
-        np.concatenate(days),
-        np.concatenate(is_unique),
-        products,
-        search.result(),
-        digest.hexdigest()[:_VERSION_DIGITS],
+        labels=np.concatenate(labels),
+        days=np.concatenate(days),
+        is_unique=np.concatenate(is_unique),
+        products=products,
+        overlap=search.result(),
+        data_version=digest.hexdigest()[:_VERSION_DIGITS],
     )
 
 
