@@ -73,7 +73,7 @@ class Logits:
 
 
 @dataclass(frozen=True)
-class Decided:
+class CalibratedModel:
     """A model's calibrator and thresholds, as validation chose them, its logits, and its prior shift (see
     `data.prior_shift`).
     """
@@ -92,7 +92,9 @@ class Decided:
         return every.take(rows_of(view, data))
 
 
-def decide(logits: Logits, data: PreparedData, settings: ModelSettings, weighting: str | None = None) -> Decided:
+def calibrate(
+    logits: Logits, data: PreparedData, settings: ModelSettings, weighting: str | None = None
+) -> CalibratedModel:
     """Calibrator and thresholds as the calibration and selection slices of validation have them.
 
     `weighting` is the class weighting that the model was trained with (None: that of the settings). Raises
@@ -106,7 +108,7 @@ def decide(logits: Logits, data: PreparedData, settings: ModelSettings, weightin
     products = np.array([*data.calibration.product_ids, *data.selection.product_ids])
     days = int((data.selection.dates.max() - data.calibration.dates.min()).astype(int)) + 1
     thresholds = fit_thresholds(probability, labels, products, days, settings.thresholds)
-    return Decided(choice, thresholds, _default(thresholds, settings), logits, shift)
+    return CalibratedModel(choice, thresholds, _default(thresholds, settings), logits, shift)
 
 
 def rows_of(view: str, data: PreparedData) -> BoolArray:
@@ -127,7 +129,7 @@ def default_headlines(reviews: LabelledReviews) -> BoolArray:
     )
 
 
-def audit(models: dict[str, Decided], data: PreparedData, settings: ModelSettings) -> dict[str, dict[str, Any]]:
+def audit(models: dict[str, CalibratedModel], data: PreparedData, settings: ModelSettings) -> dict[str, dict[str, Any]]:
     """Per view: rows, positives, per model the intervals of every figure, and `majority`, the figures of the training
     share for all.
 
@@ -139,7 +141,7 @@ def audit(models: dict[str, Decided], data: PreparedData, settings: ModelSetting
     for view in VIEWS:
         rows = rows_of(view, data)
         groups = np.asarray(data.test.product_ids)[rows]
-        scored = {name: decided.scored(data, view) for name, decided in models.items()}
+        scored = {name: calibrated.scored(data, view) for name, calibrated in models.items()}
         entry: dict[str, Any] = {"rows": int(rows.sum()), "positives": int(data.test.labels[rows].sum())}
         scored["majority"] = _majority(data, rows)
         resampled = dict(zip(scored, bootstrap(list(scored.values()), bins, groups, seed), strict=True))
@@ -150,12 +152,12 @@ def audit(models: dict[str, Decided], data: PreparedData, settings: ModelSetting
     return found
 
 
-def threshold_rows(decided: Decided, data: PreparedData, settings: ModelSettings) -> list[dict[str, Any]]:
+def threshold_rows(calibrated: CalibratedModel, data: PreparedData, settings: ModelSettings) -> list[dict[str, Any]]:
     """One row of `model_thresholds` per threshold that could be had: its value, purpose and figures on test with
     intervals.
     """
     return _threshold_rows(
-        decided.thresholds, decided.default, decided.scored(data), np.asarray(data.test.product_ids), settings
+        calibrated.thresholds, calibrated.default, calibrated.scored(data), np.asarray(data.test.product_ids), settings
     )
 
 
@@ -203,34 +205,34 @@ def _threshold_rows(
     return rows
 
 
-def calibration_figures(decided: Decided, data: PreparedData, settings: ModelSettings) -> dict[str, Any]:
+def calibration_figures(calibrated: CalibratedModel, data: PreparedData, settings: ModelSettings) -> dict[str, Any]:
     """The chosen method, the prior shift, and each method's log-loss on the selection slice and figures on test (fitted
     on both slices).
     """
-    later = np.concatenate([decided.logits.calibration, decided.logits.selection])
+    later = np.concatenate([calibrated.logits.calibration, calibrated.logits.selection])
     labels = np.concatenate([data.calibration.labels, data.selection.labels])
     methods = {}
     for method in LADDER:
-        probability = fit_calibrator(method, decided.shift, later, labels).apply(decided.logits.test)
-        found = metrics(Scored(decided.logits.test, probability, data.test.labels, 0.5), settings.calibration.bins)
+        probability = fit_calibrator(method, calibrated.shift, later, labels).apply(calibrated.logits.test)
+        found = metrics(Scored(calibrated.logits.test, probability, data.test.labels, 0.5), settings.calibration.bins)
         methods[method] = {
-            "choosing_log_loss": decided.choice.log_loss[method],
+            "choosing_log_loss": calibrated.choice.log_loss[method],
             **{f"test_{name}": found[name] for name in _METHOD_FIGURES},
         }
-    not_set = {fitted.threshold_name: fitted.reason for fitted in decided.thresholds if fitted.threshold is None}
+    not_set = {fitted.threshold_name: fitted.reason for fitted in calibrated.thresholds if fitted.threshold is None}
     return {
-        "method": decided.choice.calibrator.method,
-        "prior_shift": decided.shift,
+        "method": calibrated.choice.calibrator.method,
+        "prior_shift": calibrated.shift,
         "rungs": methods,  # as metrics.json has called them from the first
         "thresholds_not_set": not_set,
     }
 
 
-def slices(decided: Decided, data: PreparedData, settings: ModelSettings) -> dict[str, Any]:
+def slices(calibrated: CalibratedModel, data: PreparedData, settings: ModelSettings) -> dict[str, Any]:
     """Figures of parts of the test rows: {"by": {dimension: [{slice, rows, positives, f1, auc, ece …}]}, "worst": the
     one of least F1}.
     """
-    scored, groups = decided.scored(data), np.asarray(data.test.product_ids)
+    scored, groups = calibrated.scored(data), np.asarray(data.test.product_ids)
     found: dict[str, list[dict[str, Any]]] = {}
     for dimension, of in _DIMENSIONS.items():
         names = np.asarray(of(data.test))
@@ -250,14 +252,14 @@ def slices(decided: Decided, data: PreparedData, settings: ModelSettings) -> dic
     return {"by": found, "worst": min(ranked, key=lambda row: row["f1"]["value"]) if ranked else None}
 
 
-def error_lists(models: dict[str, Decided], data: PreparedData) -> dict[str, list[dict[str, Any]]]:
+def error_lists(models: dict[str, CalibratedModel], data: PreparedData) -> dict[str, list[dict[str, Any]]]:
     """At most 20 test rows each, by id alone, the surest first: `confident_errors`, the network's wrong decisions that
     gave the label the least probability; `likely_wrong_labels`, rows whose label every model gives a probability below
     0.05.
     """
     network = models["model"].scored(data)
     is_wrong = (network.probability >= network.threshold) != (network.label == 1)
-    of_label = {name: _probability_of_label(decided.scored(data)) for name, decided in models.items()}
+    of_label = {name: _probability_of_label(calibrated.scored(data)) for name, calibrated in models.items()}
     most_of_any = np.max(list(of_label.values()), axis=0)
     return {
         "confident_errors": [_by_id(row, data, network) for row in _least(of_label["model"], is_wrong, network)],
@@ -267,7 +269,7 @@ def error_lists(models: dict[str, Decided], data: PreparedData) -> dict[str, lis
     }
 
 
-def prediction_table(models: dict[str, Decided], data: PreparedData) -> pa.Table:
+def prediction_table(models: dict[str, CalibratedModel], data: PreparedData) -> pa.Table:
     """Every row that thresholds were fitted on or figures are of: part, review_id, product_id, review_date, label and
     each model's logit.
 
@@ -276,7 +278,7 @@ def prediction_table(models: dict[str, Decided], data: PreparedData) -> pa.Table
     tables = []
     for part, name in _STORED_PARTS.items():
         reviews: LabelledReviews = getattr(data, name)
-        logits = {f"{model}_logit": getattr(decided.logits, name) for model, decided in models.items()}
+        logits = {f"{model}_logit": getattr(calibrated.logits, name) for model, calibrated in models.items()}
         columns: dict[str, Any] = {
             "part": pa.array([part] * len(reviews)),
             "review_id": pa.array(reviews.review_ids, pa.string()),
