@@ -137,7 +137,7 @@ def precision_threshold(
     whichever is taken, the confidence stands (Bonferroni; risk control by multiple testing, Angelopoulos et al. 2021,
     arXiv 2110.01052). Flagged rows of one product count as `effective_rows` has it, as in Korn and Graubard's interval.
     In simulations of a model that is never so precise it set a threshold in 0 to 6% of the draws at a confidence of
-    95%, and in up to 12% of 20 products of which half are nearly always right and some hardly ever; with all rows taken
+    95%, and in 12% where of 20 products most are nearly always right and some hardly ever; with all rows taken
     as independent that was 1 to 45%. Like `recall_threshold` it promises nothing about rows of another time or kind.
     """
     name, purpose = _precision_name(precision), _guarantee("precision", precision, confidence)
