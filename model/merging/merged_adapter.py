@@ -46,7 +46,7 @@ def make_child(
     `reviews` is as `fit` takes it. Calibrator and thresholds are fitted on its validation split, cut as for the first
     parent; every parent and the child are then judged on its test split, in all and by category, each at its own
     default threshold. `tolerance` is the greatest |logit difference| that merging a parent or the child may make.
-    Raises ReviewriskError as `merging.combine` and `prepare` do.
+    Raises ReviewriskError as `combine` and `prepare` do.
     """
     with progress("combining the adapters", report):
         adapted, backbone, settings = combine(parents, recipe)

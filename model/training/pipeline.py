@@ -53,7 +53,7 @@ _ROWS_AT_ONCE = 1024
 @dataclass(frozen=True)
 class FittedModel:
     """A written bundle and what is said of it. `thresholds` are the rows of thresholds.json (see
-    `assessment.threshold_rows`); `metrics` is metrics.json; `rows` are metrics["rows"]; `settings` are resolved (no
+    `views.threshold_rows`); `metrics` is metrics.json; `rows` are metrics["rows"]; `settings` are resolved (no
     None where the data's size decides); `bundle_checksum` is the sha256 of manifest.json.
     """
 
@@ -80,7 +80,7 @@ def fit(
 ) -> FittedModel:
     """Train on the table's splits and write the bundle output/<model_version>.
 
-    `reviews` has the columns of `data.COLUMNS`. Checkpoints go under `work` until the bundle stands, so a killed run
+    `reviews` has the columns of `reviews.COLUMNS`. Checkpoints go under `work` until the bundle stands, so a killed run
     goes on when it is called again. `report` gets one line of text at a time, at least about every ten seconds in the
     long parts. `tolerance` is the greatest |logit difference| that merging the adapter may make. Raises ReviewriskError
     where the data, the settings or the machine do not allow it.
