@@ -191,16 +191,17 @@ def _threshold_rows(
         if fitted.threshold is None:
             continue
         at = Scored(scored.logit, scored.probability, scored.label, fitted.threshold)
-        found = _intervals(at, groups, settings, _THRESHOLD_FIGURES)
+        f1, *shares = _intervals(at, groups, settings, _THRESHOLD_FIGURES).items()
         row: dict[str, Any] = {
             "threshold_name": fitted.threshold_name,
             "threshold": fitted.threshold,
             "purpose": fitted.purpose,
+            "is_default": fitted is default,
+            "is_active": fitted.threshold_name in settings.thresholds.active,
+            "f1": f1[1]["value"] or 0.0,
         }
-        row |= {"is_default": fitted is default, "is_active": fitted.threshold_name in settings.thresholds.active}
-        row |= {"f1": found["f1"]["value"] or 0.0}
-        for name in _THRESHOLD_FIGURES[1:]:
-            row |= {name: found[name]["value"], f"{name}_low": found[name]["low"], f"{name}_high": found[name]["high"]}
+        for name, found in shares:
+            row |= {name: found["value"], f"{name}_low": found["low"], f"{name}_high": found["high"]}
         rows.append(row)
     return rows
 
@@ -236,12 +237,8 @@ def slices(calibrated: CalibratedModel, data: PreparedData, settings: ModelSetti
     found: dict[str, list[dict[str, Any]]] = {}
     for dimension, of in _DIMENSIONS.items():
         names = np.asarray(of(data.test))
-        ordered = sorted(
-            {str(name) for name in names},
-            key=lambda name: (_LENGTH_NAMES.index(name) if name in _LENGTH_NAMES else 0, name),
-        )
         found[dimension] = [
-            _slice(name, scored.take(names == name), groups[names == name], settings) for name in ordered
+            _slice(name, scored.take(names == name), groups[names == name], settings) for name in _in_order(names)
         ]
     ranked = [
         {"dimension": dimension, **row}
@@ -317,6 +314,14 @@ def _majority(data: PreparedData, rows: BoolArray) -> Scored:
     labels = data.test.labels[rows]
     share = float(data.train.labels.mean())
     return Scored(np.zeros(len(labels)), np.full(len(labels), share), labels, 0.5)
+
+
+def _in_order(names: NDArray[Any]) -> list[str]:
+    """The names of a dimension's slices, those of lengths from short to long, others by the alphabet."""
+    return sorted(
+        {str(name) for name in names},
+        key=lambda name: (_LENGTH_NAMES.index(name) if name in _LENGTH_NAMES else 0, name),
+    )
 
 
 def _slice(name: str, scored: Scored, groups: Groups, settings: ModelSettings) -> dict[str, Any]:
