@@ -226,7 +226,7 @@ def _recipe(manifest: dict[str, Any], settings: ModelSettings, metrics: dict[str
 
 
 def results(title: str, test: dict[str, dict[str, Any]], settings: ModelSettings) -> str:
-    """A section with every figure of the three models in `assessment.audit`, and the network's in each view."""
+    """A section with every figure of the three models in `views.audit`, and the network's in each view."""
     as_is = test["as_is"]
     figures = [
         [name, *(_figure(key, as_is[model][key]) for model in MODEL_NAMES)] for key, name in _FIGURE_NAMES.items()
@@ -301,7 +301,7 @@ def _headline_worth(test: dict[str, dict[str, Any]], settings: ModelSettings) ->
 
 
 def slice_lines(found: dict[str, list[dict[str, Any]]], worst: dict[str, Any] | None) -> list[str]:
-    """The worst slice in words, and the table of those found (see `assessment.slices`)."""
+    """The worst slice in words, and the table of those found (see `views.slices`)."""
     rows = [
         [
             f"{dimension}: {row['slice']}",
@@ -410,7 +410,7 @@ def _thresholds(metrics: dict[str, Any], thresholds: list[dict[str, Any]]) -> st
 
 
 def threshold_table(thresholds: list[dict[str, Any]]) -> list[str]:
-    """The rows of `assessment.threshold_rows` as a table."""
+    """The rows of `views.threshold_rows` as a table."""
     head = ["threshold", "for", "flagged at or above", "precision", "recall", "flagged share"]
     rows = [
         [

@@ -10,7 +10,7 @@ import numpy as np
 from model.evaluation.calibrators import FloatArray, LabelArray
 from model.evaluation.metrics import DRAWS, Groups, RankedRows, resamples
 
-_LEAST_DEFINED = 0.9  # share of the resamples that must have a figure, as for `evaluation.intervals`
+_LEAST_DEFINED = 0.9  # share of the resamples that must have a figure, as for `metrics.intervals`
 Limits = dict[str, float | None]
 
 

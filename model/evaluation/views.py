@@ -73,7 +73,7 @@ class Logits:
 
 
 @dataclass(frozen=True)
-class Decided:
+class CalibratedModel:
     """A model's calibrator and thresholds, as validation chose them, its logits, and its prior shift (see
     `data.prior_shift`).
     """
@@ -92,7 +92,9 @@ class Decided:
         return every.take(rows_of(view, data))
 
 
-def decide(logits: Logits, data: PreparedData, settings: ModelSettings, weighting: str | None = None) -> Decided:
+def calibrate(
+    logits: Logits, data: PreparedData, settings: ModelSettings, weighting: str | None = None
+) -> CalibratedModel:
     """Calibrator and thresholds as the calibration and selection slices of validation have them.
 
     `weighting` is the class weighting that the model was trained with (None: that of the settings). Raises
@@ -106,7 +108,7 @@ def decide(logits: Logits, data: PreparedData, settings: ModelSettings, weightin
     products = np.array([*data.calibration.product_ids, *data.selection.product_ids])
     days = int((data.selection.dates.max() - data.calibration.dates.min()).astype(int)) + 1
     thresholds = fit_thresholds(probability, labels, products, days, settings.thresholds)
-    return Decided(choice, thresholds, _default(thresholds, settings), logits, shift)
+    return CalibratedModel(choice, thresholds, _default(thresholds, settings), logits, shift)
 
 
 def rows_of(view: str, data: PreparedData) -> BoolArray:
@@ -127,7 +129,7 @@ def default_headlines(reviews: LabelledReviews) -> BoolArray:
     )
 
 
-def audit(models: dict[str, Decided], data: PreparedData, settings: ModelSettings) -> dict[str, dict[str, Any]]:
+def audit(models: dict[str, CalibratedModel], data: PreparedData, settings: ModelSettings) -> dict[str, dict[str, Any]]:
     """Per view: rows, positives, per model the intervals of every figure, and `majority`, the figures of the training
     share for all.
 
@@ -139,7 +141,7 @@ def audit(models: dict[str, Decided], data: PreparedData, settings: ModelSetting
     for view in VIEWS:
         rows = rows_of(view, data)
         groups = np.asarray(data.test.product_ids)[rows]
-        scored = {name: decided.scored(data, view) for name, decided in models.items()}
+        scored = {name: calibrated.scored(data, view) for name, calibrated in models.items()}
         entry: dict[str, Any] = {"rows": int(rows.sum()), "positives": int(data.test.labels[rows].sum())}
         scored["majority"] = _majority(data, rows)
         resampled = dict(zip(scored, bootstrap(list(scored.values()), bins, groups, seed), strict=True))
@@ -150,12 +152,12 @@ def audit(models: dict[str, Decided], data: PreparedData, settings: ModelSetting
     return found
 
 
-def threshold_rows(decided: Decided, data: PreparedData, settings: ModelSettings) -> list[dict[str, Any]]:
+def threshold_rows(calibrated: CalibratedModel, data: PreparedData, settings: ModelSettings) -> list[dict[str, Any]]:
     """One row of `model_thresholds` per threshold that could be had: its value, purpose and figures on test with
     intervals.
     """
     return _threshold_rows(
-        decided.thresholds, decided.default, decided.scored(data), np.asarray(data.test.product_ids), settings
+        calibrated.thresholds, calibrated.default, calibrated.scored(data), np.asarray(data.test.product_ids), settings
     )
 
 
@@ -189,57 +191,54 @@ def _threshold_rows(
         if fitted.threshold is None:
             continue
         at = Scored(scored.logit, scored.probability, scored.label, fitted.threshold)
-        found = _intervals(at, groups, settings, _THRESHOLD_FIGURES)
+        f1, *shares = _intervals(at, groups, settings, _THRESHOLD_FIGURES).items()
         row: dict[str, Any] = {
             "threshold_name": fitted.threshold_name,
             "threshold": fitted.threshold,
             "purpose": fitted.purpose,
+            "is_default": fitted is default,
+            "is_active": fitted.threshold_name in settings.thresholds.active,
+            "f1": f1[1]["value"] or 0.0,
         }
-        row |= {"is_default": fitted is default, "is_active": fitted.threshold_name in settings.thresholds.active}
-        row |= {"f1": found["f1"]["value"] or 0.0}
-        for name in _THRESHOLD_FIGURES[1:]:
-            row |= {name: found[name]["value"], f"{name}_low": found[name]["low"], f"{name}_high": found[name]["high"]}
+        for name, found in shares:
+            row |= {name: found["value"], f"{name}_low": found["low"], f"{name}_high": found["high"]}
         rows.append(row)
     return rows
 
 
-def calibration_figures(decided: Decided, data: PreparedData, settings: ModelSettings) -> dict[str, Any]:
+def calibration_figures(calibrated: CalibratedModel, data: PreparedData, settings: ModelSettings) -> dict[str, Any]:
     """The chosen method, the prior shift, and each method's log-loss on the selection slice and figures on test (fitted
     on both slices).
     """
-    later = np.concatenate([decided.logits.calibration, decided.logits.selection])
+    later = np.concatenate([calibrated.logits.calibration, calibrated.logits.selection])
     labels = np.concatenate([data.calibration.labels, data.selection.labels])
     methods = {}
     for method in LADDER:
-        probability = fit_calibrator(method, decided.shift, later, labels).apply(decided.logits.test)
-        found = metrics(Scored(decided.logits.test, probability, data.test.labels, 0.5), settings.calibration.bins)
+        probability = fit_calibrator(method, calibrated.shift, later, labels).apply(calibrated.logits.test)
+        found = metrics(Scored(calibrated.logits.test, probability, data.test.labels, 0.5), settings.calibration.bins)
         methods[method] = {
-            "choosing_log_loss": decided.choice.log_loss[method],
+            "choosing_log_loss": calibrated.choice.log_loss[method],
             **{f"test_{name}": found[name] for name in _METHOD_FIGURES},
         }
-    not_set = {fitted.threshold_name: fitted.reason for fitted in decided.thresholds if fitted.threshold is None}
+    not_set = {fitted.threshold_name: fitted.reason for fitted in calibrated.thresholds if fitted.threshold is None}
     return {
-        "method": decided.choice.calibrator.method,
-        "prior_shift": decided.shift,
+        "method": calibrated.choice.calibrator.method,
+        "prior_shift": calibrated.shift,
         "rungs": methods,  # as metrics.json has called them from the first
         "thresholds_not_set": not_set,
     }
 
 
-def slices(decided: Decided, data: PreparedData, settings: ModelSettings) -> dict[str, Any]:
+def slices(calibrated: CalibratedModel, data: PreparedData, settings: ModelSettings) -> dict[str, Any]:
     """Figures of parts of the test rows: {"by": {dimension: [{slice, rows, positives, f1, auc, ece …}]}, "worst": the
     one of least F1}.
     """
-    scored, groups = decided.scored(data), np.asarray(data.test.product_ids)
+    scored, groups = calibrated.scored(data), np.asarray(data.test.product_ids)
     found: dict[str, list[dict[str, Any]]] = {}
     for dimension, of in _DIMENSIONS.items():
         names = np.asarray(of(data.test))
-        ordered = sorted(
-            {str(name) for name in names},
-            key=lambda name: (_LENGTH_NAMES.index(name) if name in _LENGTH_NAMES else 0, name),
-        )
         found[dimension] = [
-            _slice(name, scored.take(names == name), groups[names == name], settings) for name in ordered
+            _slice(name, scored.take(names == name), groups[names == name], settings) for name in _in_order(names)
         ]
     ranked = [
         {"dimension": dimension, **row}
@@ -250,14 +249,14 @@ def slices(decided: Decided, data: PreparedData, settings: ModelSettings) -> dic
     return {"by": found, "worst": min(ranked, key=lambda row: row["f1"]["value"]) if ranked else None}
 
 
-def error_lists(models: dict[str, Decided], data: PreparedData) -> dict[str, list[dict[str, Any]]]:
+def error_lists(models: dict[str, CalibratedModel], data: PreparedData) -> dict[str, list[dict[str, Any]]]:
     """At most 20 test rows each, by id alone, the surest first: `confident_errors`, the network's wrong decisions that
     gave the label the least probability; `likely_wrong_labels`, rows whose label every model gives a probability below
     0.05.
     """
     network = models["model"].scored(data)
     is_wrong = (network.probability >= network.threshold) != (network.label == 1)
-    of_label = {name: _probability_of_label(decided.scored(data)) for name, decided in models.items()}
+    of_label = {name: _probability_of_label(calibrated.scored(data)) for name, calibrated in models.items()}
     most_of_any = np.max(list(of_label.values()), axis=0)
     return {
         "confident_errors": [_by_id(row, data, network) for row in _least(of_label["model"], is_wrong, network)],
@@ -267,7 +266,7 @@ def error_lists(models: dict[str, Decided], data: PreparedData) -> dict[str, lis
     }
 
 
-def prediction_table(models: dict[str, Decided], data: PreparedData) -> pa.Table:
+def prediction_table(models: dict[str, CalibratedModel], data: PreparedData) -> pa.Table:
     """Every row that thresholds were fitted on or figures are of: part, review_id, product_id, review_date, text_hash,
     label and each model's logit.
 
@@ -277,7 +276,7 @@ def prediction_table(models: dict[str, Decided], data: PreparedData) -> pa.Table
     tables = []
     for part, name in _STORED_PARTS.items():
         reviews: LabelledReviews = getattr(data, name)
-        logits = {f"{model}_logit": getattr(decided.logits, name) for model, decided in models.items()}
+        logits = {f"{model}_logit": getattr(calibrated.logits, name) for model, calibrated in models.items()}
         columns: dict[str, Any] = {
             "part": pa.array([part] * len(reviews)),
             "review_id": pa.array(reviews.review_ids, pa.string()),
@@ -317,6 +316,14 @@ def _majority(data: PreparedData, rows: BoolArray) -> Scored:
     labels = data.test.labels[rows]
     share = float(data.train.labels.mean())
     return Scored(np.zeros(len(labels)), np.full(len(labels), share), labels, 0.5)
+
+
+def _in_order(names: NDArray[Any]) -> list[str]:
+    """The names of a dimension's slices, those of lengths from short to long, others by the alphabet."""
+    return sorted(
+        {str(name) for name in names},
+        key=lambda name: (_LENGTH_NAMES.index(name) if name in _LENGTH_NAMES else 0, name),
+    )
 
 
 def _slice(name: str, scored: Scored, groups: Groups, settings: ModelSettings) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from model.evaluation.baseline import TFIDF_WEIGHTING
 from model.evaluation.calibrators import Calibrator, CalibratorChoice
 from model.evaluation.model_card import results, slice_lines, threshold_table
 from model.evaluation.thresholds import FittedThreshold
-from model.evaluation.views import Decided, Logits, audit, decide, slices, threshold_rows
+from model.evaluation.views import CalibratedModel, Logits, audit, calibrate, slices, threshold_rows
 from model.files import read_json
 from model.network.hardware import cpu_threads
 from model.progress import Report, progress
@@ -75,7 +75,7 @@ def judge(
     with cpu_threads(threads):
         logits = Logits(_NOTHING, _NOTHING, *predict_test(Scorer.load(serving, ScoringSettings()), data.test, report))
     with progress("fitting TF-IDF on the model's corpus", report):
-        tfidf = decide(tfidf_logits(data), data, settings, TFIDF_WEIGHTING)
+        tfidf = calibrate(tfidf_logits(data), data, settings, TFIDF_WEIGHTING)
     network = _as_published(
         logits, Calibrator.from_json(read_json(bundle / "calibrator.json")), thresholds, data, settings
     )
@@ -150,11 +150,11 @@ def _with_population(
 
 def _as_published(
     logits: Logits, calibrator: Calibrator, rows: Sequence[dict[str, Any]], data: PreparedData, settings: ModelSettings
-) -> Decided:
+) -> CalibratedModel:
     """The model as it decides in the warehouse: nothing of it is fitted here."""
     fitted = {
         row["threshold_name"]: FittedThreshold(row["threshold_name"], row["threshold"], row["purpose"]) for row in rows
     }
     [default] = [fitted[row["threshold_name"]] for row in rows if row["is_default"]]
     shift = prior_shift(data.train.labels, settings.training.class_weighting)
-    return Decided(CalibratorChoice(calibrator, {}), list(fitted.values()), default, logits, shift)
+    return CalibratedModel(CalibratorChoice(calibrator, {}), list(fitted.values()), default, logits, shift)

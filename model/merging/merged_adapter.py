@@ -20,7 +20,7 @@ from model.evaluation.calibrators import Calibrator
 from model.evaluation.metrics import Scored
 from model.evaluation.model_card import only_in_words, results, threshold_table
 from model.evaluation.plots import reliability_diagram
-from model.evaluation.views import Decided, Logits, decide, prediction_table, threshold_rows
+from model.evaluation.views import CalibratedModel, Logits, calibrate, prediction_table, threshold_rows
 from model.files import temporary_folder_beside, write_json
 from model.merging.combine import Parent, Recipe, combine, heads_began_alike
 from model.merging.regression import CHILD, figures_by_category, side_by_side
@@ -48,13 +48,13 @@ def make_child(
     parent; every parent and the child are then judged on its test split, in all and by category, each at its own
     default threshold: a parent's is that of `thresholds` by its version, as the one in its bundle may have been fitted
     anew since. `tolerance` is the greatest |logit difference| that merging a parent or the child may make.
-    Raises ReviewriskError as `merging.combine` and `prepare` do.
+    Raises ReviewriskError as `combine` and `prepare` do.
     """
     with progress("combining the adapters", report):
         adapted, backbone, settings = combine(parents, recipe)
     data = prepare(reviews, settings)
     with temporary_folder_beside(work / "child") as folder:
-        models = _decided(_predict(adapted, backbone, data, settings, folder, tolerance, report), data, settings)
+        models = _calibrated(_predict(adapted, backbone, data, settings, folder, tolerance, report), data, settings)
         scored = {
             parent.version: _score_parent(parent, thresholds[parent.version], data.test, folder, tolerance, report)
             for parent in parents
@@ -73,11 +73,11 @@ def make_child(
     return fitted_model(bundle, manifest, contents, count_parameters(adapted), models["model"])
 
 
-def _decided(logits: Logits, data: PreparedData, settings: ModelSettings) -> dict[str, Decided]:
+def _calibrated(logits: Logits, data: PreparedData, settings: ModelSettings) -> dict[str, CalibratedModel]:
     """The child and TF-IDF, each with the calibrator and thresholds that validation chooses."""
     return {
-        "model": decide(logits, data, settings),
-        "tfidf": decide(tfidf_logits(data), data, settings, TFIDF_WEIGHTING),
+        "model": calibrate(logits, data, settings),
+        "tfidf": calibrate(tfidf_logits(data), data, settings, TFIDF_WEIGHTING),
     }
 
 
@@ -155,7 +155,7 @@ def _contents(
     backbone: Backbone,
     settings: ModelSettings,
     data: PreparedData,
-    models: dict[str, Decided],
+    models: dict[str, CalibratedModel],
     merge: dict[str, Any],
 ) -> BundleContents:
     figures = {

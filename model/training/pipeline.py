@@ -25,11 +25,11 @@ from model.evaluation.plots import loss_curves, reliability_diagram
 from model.evaluation.thresholds import check_names
 from model.evaluation.views import (
     READ_AS,
-    Decided,
+    CalibratedModel,
     Logits,
     audit,
+    calibrate,
     calibration_figures,
-    decide,
     error_lists,
     prediction_table,
     slices,
@@ -53,7 +53,7 @@ _ROWS_AT_ONCE = 1024
 @dataclass(frozen=True)
 class FittedModel:
     """A written bundle and what is said of it. `thresholds` are the rows of thresholds.json (see
-    `assessment.threshold_rows`); `metrics` is metrics.json; `rows` are metrics["rows"]; `settings` are resolved (no
+    `views.threshold_rows`); `metrics` is metrics.json; `rows` are metrics["rows"]; `settings` are resolved (no
     None where the data's size decides); `bundle_checksum` is the sha256 of manifest.json.
     """
 
@@ -102,7 +102,7 @@ def fit(
         counts = count_parameters(adapted)
         report(f"Model: {counts}")
         result, checkpoints = _train(adapted, backbone, data, settings, work, report)
-        network = decide(
+        network = calibrate(
             _predict(adapted, backbone, result.device, data, settings, work, tolerance, report), data, settings
         )
         contents = _contents(adapted, backbone, settings, data, result, counts, network, report)
@@ -113,7 +113,7 @@ def fit(
 
 
 def fitted_model(
-    bundle: Path, manifest: dict[str, Any], contents: BundleContents, counts: ParameterCounts, network: Decided
+    bundle: Path, manifest: dict[str, Any], contents: BundleContents, counts: ParameterCounts, network: CalibratedModel
 ) -> FittedModel:
     """What is said of a bundle that was just written from these contents."""
     return FittedModel(
@@ -211,12 +211,12 @@ def _logit(
     return logit
 
 
-def assess(models: dict[str, Decided], data: PreparedData, settings: ModelSettings) -> dict[str, Any]:
+def assess(models: dict[str, CalibratedModel], data: PreparedData, settings: ModelSettings) -> dict[str, Any]:
     """The part of metrics.json that follows from the models' scores (`model` and `tfidf`): calibration, test, slices,
     errors, reliability.
     """
     return {
-        "calibration": {name: calibration_figures(decided, data, settings) for name, decided in models.items()},
+        "calibration": {name: calibration_figures(calibrated, data, settings) for name, calibrated in models.items()},
         "test": audit(models, data, settings),
         "slices": slices(models["model"], data, settings),
         "errors": error_lists(models, data),
@@ -231,12 +231,12 @@ def _contents(
     data: PreparedData,
     result: TrainingResult,
     counts: ParameterCounts,
-    network: Decided,
+    network: CalibratedModel,
     report: Report,
 ) -> BundleContents:
     report("Fitting the baseline: TF-IDF + logistic regression")
     with progress("fitting the baseline", report):
-        models = {"model": network, "tfidf": decide(tfidf_logits(data), data, settings, TFIDF_WEIGHTING)}
+        models = {"model": network, "tfidf": calibrate(tfidf_logits(data), data, settings, TFIDF_WEIGHTING)}
     with progress("resampling the test rows for intervals", report):
         metrics = {
             "rows": data.rows,
@@ -293,9 +293,9 @@ _LINE_NAMES = {
 }
 
 
-def _reliability(models: dict[str, Decided], data: PreparedData, bins: int) -> dict[str, list[dict[str, Any]]]:
+def _reliability(models: dict[str, CalibratedModel], data: PreparedData, bins: int) -> dict[str, list[dict[str, Any]]]:
     """Reliability tables on test, by name; the uncalibrated one is left out where no calibrator was chosen."""
-    probabilities = {name: decided.scored(data).probability for name, decided in models.items()}
+    probabilities = {name: calibrated.scored(data).probability for name, calibrated in models.items()}
     if models["model"].choice.calibrator.method != "none":
         probabilities["model_raw"] = sigmoid(models["model"].logits.test)
     return {name: reliability_table(probability, data.test.labels, bins) for name, probability in probabilities.items()}

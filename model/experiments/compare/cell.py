@@ -22,7 +22,7 @@ from model.evaluation.baseline import TFIDF_WEIGHTING
 from model.evaluation.calibrators import Calibrator, FloatArray
 from model.evaluation.metrics import intervals
 from model.evaluation.minimal_pairs import load_pairs
-from model.evaluation.views import READ_AS, Logits, decide
+from model.evaluation.views import READ_AS, Logits, calibrate
 from model.experiments.compare.comparison import (
     CELL_VERSION,
     PACKAGES,
@@ -147,7 +147,7 @@ def _judged(
     method: Method, logits: dict[str, FloatArray], data: PreparedData, inputs: Inputs, settings: ModelSettings
 ) -> Figures:
     """calibrator, threshold, and per population its figures; the logits."""
-    calibrator, threshold = _decided(method, logits, data, settings)
+    calibrator, threshold = _calibrated(method, logits, data, settings)
     found = {}
     for name in POPULATIONS if inputs.shifted is not None else POPULATIONS[:-1]:
         scored, groups = scored_rows(name, logits, calibrator, threshold, inputs)
@@ -159,19 +159,19 @@ def _judged(
     return {"calibrator": calibrator.to_json(), "threshold": threshold, "populations": found, "logits": kept}
 
 
-def _decided(
+def _calibrated(
     method: Method, logits: dict[str, FloatArray], data: PreparedData, settings: ModelSettings
 ) -> tuple[Calibrator, float]:
     if method.kind == "majority":  # one probability for all, which is the majority's decision at 0.5
         return Calibrator(), 0.5
-    decided = decide(
+    calibrated = calibrate(
         Logits(logits["fitting"], logits["choosing"], logits["as_is"], {}),
         data,
         settings,
         None if method.kind == "network" else TFIDF_WEIGHTING,
     )
-    assert decided.default.threshold is not None
-    return decided.choice.calibrator, decided.default.threshold
+    assert calibrated.default.threshold is not None
+    return calibrated.choice.calibrator, calibrated.default.threshold
 
 
 if __name__ == "__main__":

@@ -719,15 +719,15 @@ def fit_thresholds(config: Config) -> tuple[set[str], list[str]]:
 def test_rows_that_the_config_gives_no_more_go_and_those_of_other_models_stay(root: Config) -> None:
     add_model(root, "old-1", logits(1.5, 1.5, seed=1), "champion", parts=("fitting", "choosing", "test"))
     add_model(root, "new-2", logits(1.5, 1.5, seed=2), "candidate")
-    guarantees = with_thresholds(root, precision=0.5, recall=0.99)
+    guarantees = with_thresholds(root, precision=0.5, recall=0.98)
     wanted, _ = fit_thresholds(with_thresholds(guarantees, reviews_per_day=2))
-    assert wanted == {"f1_max", "cost_5_1", "precision_50", "recall_99", "review_low", "review_high"}
+    assert wanted == {"f1_max", "cost_5_1", "precision_50", "recall_98", "review_low", "review_high"}
     without_band, printed = fit_thresholds(guarantees)
     assert without_band == wanted - {"review_low", "review_high"}
     assert "  dropped, as the config gives them no more: review_high, review_low" in printed
     unproven, printed = fit_thresholds(with_thresholds(guarantees, confidence=0.999))
-    assert unproven == without_band - {"recall_99"}, "its row would be of another confidence"
-    assert any("recall_99 could not be set" in line for line in printed)
+    assert unproven == without_band - {"recall_98"}, "its row would be of another confidence"
+    assert any("recall_98 could not be set" in line for line in printed)
     others = [
         row for row in tables.read_arrow(root.root, "model_thresholds").to_pylist() if row["model_version"] == "new-2"
     ]
@@ -737,12 +737,12 @@ def test_rows_that_the_config_gives_no_more_go_and_those_of_other_models_stay(ro
 @pytest.mark.usefixtures("unverified")
 def test_an_active_threshold_that_cannot_be_set_keeps_its_row(root: Config) -> None:
     add_model(root, "old-1", logits(1.5, 1.5, seed=1), "champion", parts=("fitting", "choosing", "test"))
-    active = with_thresholds(root, recall=0.99, active=("f1_max", "recall_99"))
+    active = with_thresholds(root, recall=0.98, active=("f1_max", "recall_98"))
     fit_thresholds(active)
     names, printed = fit_thresholds(with_thresholds(active, confidence=0.999))
     assert (
-        "recall_99" in names
-        and "  recall_99 keeps the row of an earlier fit, since model.thresholds.active names it" in printed
+        "recall_98" in names
+        and "  recall_98 keeps the row of an earlier fit, since model.thresholds.active names it" in printed
     )
 
 

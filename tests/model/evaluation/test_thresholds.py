@@ -19,7 +19,7 @@ from model.evaluation.calibrators import Calibrator, fit_calibrator
 from model.evaluation.design_effect import effective_rows
 from model.evaluation.thresholds import (
     GRID,
-    Cuts,
+    CandidateThresholds,
     FittedThreshold,
     check_names,
     cost_threshold,
@@ -80,14 +80,14 @@ def test_no_dissatisfied_row_is_an_error() -> None:
         fit_thresholds(np.array([0.2, 0.6]), np.array([0, 0]), np.arange(2), 1, ThresholdSettings())
 
 
-def test_cuts_flag_rows_of_one_probability_together() -> None:
-    cuts = Cuts.of(np.array([0.5, 0.9, 0.5, 0.1]), np.array([1, 1, 0, 0]))
-    assert (cuts.threshold.tolist(), cuts.flagged.tolist(), cuts.hits.tolist()) == (
+def test_candidates_flag_rows_of_one_probability_together() -> None:
+    candidates = CandidateThresholds.of(np.array([0.5, 0.9, 0.5, 0.1]), np.array([1, 1, 0, 0]))
+    assert (candidates.threshold.tolist(), candidates.flagged.tolist(), candidates.hits.tolist()) == (
         [0.7, 0.3, 0.05],
         [1, 3, 4],
         [1, 2, 2],
     )
-    assert (cuts.rows, cuts.dissatisfied) == (4, 2)
+    assert (candidates.rows, candidates.dissatisfied) == (4, 2)
 
 
 # ---- the least cost
@@ -96,11 +96,11 @@ def test_cuts_flag_rows_of_one_probability_together() -> None:
 def test_cost_by_hand() -> None:
     probability, label = np.array([0.1, 0.3, 0.4, 0.8]), np.array([0, 1, 0, 1])
     # flagging 0.8 alone misses one (5); flagging 0.8, 0.4, 0.3 has one false alarm (1); flagging all has two
-    dear = cost_threshold(Cuts.of(probability, label), 5.0, 1.0)
+    dear = cost_threshold(CandidateThresholds.of(probability, label), 5.0, 1.0)
     assert (dear.threshold_name, dear.threshold) == ("cost_5_1", pytest.approx(0.2))
     assert dear.purpose == "least cost, a missed dissatisfied customer at 5 and a false alarm at 1"
     # with false alarms at 6, the miss is the cheaper of the two
-    assert cost_threshold(Cuts.of(probability, label), 5.0, 6.0).threshold == pytest.approx(0.6)
+    assert cost_threshold(CandidateThresholds.of(probability, label), 5.0, 6.0).threshold == pytest.approx(0.6)
 
 
 def total_cost(probability: np.ndarray, label: np.ndarray, threshold: float, missed: float, alarm: float) -> float:
@@ -116,24 +116,27 @@ def total_cost(probability: np.ndarray, label: np.ndarray, threshold: float, mis
 )
 def test_no_threshold_costs_less(rows: list[tuple[int, int]], missed: float, alarm: float) -> None:
     probability, label = np.array([row[0] / 20 for row in rows]), np.r_[np.array([row[1] for row in rows]), 1][1:]
-    found = cost_threshold(Cuts.of(probability, label), missed, alarm)
+    found = cost_threshold(CandidateThresholds.of(probability, label), missed, alarm)
     best = min(total_cost(probability, label, threshold, missed, alarm) for threshold in [*probability, 1.0])
     assert total_cost(probability, label, float(found.threshold or 0), missed, alarm) == pytest.approx(best)
 
 
 def test_where_every_alarm_costs_more_than_it_saves_none_is_flagged() -> None:
-    assert cost_threshold(Cuts.of(np.array([0.2, 0.6, 0.7]), np.array([1, 0, 0])), 1.0, 10.0).threshold == 1.0
+    assert (
+        cost_threshold(CandidateThresholds.of(np.array([0.2, 0.6, 0.7]), np.array([1, 0, 0])), 1.0, 10.0).threshold
+        == 1.0
+    )
 
 
 def test_where_flagging_costs_as_much_as_it_saves_none_is_flagged() -> None:
     # of the two, the alarm stands first: to catch the other costs 1 and saves 1
-    assert cost_threshold(Cuts.of(np.array([0.5, 0.8]), np.array([1, 0])), 1.0, 1.0).threshold == 1.0
-    assert cost_threshold(Cuts.of(np.array([0.5, 0.8]), np.array([1, 0])), 1.01, 1.0).threshold == 0.25
+    assert cost_threshold(CandidateThresholds.of(np.array([0.5, 0.8]), np.array([1, 0])), 1.0, 1.0).threshold == 1.0
+    assert cost_threshold(CandidateThresholds.of(np.array([0.5, 0.8]), np.array([1, 0])), 1.01, 1.0).threshold == 0.25
 
 
 @pytest.mark.parametrize(("missed", "alarm"), [(5.0, 1.0), (1.0, 1.0), (1.0, 4.0)])
 def test_with_calibrated_probabilities_it_is_elkans_threshold(missed: float, alarm: float) -> None:
-    found = cost_threshold(Cuts.of(*reviews(200_000, 1)), missed, alarm)
+    found = cost_threshold(CandidateThresholds.of(*reviews(200_000, 1)), missed, alarm)
     assert found.threshold == pytest.approx(alarm / (alarm + missed), abs=0.05)  # the cost is flat about its least
 
 
@@ -198,9 +201,9 @@ def test_a_cut_of_just_that_precision_would_not_hold() -> None:
     """
     misses = 0
     for seed in range(100):
-        cuts = Cuts.of(*reviews(600, [1, seed]))
-        last = np.flatnonzero(cuts.hits >= 0.8 * cuts.flagged)[-1]
-        misses += true_precision_and_recall(float(cuts.threshold[last]))[0] < 0.8
+        candidates = CandidateThresholds.of(*reviews(600, [1, seed]))
+        last = np.flatnonzero(candidates.hits >= 0.8 * candidates.flagged)[-1]
+        misses += true_precision_and_recall(float(candidates.threshold[last]))[0] < 0.8
     assert misses > 30
 
 

@@ -22,11 +22,11 @@ from model.evaluation.thresholds import fit_thresholds
 from model.evaluation.views import (
     READ_AS,
     VIEWS,
-    Decided,
+    CalibratedModel,
     Logits,
     audit,
+    calibrate,
     calibration_figures,
-    decide,
     error_lists,
     prediction_table,
     refit_thresholds,
@@ -79,10 +79,10 @@ def simulated(data: PreparedData, seed: int, noise: float = 1.0) -> Logits:
 
 
 @pytest.fixture(scope="module")
-def models(data: PreparedData) -> dict[str, Decided]:
+def models(data: PreparedData) -> dict[str, CalibratedModel]:
     return {
-        "model": decide(simulated(data, 1), data, SETTINGS),
-        "tfidf": decide(simulated(data, 2, noise=1.6), data, SETTINGS, "balanced"),
+        "model": calibrate(simulated(data, 1), data, SETTINGS),
+        "tfidf": calibrate(simulated(data, 2, noise=1.6), data, SETTINGS, "balanced"),
     }
 
 
@@ -95,33 +95,38 @@ def with_thresholds(**changes: Any) -> ModelSettings:
 
 def test_calibrator_and_thresholds_are_those_of_the_two_later_parts_of_validation(data: PreparedData) -> None:
     logits = simulated(data, 1)
-    decided = decide(logits, data, with_thresholds(reviews_per_day=2))
-    assert decided.shift == prior_shift(data.train.labels, "balanced") != 0
+    calibrated = calibrate(logits, data, with_thresholds(reviews_per_day=2))
+    assert calibrated.shift == prior_shift(data.train.labels, "balanced") != 0
     choice = choose_calibrator(
-        "auto", decided.shift, (logits.calibration, data.calibration.labels), (logits.selection, data.selection.labels)
+        "auto",
+        calibrated.shift,
+        (logits.calibration, data.calibration.labels),
+        (logits.selection, data.selection.labels),
     )
-    assert decided.choice == choice
+    assert calibrated.choice == choice
     labels = np.r_[data.calibration.labels, data.selection.labels]
     days = len(np.unique(np.r_[data.calibration.dates, data.selection.dates]))  # planted reviews leave no day out
     probability = choice.calibrator.apply(np.r_[logits.calibration, logits.selection])
     products = np.array([*data.calibration.product_ids, *data.selection.product_ids])
     settings = ThresholdSettings(reviews_per_day=2)
-    assert decided.thresholds == fit_thresholds(probability, labels, products, days, settings)
-    assert decided.default is decided.thresholds[0]
+    assert calibrated.thresholds == fit_thresholds(probability, labels, products, days, settings)
+    assert calibrated.default is calibrated.thresholds[0]
 
 
 def test_the_shift_is_of_the_weighting_that_the_model_was_trained_with(data: PreparedData) -> None:
     unweighted = SETTINGS.model_copy(
         update={"training": SETTINGS.training.model_copy(update={"class_weighting": "none"})}
     )
-    assert decide(simulated(data, 1), data, unweighted).shift == 0
-    assert decide(simulated(data, 1), data, unweighted, "balanced").shift == prior_shift(data.train.labels, "balanced")
+    assert calibrate(simulated(data, 1), data, unweighted).shift == 0
+    assert calibrate(simulated(data, 1), data, unweighted, "balanced").shift == prior_shift(
+        data.train.labels, "balanced"
+    )
 
 
 @pytest.mark.parametrize("method", LADDER)
 def test_the_settings_choose_the_method(data: PreparedData, method: Any) -> None:
     chosen = SETTINGS.model_copy(update={"calibration": CalibrationSettings(method=method)})
-    assert decide(simulated(data, 1), data, chosen).choice.calibrator.method == method
+    assert calibrate(simulated(data, 1), data, chosen).choice.calibrator.method == method
 
 
 @pytest.mark.parametrize("changes", [{"default": "f1"}, {"active": ("f1_max", "cost_1_5")}, {"default": "review_low"}])
@@ -130,7 +135,7 @@ def test_a_name_that_the_settings_do_not_give_is_an_error(data: PreparedData, ch
         ReviewriskError,
         match=r"model\.thresholds names '.*', but these settings give f1_max, cost_5_1, precision_90, recall_90\.",
     ):
-        decide(simulated(data, 1), data, with_thresholds(**changes))
+        calibrate(simulated(data, 1), data, with_thresholds(**changes))
 
 
 def test_a_default_that_cannot_be_fitted_is_an_error_with_its_reason(data: PreparedData) -> None:
@@ -139,19 +144,21 @@ def test_a_default_that_cannot_be_fitted_is_an_error_with_its_reason(data: Prepa
         ReviewriskError,
         match=r"The default threshold precision_90 cannot be fitted: no cut of 6\d\d validation rows proves it",
     ):
-        decide(useless, data, with_thresholds(default="precision_90"))
+        calibrate(useless, data, with_thresholds(default="precision_90"))
     with pytest.raises(
         ReviewriskError,
         match=r"No active threshold can be fitted \(precision_90: no cut of .*model\.thresholds\.active",
     ):
-        decide(useless, data, with_thresholds(active=("precision_90",)))
-    assert decide(useless, data, with_thresholds(active=("precision_90", "f1_max"))).default.threshold_name == "f1_max"
+        calibrate(useless, data, with_thresholds(active=("precision_90",)))
+    assert (
+        calibrate(useless, data, with_thresholds(active=("precision_90", "f1_max"))).default.threshold_name == "f1_max"
+    )
 
 
 def test_another_default_decides(data: PreparedData) -> None:
-    decided = decide(simulated(data, 1), data, with_thresholds(default="recall_97", recall=0.97))
-    assert decided.default.threshold_name == "recall_97"
-    assert decided.scored(data).threshold == decided.default.threshold < decided.thresholds[0].threshold  # type: ignore[operator]
+    calibrated = calibrate(simulated(data, 1), data, with_thresholds(default="recall_97", recall=0.97))
+    assert calibrated.default.threshold_name == "recall_97"
+    assert calibrated.scored(data).threshold == calibrated.default.threshold < calibrated.thresholds[0].threshold  # type: ignore[operator]
 
 
 # ---- views
@@ -176,7 +183,9 @@ def test_views_have_the_rows_that_they_say(data: PreparedData) -> None:
     assert len(stored) - len(left_out["unseen_products"]) == 75
 
 
-def test_a_view_that_reads_otherwise_scores_what_was_read_so(data: PreparedData, models: dict[str, Decided]) -> None:
+def test_a_view_that_reads_otherwise_scores_what_was_read_so(
+    data: PreparedData, models: dict[str, CalibratedModel]
+) -> None:
     network = models["model"]
     for view in VIEWS:
         scored = network.scored(data, view)
@@ -189,7 +198,7 @@ def test_a_view_that_reads_otherwise_scores_what_was_read_so(data: PreparedData,
 
 
 @pytest.fixture(scope="module")
-def audited(data: PreparedData, models: dict[str, Decided]) -> dict[str, dict[str, Any]]:
+def audited(data: PreparedData, models: dict[str, CalibratedModel]) -> dict[str, dict[str, Any]]:
     return audit(models, data, SETTINGS)
 
 
@@ -207,7 +216,7 @@ def test_the_audit_has_every_figure_of_every_model_in_every_view(
 
 @pytest.mark.parametrize("view", ["ratings_masked", "unseen_products"])
 def test_intervals_are_of_the_views_rows_and_draw_whole_products(
-    data: PreparedData, models: dict[str, Decided], audited: dict[str, dict[str, Any]], view: str
+    data: PreparedData, models: dict[str, CalibratedModel], audited: dict[str, dict[str, Any]], view: str
 ) -> None:
     products = np.array(data.test.product_ids)[rows_of(view, data)]
     network, tfidf = (models[name].scored(data, view) for name in ("model", "tfidf"))
@@ -216,7 +225,9 @@ def test_intervals_are_of_the_views_rows_and_draw_whole_products(
     assert audited[view]["model"] != intervals(network, 10, np.arange(len(products)), 0.95, SETTINGS.training.seed)
 
 
-def test_the_gain_is_paired(data: PreparedData, models: dict[str, Decided], audited: dict[str, dict[str, Any]]) -> None:
+def test_the_gain_is_paired(
+    data: PreparedData, models: dict[str, CalibratedModel], audited: dict[str, dict[str, Any]]
+) -> None:
     alike = audit({"model": models["model"], "tfidf": models["model"]}, data, SETTINGS)
     assert all(
         estimate == {"value": 0, "low": 0, "high": 0} for found in alike.values() for estimate in found["gain"].values()
@@ -241,17 +252,17 @@ def test_the_majority_knows_the_training_share_and_nothing_else(
 
 
 def test_threshold_rows_have_the_figures_of_test_at_each_threshold(
-    data: PreparedData, models: dict[str, Decided]
+    data: PreparedData, models: dict[str, CalibratedModel]
 ) -> None:
     chosen = with_thresholds(default="cost_5_1", active=("f1_max", "recall_90"), precision=0.999)
-    decided = decide(models["model"].logits, data, chosen)
-    rows = threshold_rows(decided, data, chosen)
+    calibrated = calibrate(models["model"].logits, data, chosen)
+    rows = threshold_rows(calibrated, data, chosen)
     # precision_99_9 cannot be had
     assert [row["threshold_name"] for row in rows] == ["f1_max", "cost_5_1", "recall_90"]
     assert [row["is_default"] for row in rows] == [False, True, False]
     assert [row["is_active"] for row in rows] == [True, False, True]
     for row in rows:
-        scored = decided.scored(data)
+        scored = calibrated.scored(data)
         at = metrics(dataclasses.replace(scored, threshold=row["threshold"]), 10)
         assert {name: row[name] for name in ("precision", "recall", "f1", "flagged_share")} == {
             name: at[name] for name in ("precision", "recall", "f1", "flagged_share")
@@ -262,7 +273,9 @@ def test_threshold_rows_have_the_figures_of_test_at_each_threshold(
     assert set(rows[0]) | {"model_version", "run_id"} == set(MODEL_THRESHOLDS.schema.names)
 
 
-def test_every_method_is_shown_with_what_it_does_on_test(data: PreparedData, models: dict[str, Decided]) -> None:
+def test_every_method_is_shown_with_what_it_does_on_test(
+    data: PreparedData, models: dict[str, CalibratedModel]
+) -> None:
     found = calibration_figures(models["model"], data, with_thresholds(precision=0.999))
     assert list(found["rungs"]) == list(LADDER)
     assert (found["method"], found["prior_shift"]) == (models["model"].choice.calibrator.method, models["model"].shift)
@@ -276,9 +289,9 @@ def test_every_method_is_shown_with_what_it_does_on_test(data: PreparedData, mod
     assert chosen["choosing_log_loss"] == min(one["choosing_log_loss"] for one in found["rungs"].values())
 
 
-def test_what_could_not_be_set_is_named_with_its_reason(data: PreparedData, models: dict[str, Decided]) -> None:
+def test_what_could_not_be_set_is_named_with_its_reason(data: PreparedData, models: dict[str, CalibratedModel]) -> None:
     strict = with_thresholds(precision=0.999)
-    found = calibration_figures(decide(models["model"].logits, data, strict), data, strict)
+    found = calibration_figures(calibrate(models["model"].logits, data, strict), data, strict)
     assert list(found["thresholds_not_set"]) == ["precision_99_9"]
     assert "validation rows" in found["thresholds_not_set"]["precision_99_9"]
     assert calibration_figures(models["model"], data, SETTINGS)["thresholds_not_set"] == {}
@@ -287,7 +300,9 @@ def test_what_could_not_be_set_is_named_with_its_reason(data: PreparedData, mode
 # ---- slices
 
 
-def test_slices_are_whole_and_have_the_figures_of_their_rows(data: PreparedData, models: dict[str, Decided]) -> None:
+def test_slices_are_whole_and_have_the_figures_of_their_rows(
+    data: PreparedData, models: dict[str, CalibratedModel]
+) -> None:
     found = slices(models["model"], data, SETTINGS)["by"]
     assert list(found) == ["month", "text length", "category", "verified purchase", "default headline"]
     for rows in found.values():
@@ -305,7 +320,7 @@ def test_slices_are_whole_and_have_the_figures_of_their_rows(data: PreparedData,
         assert shown[name]["low"] <= expected[name] <= shown[name]["high"]
 
 
-def test_text_lengths_stand_in_their_order(data: PreparedData, models: dict[str, Decided]) -> None:
+def test_text_lengths_stand_in_their_order(data: PreparedData, models: dict[str, CalibratedModel]) -> None:
     lengths = np.resize([10, 99, 100, 299, 300, 999, 1000, 5000], len(data.test))
     longer = dataclasses.replace(data, test=dataclasses.replace(data.test, texts=["x" * length for length in lengths]))
     found = slices(models["model"], longer, SETTINGS)["by"]["text length"]
@@ -313,7 +328,9 @@ def test_text_lengths_stand_in_their_order(data: PreparedData, models: dict[str,
     assert [(row["slice"], row["rows"]) for row in found] == [(name, 150) for name in names]
 
 
-def test_the_worst_slice_is_named_and_small_ones_are_not_ranked(data: PreparedData, models: dict[str, Decided]) -> None:
+def test_the_worst_slice_is_named_and_small_ones_are_not_ranked(
+    data: PreparedData, models: dict[str, CalibratedModel]
+) -> None:
     logits = models["model"].logits
     kitchen, march = np.array(data.test.categories) == "kitchen", np.arange(len(data.test)) < 20
     spoiled = dataclasses.replace(
@@ -331,21 +348,22 @@ def test_the_worst_slice_is_named_and_small_ones_are_not_ranked(data: PreparedDa
 # ---- errors
 
 
-def test_errors_are_listed_by_id_alone_the_surest_first(data: PreparedData, models: dict[str, Decided]) -> None:
+def test_errors_are_listed_by_id_alone_the_surest_first(data: PreparedData, models: dict[str, CalibratedModel]) -> None:
     surely = {
-        name: dataclasses.replace(decided.logits, test=decided.logits.test.copy()) for name, decided in models.items()
+        name: dataclasses.replace(calibrated.logits, test=calibrated.logits.test.copy())
+        for name, calibrated in models.items()
     }
     first, second, third = (int(row) for row in np.flatnonzero(data.test.labels)[[3, 9, 20]])
     for row, size in ((first, 12.0), (second, 16.0), (third, 14.0)):
         surely["model"].test[row] = -size
         surely["tfidf"].test[row] = -size if row != third else size  # TF-IDF finds the third row's label likely
-    spoiled = {name: dataclasses.replace(decided, logits=surely[name]) for name, decided in models.items()}
+    spoiled = {name: dataclasses.replace(calibrated, logits=surely[name]) for name, calibrated in models.items()}
     found = error_lists(spoiled, data)
     ids = data.test.review_ids
     assert [row["review_id"] for row in found["confident_errors"][:3]] == [ids[second], ids[third], ids[first]]
     assert [row["review_id"] for row in found["likely_wrong_labels"][:2]] == [ids[second], ids[first]]
     assert ids[third] not in {row["review_id"] for row in found["likely_wrong_labels"]}
-    scored = {name: decided.scored(data) for name, decided in spoiled.items()}
+    scored = {name: calibrated.scored(data) for name, calibrated in spoiled.items()}
     where = {review_id: position for position, review_id in enumerate(ids)}
     wrong = (scored["model"].probability >= scored["model"].threshold) != (data.test.labels == 1)
     assert len(found["confident_errors"]) == 20 and wrong.sum() > 20
@@ -361,7 +379,7 @@ def test_errors_are_listed_by_id_alone_the_surest_first(data: PreparedData, mode
 
 
 def test_of_errors_that_a_calibrator_ties_the_logit_says_which_are_surest(
-    data: PreparedData, models: dict[str, Decided]
+    data: PreparedData, models: dict[str, CalibratedModel]
 ) -> None:
     tied = Calibrator("isotonic", 0.0, (), (-1.0, 1.0), (0.1, 0.9))
     stepped = dataclasses.replace(models["model"], choice=dataclasses.replace(models["model"].choice, calibrator=tied))
@@ -375,11 +393,11 @@ def test_of_errors_that_a_calibrator_ties_the_logit_says_which_are_surest(
     assert len(surest) > 5 and surest == sorted(surest)
 
 
-def test_a_model_without_errors_has_empty_lists(data: PreparedData, models: dict[str, Decided]) -> None:
+def test_a_model_without_errors_has_empty_lists(data: PreparedData, models: dict[str, CalibratedModel]) -> None:
     right = np.where(data.test.labels == 1, 9.0, -9.0)
     perfect = {
-        name: dataclasses.replace(decided, logits=dataclasses.replace(decided.logits, test=right))
-        for name, decided in models.items()
+        name: dataclasses.replace(calibrated, logits=dataclasses.replace(calibrated.logits, test=right))
+        for name, calibrated in models.items()
     }
     assert error_lists(perfect, data) == {"confident_errors": [], "likely_wrong_labels": []}
 
@@ -387,7 +405,7 @@ def test_a_model_without_errors_has_empty_lists(data: PreparedData, models: dict
 # ---- predictions
 
 
-def test_the_prediction_table_is_whole_and_has_no_text(data: PreparedData, models: dict[str, Decided]) -> None:
+def test_the_prediction_table_is_whole_and_has_no_text(data: PreparedData, models: dict[str, CalibratedModel]) -> None:
     found = prediction_table(models, data)
     assert found.column_names == [
         "part",
@@ -415,11 +433,13 @@ def test_the_prediction_table_is_whole_and_has_no_text(data: PreparedData, model
     for part, slice_name in (("fitting", "calibration"), ("choosing", "selection"), ("test", "test")):
         here = [row for row in rows if row["part"] == part]
         assert [row["review_id"] for row in here] == getattr(data, slice_name).review_ids
-        for name, decided in models.items():
-            assert [row[f"{name}_logit"] for row in here] == getattr(decided.logits, slice_name).tolist()
+        for name, calibrated in models.items():
+            assert [row[f"{name}_logit"] for row in here] == getattr(calibrated.logits, slice_name).tolist()
 
 
-def test_thresholds_are_refitted_from_the_predictions_alone(data: PreparedData, models: dict[str, Decided]) -> None:
+def test_thresholds_are_refitted_from_the_predictions_alone(
+    data: PreparedData, models: dict[str, CalibratedModel]
+) -> None:
     predictions, calibrator = prediction_table(models, data), models["model"].choice.calibrator
     before, not_set = refit_thresholds(predictions, calibrator, SETTINGS)
     assert (before, not_set) == (threshold_rows(models["model"], data, SETTINGS), {})
