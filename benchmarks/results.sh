@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # The pages under docs/results/ from two raw files: make results SOURCE=reviews.tsv.gz SHIFTED=other_reviews.tsv.gz
 #
-# Every step that is done leaves a mark in a folder of build/results that is named after the files' contents, and comparison and ablation keep
-# every cell: stopped and started again, it goes on where it was; with another conf/local.yml, minimal pairs or script, all steps but ingest run
-# anew. The boundaries are those of the Amazon US reviews up to August 2015. Training samples of the comparison are cut, so that the whole takes
-# 90 minutes on 2 cores at most.
+# Every step that is done leaves a mark in a folder of build/results that is named after the files' contents, and
+# comparison and ablation keep every cell: stopped and started again, it goes on where it was; with another
+# conf/local.yml, minimal pairs or script, all steps but ingest run anew. The boundaries are those of the Amazon US
+# reviews up to August 2015. Training samples of the comparison are cut, so that the whole takes 90 minutes on 2 cores
+# at most.
 set -euo pipefail
 if [ $# -ne 2 ]; then
     echo "two raw files, please: $0 reviews.tsv.gz other_reviews.tsv.gz" >&2
@@ -42,7 +43,8 @@ step() {
 }
 
 newest() {
-    reviewrisk sql --conf local --format csv "select model_version from models order by trained_at desc limit 1" | tail -n 1
+    reviewrisk sql --conf local --format csv "select model_version from models order by trained_at desc limit 1" |
+        tail -n 1
 }
 
 compare() {
@@ -51,15 +53,17 @@ compare() {
 }
 
 ablate() {
-    reviewrisk ablate --conf "$conf" --rank 4 --rank 16 --targets attention --targets all-linear --layers all --layers upper \
-        --learning-rate 0.0002 --learning-rate 0.0005 --learning-rate 0.001 --rows 1500 --validation-rows 600 --output "$pages/ablation.md"
+    reviewrisk ablate --conf "$conf" --rank 4 --rank 16 --targets attention --targets all-linear \
+        --layers all --layers upper --learning-rate 0.0002 --learning-rate 0.0005 --learning-rate 0.001 \
+        --rows 1500 --validation-rows 600 --output "$pages/ablation.md"
 }
 
 card() {
     local version
     version=$(newest)
     # without the section that lists review ids
-    sed '/^## Errors/,/^## Calibration/{/^## Calibration/!d}' "$REVIEWRISK_ROOT/models/$version/README.md" > "$pages/model-card.md"
+    sed '/^## Errors/,/^## Calibration/{/^## Calibration/!d}' "$REVIEWRISK_ROOT/models/$version/README.md" \
+        > "$pages/model-card.md"
     cp "$REVIEWRISK_ROOT/models/$version/"{curves,reliability}.png "$pages/"
 }
 
@@ -79,7 +83,8 @@ tools() {
     mv "$folder/tools.md" "$pages/tools.md"
 }
 
-step ingest reviewrisk ingest --conf local --train-end 2014-12-31 --validation-end 2015-04-30 --test-end 2015-08-31 "$source"
+step ingest reviewrisk ingest --conf local --train-end 2014-12-31 --validation-end 2015-04-30 \
+    --test-end 2015-08-31 "$source"
 step ingest-shifted env REVIEWRISK_ROOT="$folder/shifted" reviewrisk ingest --conf local "$shifted"
 step ablate ablate &
 beside=$!

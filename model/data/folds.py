@@ -21,7 +21,7 @@ _DEVELOPMENT = ("train", "validation")
 @dataclass(frozen=True)
 class Folds:
     """Parts without a product or a text in common: rows to train on, rows that stop a training, and one part to judge
-    on per rung.
+    on per round.
 
     `duplicates_dropped` are rows left out because their text also stands in a later part (in the order of the fields).
     """
@@ -51,18 +51,18 @@ def development_reviews(reviews: pa.Table, mode: HeadlineMode) -> LabelledReview
     return labelled_reviews(chosen, None, mode)
 
 
-def cut_folds(reviews: LabelledReviews, rungs: int, validation_rows: int, seed: int) -> Folds:
-    """As many validation folds as rungs, of at most so many rows each, and half as many rows to stop on; the other
+def cut_folds(reviews: LabelledReviews, rounds: int, validation_rows: int, seed: int) -> Folds:
+    """As many validation folds as rounds, of at most so many rows each, and half as many rows to stop on; the other
     products train.
 
     Whole products go to each part in an order that the seed draws; at least half of all rows are left to train on. A
     text that stands in several parts is kept in the last of them. Raises ReviewriskError where a part has not both
     classes.
     """
-    most = min(validation_rows, len(reviews) // (2 * rungs + 1))
+    most = min(validation_rows, len(reviews) // (2 * rounds + 1))
     rest, parts = np.arange(len(reviews), dtype=np.intp), []
-    for place in range(rungs + 1):
-        chosen = drawn_by_product(reviews.take(rest), most if place < rungs else most // 2, (seed, place))
+    for place in range(rounds + 1):
+        chosen = drawn_by_product(reviews.take(rest), most if place < rounds else most // 2, (seed, place))
         parts.append(reviews.take(rest[chosen]))
         rest = np.delete(rest, chosen)
     *validation, stopping = parts
