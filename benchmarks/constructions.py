@@ -27,7 +27,7 @@ from model.evaluation.thresholds import f1_max_threshold
 MODELS = {"model": "fine-tuned network", "tfidf": "TF-IDF + logistic regression"}
 
 
-def decided(predictions: pa.Table, name: str) -> Scored:
+def scored_test_rows(predictions: pa.Table, name: str) -> Scored:
     """A model's test rows, cut where F1 is best on the later parts of validation. Calibration keeps the order, so it is
     left out.
     """
@@ -48,7 +48,7 @@ def main() -> None:
     parser.add_argument("root", type=Path)
     root = parse_root(str(parser.parse_args().root), StorageSettings())
     predictions = pq.read_table(root.local_path / champion(root)["bundle_path"] / "predictions.parquet")
-    models = {name: decided(predictions, name) for name in MODELS}
+    models = {name: scored_test_rows(predictions, name) for name in MODELS}
     ids = predictions.filter(pc.equal(predictions["part"], "test"))["review_id"].to_pylist()
     by_id = constructions(root.local_path / "work/sample/furniture_reviews.causes.jsonl")
     kinds = np.array([by_id[review_id] for review_id in ids])

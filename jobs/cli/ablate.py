@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -10,57 +11,28 @@ from jobs.cli.common import conf_option, head, load
 from model.experiments.ablate.grid import Sweep
 
 _DEFAULT = Sweep()
-_RATE = click.FloatRange(min=0, min_open=True)
+
+
+def _several(option: str, name: str, default: tuple[Any, ...], kind: Any = str, help: str | None = None) -> Any:
+    """An option that may be given several times."""
+    return click.option(option, name, multiple=True, type=kind, default=default, show_default=True, help=help)
+
+
+def _count(option: str, default: int, least: int, help: str) -> Any:
+    """An option that is a whole number."""
+    return click.option(option, default=default, show_default=True, type=click.IntRange(min=least), help=help)
 
 
 @click.command()
 @conf_option
-@click.option("--rank", "ranks", multiple=True, type=click.IntRange(min=1), default=_DEFAULT.ranks, show_default=True)
-@click.option(
-    "--targets",
-    multiple=True,
-    default=_DEFAULT.targets,
-    show_default=True,
-    help="What model.lora.targets takes; several joined by commas.",
-)
-@click.option(
-    "--layers",
-    multiple=True,
-    default=_DEFAULT.layers,
-    show_default=True,
-    help="all, upper or lower (half), or numbers: 0,1,2.",
-)
-@click.option(
-    "--learning-rate", "learning_rates", multiple=True, type=_RATE, default=_DEFAULT.learning_rates, show_default=True
-)
-@click.option(
-    "--rows",
-    default=_DEFAULT.rows,
-    show_default=True,
-    type=click.IntRange(min=100),
-    help="Training rows of the last rung.",
-)
-@click.option(
-    "--validation-rows",
-    default=_DEFAULT.validation_rows,
-    show_default=True,
-    type=click.IntRange(min=100),
-    help="Most rows a rung judges on.",
-)
-@click.option(
-    "--rungs",
-    default=_DEFAULT.rungs,
-    show_default=True,
-    type=click.IntRange(min=1),
-    help="Rounds, each on rows of its own.",
-)
-@click.option(
-    "--eta",
-    default=_DEFAULT.eta,
-    show_default=True,
-    type=click.IntRange(min=2),
-    help="1 in so many goes on, to so many times the rows.",
-)
+@_several("--rank", "ranks", _DEFAULT.ranks, click.IntRange(min=1))
+@_several("--targets", "targets", _DEFAULT.targets, help="What model.lora.targets takes; several joined by commas.")
+@_several("--layers", "layers", _DEFAULT.layers, help="all, upper or lower (half), or numbers: 0,1,2.")
+@_several("--learning-rate", "learning_rates", _DEFAULT.learning_rates, click.FloatRange(min=0, min_open=True))
+@_count("--rows", _DEFAULT.rows, least=100, help="Training rows of the last round.")
+@_count("--validation-rows", _DEFAULT.validation_rows, least=100, help="Most rows a round judges on.")
+@_count("--rounds", _DEFAULT.rounds, least=1, help="Rounds of successive halving, each judged on rows of its own.")
+@_count("--eta", _DEFAULT.eta, least=2, help="1 in so many goes on, to so many times the rows.")
 @click.option(
     "--minutes",
     type=click.FloatRange(min=0),
@@ -80,7 +52,7 @@ def ablate(
     learning_rates: tuple[float, ...],
     rows: int,
     validation_rows: int,
-    rungs: int,
+    rounds: int,
     eta: int,
     minutes: float | None,
     seed: int | None,
@@ -95,6 +67,6 @@ def ablate(
     config = load(conf)
     head("ablate")
     chosen = config.model.training.seed if seed is None else seed
-    sweep = Sweep(ranks, targets, layers, learning_rates, rows, validation_rows, rungs, eta, chosen)
+    sweep = Sweep(ranks, targets, layers, learning_rates, rows, validation_rows, rounds, eta, chosen)
     for line in run_ablate(config, sweep, minutes, output, click.echo):
         click.echo(line)

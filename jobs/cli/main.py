@@ -153,12 +153,12 @@ def compare(
     """Hold methods against each other: TF-IDF, prompts, adapters, LoRA in several places, full fine-tuning. Finished
     cells are kept.
     """
-    from jobs.training.compare import Wanted, run_compare
+    from jobs.training.compare import ComparisonOptions, run_compare
 
     config = load(conf)
     head("compare")
-    wanted = Wanted(rows, shifted_root, test_rows, curve_rows, methods, pairs, minutes, parallel)
-    for line in run_compare(config, wanted, output, click.echo):
+    options = ComparisonOptions(rows, shifted_root, test_rows, curve_rows, methods, pairs, minutes, parallel)
+    for line in run_compare(config, options, output, click.echo):
         click.echo(line)
 
 

@@ -14,8 +14,8 @@ from model.experiments.ablate.grid import Sweep
 from model.progress import Report, progress
 
 
-def run_ablate(config: Config, sweep: Sweep, minutes: float | None, output: Path | None, report: Report) -> list[str]:
-    """Lines of Markdown: every rung, the winner with its corrected figure, the frontier and lines for the config; also
+def run_ablate(config: Config, sweep: Sweep, minutes: float | None, output: Path | None, log: Report) -> list[str]:
+    """Lines of Markdown: every round, the winner with its corrected figure, the frontier and lines for the config; also
     written to `output`.
 
     Cells are kept under <scratch>/ablate: a run that was stopped, or that `minutes` ended, goes on there when the same
@@ -25,16 +25,16 @@ def run_ablate(config: Config, sweep: Sweep, minutes: float | None, output: Path
         from model.data.reviews import COLUMNS
         from model.experiments.ablate.ablation import run_ablation
         from model.experiments.ablate.page import page
-        from model.experiments.compare.comparison import PACKAGES
-    with progress("reading the reviews", report):
+        from model.experiments.cells import PACKAGES
+        from model.experiments.pages import write_page
+    with progress("reading the reviews", log):
         reviews = labelled(config.root, COLUMNS, ["train", "validation"])
-    ablation = run_ablation(reviews, config.model, sweep, config.scratch / "ablate", minutes, report)
-    with progress("resampling for the corrected figure and the gains", report):
+    ablation = run_ablation(reviews, config.model, sweep, config.scratch / "ablate", minutes, log)
+    with progress("resampling for the corrected figure and the gains", log):
         lines = page(ablation, command_line(sweep), machine_lines(config.model.training, PACKAGES))
     if output is not None:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        report(f"The sweep is in {output}")
+        write_page(lines, output)
+        log(f"The sweep is in {output}")
     return lines
 
 
@@ -49,7 +49,7 @@ def command_line(sweep: Sweep) -> str:
     single = {
         "--rows": sweep.rows,
         "--validation-rows": sweep.validation_rows,
-        "--rungs": sweep.rungs,
+        "--rounds": sweep.rounds,
         "--eta": sweep.eta,
         "--seed": sweep.seed,
     }

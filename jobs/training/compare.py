@@ -14,7 +14,7 @@ from model.progress import Report, progress
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ComparisonOptions:
     """What is to be compared.
 
     `rows`: training rows of each method. `shifted`: a second root, all of whose labelled reviews are a population that
@@ -48,7 +48,7 @@ class Wanted:
         return " ".join(["reviewrisk compare", *filter(None, options)])
 
 
-def run_compare(config: Config, wanted: Wanted, output: Path | None, report: Report) -> list[str]:
+def run_compare(config: Config, options: ComparisonOptions, output: Path | None, log: Report) -> list[str]:
     """Lines of Markdown that compare the methods, and TF-IDF with LoRA at smaller sizes; also written to `output`.
 
     Cells are kept under <scratch>/compare: a run that was stopped, or whose minutes ended, goes on there when the same
@@ -57,40 +57,41 @@ def run_compare(config: Config, wanted: Wanted, output: Path | None, report: Rep
     """
     with needs_extra("train", "Comparing"):
         from model.data.reviews import COLUMNS
-        from model.experiments.compare.comparison import PACKAGES, planned_cells, prepare_inputs, run_cells
+        from model.experiments.cells import PACKAGES
+        from model.experiments.compare.comparison import planned_cells, run_comparison
+        from model.experiments.compare.inputs import prepare_inputs
         from model.experiments.compare.page import page
         from model.experiments.compare.rule import Comparison
         from model.experiments.methods import check_methods
-    check_methods(wanted.methods)
-    if wanted.curve_rows is not None and (
-        wanted.curve_rows <= wanted.rows or (wanted.methods and "lora_all" not in wanted.methods)
-    ):
+        from model.experiments.pages import write_page
+    check_methods(options.methods)
+    has_no_curve = bool(options.methods) and "lora_all" not in options.methods
+    if options.curve_rows is not None and (options.curve_rows <= options.rows or has_no_curve):
         raise ReviewriskError(
-            f"--curve-rows {wanted.curve_rows} must be more than --rows {wanted.rows}, and lora_all one of the methods:"
-            " the curve is of it."
+            f"--curve-rows {options.curve_rows} must be more than --rows {options.rows}, and lora_all one of the"
+            " methods: the curve is of it."
         )
-    with progress("reading the reviews", report):
+    with progress("reading the reviews", log):
         reviews = labelled(config.root, COLUMNS, ["train", "validation", "test"])
-        other = labelled(parse_root(wanted.shifted, config.storage), COLUMNS, None) if wanted.shifted else None
-    with progress("preparing the rows", report):
-        inputs = prepare_inputs(reviews, other, wanted.pairs, config.model, wanted.test_rows)
-    cells = planned_cells(wanted.rows, inputs, wanted.curve_rows, wanted.methods)
-    outcomes = run_cells(
-        cells, inputs, config.model, config.scratch / "compare", wanted.minutes, report, wanted.parallel
+        other = labelled(parse_root(options.shifted, config.storage), COLUMNS, None) if options.shifted else None
+    with progress("preparing the rows", log):
+        inputs = prepare_inputs(reviews, other, options.pairs, config.model, options.test_rows)
+    cells = planned_cells(options.rows, inputs, options.curve_rows, options.methods)
+    outcomes = run_comparison(
+        cells, inputs, config.model, config.scratch / "compare", options.minutes, log, options.parallel
     )
-    with progress("resampling for paired gains", report):
-        made = Comparison(outcomes, inputs, config.model, min(wanted.rows, len(inputs.data.train)))
-        lines = page(made, wanted.command_line(), machine_lines(config.model.training, PACKAGES))
+    with progress("resampling for paired gains", log):
+        made = Comparison(outcomes, inputs, config.model, min(options.rows, len(inputs.data.train)))
+        lines = page(made, options.command_line(), machine_lines(config.model.training, PACKAGES))
     if output is not None:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        report(f"The comparison is in {output}")
-    missing = [outcome for outcome in outcomes if outcome.figures is None]
-    for outcome in missing:
-        report(f"  {outcome.cell}: {outcome.not_run}")
-    if failed := sum(outcome.failed for outcome in missing):
+        write_page(lines, output)
+        log(f"The comparison is in {output}")
+    for outcome in outcomes:
+        if outcome.figures is None:
+            log(f"  {outcome.cell}: {outcome.in_words}")
+    if failed := sum(outcome.has_failed for outcome in outcomes):
         for line in lines if output is None else []:
-            report(line)
+            log(line)
         raise ReviewriskError(
             f"{failed} of {len(outcomes)} cells failed (above); the same command tries them again and keeps the others."
         )

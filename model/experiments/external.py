@@ -22,6 +22,7 @@ from model.evaluation.calibrators import Calibrator, CalibratorChoice
 from model.evaluation.model_card import results, slice_lines, threshold_table
 from model.evaluation.thresholds import FittedThreshold
 from model.evaluation.views import CalibratedModel, Logits, audit, calibrate, slices, threshold_rows
+from model.experiments.pages import wrapped
 from model.files import read_json
 from model.network.hardware import cpu_threads
 from model.progress import Report, progress
@@ -34,9 +35,9 @@ _NOTHING = np.empty(0)
 
 
 @dataclass(frozen=True)
-class Judged:
-    """What the model and TF-IDF did on the population: `test` as `assessment.audit` has it, `thresholds` as
-    `assessment.threshold_rows`, `slices` as `assessment.slices`. `labelled` rows there are, `reviews` of which were
+class ExternalEvaluation:
+    """What the model and TF-IDF did on the population: `test` as `views.audit` has it, `thresholds` as
+    `views.threshold_rows`, `slices` as `views.slices`. `labelled` rows there are, `reviews` of which were
     judged; `is_same_corpus` where TF-IDF was fitted on the very rows that the model was trained on.
     """
 
@@ -58,8 +59,8 @@ def judge(
     population: pa.Table,
     most: int | None,
     threads: int | None,
-    report: Report,
-) -> Judged:
+    log: Report,
+) -> ExternalEvaluation:
     """The bundle's model, with its own calibrator and the given rows of `model_thresholds`, on the labelled rows of the
     population.
 
@@ -70,65 +71,63 @@ def judge(
     """
     manifest = verify_bundle(bundle)
     settings = ModelSettings.model_validate(read_json(bundle / "settings.json"))
-    with progress("preparing the rows", report):
+    with progress("preparing the rows", log):
         labelled, data = _with_population(corpus, population, most, settings)
     with cpu_threads(threads):
-        logits = Logits(_NOTHING, _NOTHING, *predict_test(Scorer.load(serving, ScoringSettings()), data.test, report))
-    with progress("fitting TF-IDF on the model's corpus", report):
+        logits = Logits(_NOTHING, _NOTHING, *predict_test(Scorer.load(serving, ScoringSettings()), data.test, log))
+    with progress("fitting TF-IDF on the model's corpus", log):
         tfidf = calibrate(tfidf_logits(data), data, settings, TFIDF_WEIGHTING)
     network = _as_published(
         logits, Calibrator.from_json(read_json(bundle / "calibrator.json")), thresholds, data, settings
     )
-    with progress("resampling the rows for intervals", report):
+    with progress("resampling the rows for intervals", log):
         test = audit({"model": network, "tfidf": tfidf}, data, settings)
         rows, parts = threshold_rows(network, data, settings), slices(network, data, settings)
     is_same = data.data_version == manifest["data_version"]
-    return Judged(manifest["model_version"], labelled, data.test, test, rows, parts, settings, is_same)
+    return ExternalEvaluation(manifest["model_version"], labelled, data.test, test, rows, parts, settings, is_same)
 
 
-def population_page(judged: Judged, name: str, command: str) -> list[str]:
+def population_page(evaluation: ExternalEvaluation, name: str, command: str) -> list[str]:
     """Lines of Markdown with all figures; `name` says which population, `command` how it was made.
 
     It quotes no review.
     """
-    reviews, shown = judged.reviews, dict(judged.slices["by"])
-    drawn = ", whole products drawn at random" if len(reviews) < judged.labelled else ""
+    reviews, by_slice = evaluation.reviews, dict(evaluation.slices["by"])
+    drawn = ", whole products drawn at random" if len(reviews) < evaluation.labelled else ""
     corpus = (
-        "the rows that the network was."
-        if judged.is_same_corpus
-        else "today's corpus, which is not the one that the network was trained on."
+        "the rows that the network was"
+        if evaluation.is_same_corpus
+        else "today's corpus, which is not the one that the network was trained on"
     )
-    if len(shown["month"]) > _MOST_MONTHS:
-        del shown["month"]
-    return [
-        f"# {judged.model_version} on {name}",
+    if len(by_slice["month"]) > _MOST_MONTHS:
+        del by_slice["month"]
+    lines = [
+        f"# {evaluation.model_version} on {name}",
         "",
         "```",
         command,
         "```",
         "",
         (
-            f"{len(reviews):,} of {judged.labelled:,} labelled reviews, {reviews.dates.min()} to"
-            f" {reviews.dates.max()}{drawn}."
+            f"{len(reviews):,} of {evaluation.labelled:,} labelled reviews, {reviews.dates.min()} to"
+            f" {reviews.dates.max()}{drawn}. Nothing was fitted on them: the network has the calibrator and the"
+            " thresholds of its own validation, and TF-IDF is fitted, calibrated and cut on"
+            f" {corpus}."
         ),
-        (
-            "Nothing was fitted on them: the network has the calibrator and the thresholds of its own validation, and"
-            " TF-IDF is fitted, calibrated and cut"
-        ),
-        f"on {corpus}",
         "",
-        results("Results", judged.test, judged.settings),
+        *results("Results", evaluation.test, evaluation.settings).splitlines(),
         "",
         "## Thresholds",
         "",
-        *threshold_table(judged.thresholds),
+        *threshold_table(evaluation.thresholds),
         "",
         "A guarantee is for reviews like those of validation; here stands what became of it.",
         "",
         "## Slices",
         "",
-        *slice_lines(shown, judged.slices["worst"]),
+        *slice_lines(by_slice, evaluation.slices["worst"]),
     ]
+    return list(wrapped(lines))
 
 
 def _with_population(

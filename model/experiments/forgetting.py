@@ -87,21 +87,14 @@ def masked_token_loss(encoder: PreTrainedModel, backbone: Backbone, texts: Token
     model.to(device).eval()
     generator = np.random.default_rng(seed)
     loss, masked = 0.0, 0
-    pad_id, mask_id, special = (
-        int(backbone.tokenizer.pad_token_id),
-        int(backbone.tokenizer.mask_token_id),
-        backbone.tokenizer.all_special_ids,
-    )
-    for batch in batches(
-        texts, evaluation_order(texts.lengths, _ROWS_AT_ONCE), _ROWS_AT_ONCE, pad_id, np.ones(2, dtype=np.float32)
-    ):
-        ids = batch.input_ids.to(device)
-        chosen = torch.from_numpy(generator.random(ids.shape) < _MASKED_SHARE).to(device) & ~torch.isin(
-            ids, torch.tensor(special, device=device)
-        )
-        logits = model(
-            input_ids=ids.masked_fill(chosen, mask_id), attention_mask=batch.attention_mask.to(device)
-        ).logits
+    pad_id, mask_id = int(backbone.tokenizer.pad_token_id), int(backbone.tokenizer.mask_token_id)
+    special = torch.tensor(backbone.tokenizer.all_special_ids, device=device)
+    order = evaluation_order(texts.lengths, _ROWS_AT_ONCE)
+    for batch in batches(texts, order, _ROWS_AT_ONCE, pad_id, np.ones(2, dtype=np.float32)):
+        ids, mask = batch.input_ids.to(device), batch.attention_mask.to(device)
+        drawn = torch.from_numpy(generator.random(ids.shape) < _MASKED_SHARE).to(device)
+        chosen = drawn & ~torch.isin(ids, special)
+        logits = model(input_ids=ids.masked_fill(chosen, mask_id), attention_mask=mask).logits
         loss += float(F.cross_entropy(logits[chosen].float(), ids[chosen], reduction="sum"))
         masked += int(chosen.sum())
     return loss / masked if masked else None

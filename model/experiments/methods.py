@@ -184,20 +184,15 @@ def read_texts(network: nn.Module, texts: TokenisedReviews, pad_id: int) -> Read
     [head] = [module for name, module in network.named_modules() if name.endswith("pre_classifier")]
     handle = head.register_forward_pre_hook(lambda _, args: vectors.append(args[0]))
     try:
-        for batch in batches(
-            texts, evaluation_order(texts.lengths, _ROWS_AT_ONCE), _ROWS_AT_ONCE, pad_id, np.ones(2, dtype=np.float32)
-        ):
+        order = evaluation_order(texts.lengths, _ROWS_AT_ONCE)
+        for batch in batches(texts, order, _ROWS_AT_ONCE, pad_id, np.ones(2, dtype=np.float32)):
             rows = len(batch.positions)
-            margins[batch.positions] = (
-                margin(network(input_ids=batch.input_ids.to(device), attention_mask=batch.attention_mask.to(device)))[
-                    :rows
-                ]
-                .double()
-                .cpu()
-            )
-            found = vectors.pop()[:rows].float().cpu().numpy()
-            pooled = np.empty((len(texts), found.shape[1]), dtype=np.float32) if pooled is None else pooled
-            pooled[batch.positions] = found
+            ids, mask = batch.input_ids.to(device), batch.attention_mask.to(device)
+            logits = margin(network(input_ids=ids, attention_mask=mask))
+            margins[batch.positions] = logits[:rows].double().cpu()
+            read = vectors.pop()[:rows].float().cpu().numpy()
+            pooled = np.empty((len(texts), read.shape[1]), dtype=np.float32) if pooled is None else pooled
+            pooled[batch.positions] = read
     finally:
         handle.remove()
     return Reading(margins, np.empty((0, 0), dtype=np.float32) if pooled is None else pooled)

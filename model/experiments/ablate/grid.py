@@ -1,5 +1,5 @@
-"""What an ablation tries, and the arithmetic of successive halving: settings, rows per rung, who goes on, who is on the
-frontier.
+"""What an ablation tries, and the arithmetic of successive halving: settings, rows per round, who goes on, and who is
+on the frontier.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ class Sweep:
     """The grid (every combination of the first four is tried) and its size.
 
     Each of `targets` is what lora.targets takes, several joined by commas; each of `layers` is all, upper or lower
-    (half), or numbers joined by commas. `rows` train in the last rung, an `eta`-th of them in the one before, and so
-    on; of every rung the best 1 in `eta` goes on. `validation_rows` is the most that a rung judges on.
+    (half), or numbers joined by commas. `rows` train in the last round, an `eta`-th of them in the one before, and so
+    on; of every round the best 1 in `eta` goes on. `validation_rows` is the most that a round judges on.
     """
 
     ranks: tuple[int, ...] = (4, 16)
@@ -30,7 +30,7 @@ class Sweep:
     learning_rates: tuple[float, ...] = (2e-4, 5e-4, 1e-3)
     rows: int = 6000
     validation_rows: int = 2000
-    rungs: int = 3
+    rounds: int = 3
     eta: int = 3
     seed: int = 17
 
@@ -65,8 +65,8 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Standing:
-    """A candidate's average precision in a rung, and the parameters that it trains in the encoder."""
+class Trial:
+    """A candidate's average precision in a round, and the parameters that it trains in the encoder."""
 
     candidate: Candidate
     average_precision: float
@@ -79,7 +79,7 @@ def candidates(sweep: Sweep, settings: ModelSettings, depth: int) -> list[Candid
     `depth` is the encoder's number of layers.
     """
     grid = product(
-        sweep.ranks, map(_split, sweep.targets), (_layers(words, depth) for words in sweep.layers), sweep.learning_rates
+        sweep.ranks, map(_names, sweep.targets), (_layers(words, depth) for words in sweep.layers), sweep.learning_rates
     )
     return list(dict.fromkeys([reference(settings, depth), *(Candidate(*choice) for choice in grid)]))
 
@@ -90,47 +90,47 @@ def reference(settings: ModelSettings, depth: int) -> Candidate:
     return Candidate(lora.rank, tuple(lora.targets), _all_or_some(lora.layers, depth), settings.training.learning_rate)
 
 
-def rung_rows(sweep: Sweep, available: int) -> list[int]:
-    """Training rows of each rung: an eta-th of the next one's, the last having sweep.rows or all there are.
+def round_rows(sweep: Sweep, available: int) -> list[int]:
+    """Training rows of each round: an eta-th of the next one's, the last having sweep.rows or all there are.
 
     Raises ReviewriskError where the first would have fewer than 50, on which chance alone would choose.
     """
     most = min(sweep.rows, available)
-    rows = [most // sweep.eta**times for times in range(sweep.rungs - 1, -1, -1)]
+    rows = [most // sweep.eta**times for times in range(sweep.rounds - 1, -1, -1)]
     if rows[0] < FEWEST_ROWS:
         raise ReviewriskError(
-            f"{sweep.rungs} rungs that end at {most:,} training rows begin at {rows[0]:,}, fewer than {FEWEST_ROWS}: "
-            "ask for fewer --rungs, a smaller --eta or more --rows, or ingest more reviews."
+            f"{sweep.rounds} rounds that end at {most:,} training rows begin at {rows[0]:,}, fewer than {FEWEST_ROWS}: "
+            "ask for fewer --rounds, a smaller --eta or more --rows, or ingest more reviews."
         )
     return rows
 
 
-def survivors(standings: Sequence[Standing], eta: int, own: Candidate | None) -> list[Candidate]:
-    """The best 1 in eta (rounded up), best first, and then the config's own settings, where they have a standing but
+def survivors(trials: Sequence[Trial], eta: int, own: Candidate | None) -> list[Candidate]:
+    """The best 1 in eta (rounded up), best first, and then the config's own settings, where they have a trial but
     are not among them.
 
     Of equal average precision the one with fewer parameters is better.
     """
-    ranked = sorted(standings, key=lambda standing: (-standing.average_precision, standing.adapter))
-    best = [standing.candidate for standing in ranked[: math.ceil(len(ranked) / eta)]]
-    return best + [standing.candidate for standing in ranked if standing.candidate == own and own not in best]
+    ranked = sorted(trials, key=lambda trial: (-trial.average_precision, trial.adapter))
+    best = [trial.candidate for trial in ranked[: math.ceil(len(ranked) / eta)]]
+    return best + [trial.candidate for trial in ranked if trial.candidate == own and own not in best]
 
 
-def frontier(standings: Sequence[Standing]) -> list[Standing]:
+def frontier(trials: Sequence[Trial]) -> list[Trial]:
     """Those that no other beats in average precision without training more, or in parameters without being less
     precise; smallest first.
     """
-    kept = [standing for standing in standings if not any(_beats(other, standing) for other in standings)]
-    return sorted(kept, key=lambda standing: (standing.adapter, -standing.average_precision))
+    kept = [trial for trial in trials if not any(_beats(other, trial) for other in trials)]
+    return sorted(kept, key=lambda trial: (trial.adapter, -trial.average_precision))
 
 
-def _beats(one: Standing, other: Standing) -> bool:
+def _beats(one: Trial, other: Trial) -> bool:
     """Whether it is as good in both respects and better in one."""
     gain, saving = one.average_precision - other.average_precision, other.adapter - one.adapter
     return gain >= 0 and saving >= 0 and (gain > 0 or saving > 0)
 
 
-def _split(words: str) -> tuple[str, ...]:
+def _names(words: str) -> tuple[str, ...]:
     return tuple(word.strip() for word in words.split(","))
 
 

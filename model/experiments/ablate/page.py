@@ -1,4 +1,4 @@
-"""What a sweep found: Markdown tables of its rungs, the winner with its corrected figure, the frontier, and lines for
+"""The page of a sweep: Markdown tables of its rounds, the winner with its corrected figure, the frontier, and lines for
 the config.
 """
 
@@ -13,8 +13,10 @@ from model.data.reviews import LabelledReviews
 from model.evaluation.metrics import Scored, difference_intervals, intervals
 from model.evaluation.model_card import interval, number, only_line, signed, table
 from model.evaluation.selection import Choice, Limits, choose
-from model.experiments.ablate.ablation import FIGURES, Ablation, Outcome
+from model.experiments.ablate.ablation import FIGURES, Ablation, logits_of, trial
 from model.experiments.ablate.grid import Candidate, frontier, survivors
+from model.experiments.cells import Outcome
+from model.experiments.pages import markdown_page
 
 _NONE = "–"
 _MEASURE = "average_precision"
@@ -22,19 +24,19 @@ _MEASURE = "average_precision"
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the last rung says. `finalists` are those with figures, the one that trains least first; `choice` is among
+    """What the last round says. `finalists` are those with figures, the one that trains least first; `choice` is among
     them.
 
     `gain` is the winner's average precision less that of the config's own settings on the same rows, as observed; None
     where the own settings won or failed.
     """
 
-    finalists: list[Outcome]
+    finalists: list[Outcome[Candidate]]
     choice: Choice
     gain: Limits | None
 
     @property
-    def winner(self) -> Outcome:
+    def winner(self) -> Outcome[Candidate]:
         return self.finalists[self.choice.winner]
 
     @property
@@ -47,29 +49,30 @@ class Verdict:
 
 def judge(ablation: Ablation) -> Verdict:
     """The winner among the finalists of a complete sweep, held against the config's own settings."""
-    rung, settings = ablation.rungs[-1], ablation.settings
-    finalists = sorted(rung.done, key=lambda outcome: outcome.standing.adapter)
-    own = next((place for place, outcome in enumerate(finalists) if outcome.candidate == ablation.own), None)
+    last, settings = ablation.rounds[-1], ablation.settings
+    finalists = sorted(last.done, key=lambda outcome: trial(outcome).adapter)
+    own = next((place for place, outcome in enumerate(finalists) if outcome.cell == ablation.own), None)
     choice = choose(
-        [outcome.logit for outcome in finalists],
-        rung.validation.labels,
-        np.asarray(rung.validation.product_ids),
+        [logits_of(outcome) for outcome in finalists],
+        last.rows.validation.labels,
+        np.asarray(last.rows.validation.product_ids),
         own,
         settings.thresholds.confidence,
         settings.training.seed,
     )
-    gain = (
-        None if own is None or own == choice.winner else _difference(finalists[choice.winner], finalists[own], ablation)
-    )
+    has_rival = own is not None and own != choice.winner
+    gain = _difference(finalists[choice.winner], finalists[own], ablation) if has_rival else None
     return Verdict(finalists, choice, gain)
 
 
 def page(ablation: Ablation, command: str, hardware: Sequence[str]) -> list[str]:
-    """Lines of Markdown: how it was made, a table per rung, and where the sweep is complete the winner, the frontier
+    """Lines of Markdown: how it was made, a table per round, and where the sweep is complete the winner, the frontier
     and the config's lines.
     """
     sections = [("## Which LoRA setting?", _how_made(ablation, command, hardware))]
-    sections += [(_rung_title(ablation, place), _rung_table(ablation, place)) for place in range(len(ablation.rungs))]
+    sections += [
+        (_round_title(ablation, place), _round_table(ablation, place)) for place in range(len(ablation.rounds))
+    ]
     if ablation.is_complete:
         verdict = judge(ablation)
         sections += [
@@ -77,12 +80,12 @@ def page(ablation: Ablation, command: str, hardware: Sequence[str]) -> list[str]
             ("### The frontier", _frontier(ablation, verdict)),
             (
                 "### The winner's lines for the config",
-                ["```yaml", *config_lines(verdict.winner.candidate, ablation), "```"],
+                ["```yaml", *config_lines(verdict.winner.cell, ablation), "```"],
             ),
         ]
     else:
         sections.append(("### Not finished", [_left(ablation)]))
-    return [line for head, lines in sections for line in (head, "", *lines, "")]
+    return markdown_page(sections)
 
 
 def config_lines(candidate: Candidate, ablation: Ablation) -> list[str]:
@@ -115,14 +118,14 @@ def _how_made(ablation: Ablation, command: str, hardware: Sequence[str]) -> list
         (
             f"* Data version `{folds.data_version}`, of the training and validation splits alone: no test row was read."
             f" Cut by product with seed {sweep.seed} into {len(folds.training):,} rows to train on,"
-            f" {len(folds.early_stopping):,} that stop a training, and a fold to judge on for each rung"
+            f" {len(folds.early_stopping):,} that stop a training, and a fold to judge on for each round"
             f" ({_counts(folds.validation)} rows); {folds.duplicates_dropped:,} rows were left out, as their text"
             " stands in another part too."
         ),
         (
             f"* Encoder {settings.backbone.name}; epochs as the config has them, at most {trained.epochs} in every"
-            f" rung; batches of {trained.batch_size}. All settings of a rung are trained on the same rows and judged on"
-            " the same others."
+            f" round; batches of {trained.batch_size}. All settings of a round are trained on the same rows and judged"
+            " on the same others."
         ),
         (
             "* Settings are ranked by average precision, of equal ones the smaller is better. Log-loss is after the"
@@ -132,29 +135,28 @@ def _how_made(ablation: Ablation, command: str, hardware: Sequence[str]) -> list
     ]
 
 
-def _rung_title(ablation: Ablation, place: int) -> str:
-    rung = ablation.rungs[place]
-    settings = len(rung.outcomes) + len(rung.waiting)
+def _round_title(ablation: Ablation, place: int) -> str:
+    shown = ablation.rounds[place]
     return (
-        f"### Rung {place + 1} of {ablation.sweep.rungs}: {settings} settings on {len(rung.training):,} training rows"
+        f"### Round {place + 1} of {ablation.sweep.rounds}: {len(shown.outcomes)} settings on"
+        f" {len(shown.rows.training):,} training rows"
     )
 
 
-def _rung_table(ablation: Ablation, place: int) -> list[str]:
-    rung = ablation.rungs[place]
-    best = {standing.candidate for standing in frontier(rung.standings)}
-    done = sorted(rung.done, key=lambda outcome: (-outcome.standing.average_precision, outcome.standing.adapter))
-    ordered = [*done, *(outcome for outcome in rung.outcomes if outcome.failed is not None)]
+def _round_table(ablation: Ablation, place: int) -> list[str]:
+    """A row for each candidate, the best first, and the reasons of those that failed."""
+    shown = ablation.rounds[place]
+    best = {each.candidate for each in frontier(shown.trials)}
+    done = sorted(shown.done, key=lambda outcome: (-trial(outcome).average_precision, trial(outcome).adapter))
     rows = [
         [
-            _named(outcome.candidate, ablation),
+            _named(outcome.cell, ablation),
             *_figures(outcome),
-            "yes" if outcome.candidate in best else "",
+            "yes" if outcome.cell in best else "",
             _becomes(outcome, ablation, place),
         ]
-        for outcome in ordered
+        for outcome in [*done, *shown.failed, *shown.waiting]
     ]
-    rows += [[_named(candidate, ablation), *[_NONE] * 7, "", "not run yet"] for candidate in rung.waiting]
     head = [
         "setting",
         "average precision",
@@ -167,44 +169,47 @@ def _rung_table(ablation: Ablation, place: int) -> list[str]:
         "frontier",
         "then",
     ]
-    note = f"Judged on {_described(rung.validation)}. Trained parameters are counted in the encoder and in the head."
-    failed = [f"* {outcome.candidate} failed: {outcome.failed}" for outcome in rung.outcomes if outcome.failed]
+    note = (
+        f"Judged on {_described(shown.rows.validation)}. Trained parameters are counted in the encoder and in the head."
+    )
+    failed = [f"* {outcome.cell} {outcome.in_words}." for outcome in shown.failed]
     return [note, "", *table(head, rows), *(["", *failed] if failed else [])]
 
 
-def _becomes(outcome: Outcome, ablation: Ablation, place: int) -> str:
-    """What happened to a candidate after the rung, in words."""
-    rung, eta = ablation.rungs[place], ablation.sweep.eta
-    if outcome.failed is not None:
-        return "failed"
-    if rung.waiting:
+def _becomes(outcome: Outcome[Candidate], ablation: Ablation, place: int) -> str:
+    """What happened to a candidate after the round, in words."""
+    shown = ablation.rounds[place]
+    if outcome.figures is None:
+        return "not run yet" if outcome.ending == "waiting" else "failed"
+    if shown.waiting:
         return _NONE
-    if place + 1 == ablation.sweep.rungs:
+    if place + 1 == ablation.sweep.rounds:
         return "finalist"
-    if outcome.candidate in survivors(rung.standings, eta, None):
+    if outcome.cell in survivors(shown.trials, ablation.sweep.eta, None):
         return "goes on"
-    return "goes on, as the reference" if outcome.candidate == ablation.own else "dropped"
+    return "goes on, as the reference" if outcome.cell == ablation.own else "dropped"
 
 
-def _figures(outcome: Outcome) -> list[str]:
-    if outcome.failed is not None:
+def _figures(outcome: Outcome[Candidate]) -> list[str]:
+    """The cells of its row from the average precision to the speed."""
+    figures = outcome.figures
+    if figures is None:
         return [_NONE] * 7
-    found = outcome.found
-    speed = found["training"]["rows_per_second"]
+    speed = figures["training"]["rows_per_second"]
     return [
-        *(number(found["figures"][name]) for name in FIGURES),
-        f"{found['parameters']['adapter']:,}",
-        f"{found['parameters']['head']:,}",
-        f"{found['training']['epochs']}",
+        *(number(figures["figures"][name]) for name in FIGURES),
+        f"{figures['parameters']['adapter']:,}",
+        f"{figures['parameters']['head']:,}",
+        f"{figures['training']['epochs']}",
         _NONE if speed is None else f"{speed:,.0f}",
     ]
 
 
 def _winner(ablation: Ablation, verdict: Verdict) -> list[str]:
-    choice, rung = verdict.choice, ablation.rungs[-1]
+    choice, rows = verdict.choice, ablation.rounds[-1].rows
     optimism = choice.optimism
     lines = [
-        f"**{_named(verdict.winner.candidate, ablation)}**",
+        f"**{_named(verdict.winner.cell, ablation)}**",
         "",
         *table(
             ["average precision", "value"],
@@ -219,7 +224,7 @@ def _winner(ablation: Ablation, verdict: Verdict) -> list[str]:
             f"The last fold chose among {len(verdict.finalists)} finalists; this one in"
             f" {choice.shares[choice.winner]:.0%} of resamples. The corrected figure (BBC-CV, Tsamardinos et al. 2018)"
             " is what a setting chosen in this way has on rows that had no say, for a training on"
-            f" {len(rung.training):,} rows and reviews like these. It is no test figure: `train` gives that."
+            f" {len(rows.training):,} rows and reviews like these. It is no test figure: `train` gives that."
         ),
     ]
     return [*lines, "", _against_own(ablation, verdict)]
@@ -227,7 +232,7 @@ def _winner(ablation: Ablation, verdict: Verdict) -> list[str]:
 
 def _against_own(ablation: Ablation, verdict: Verdict) -> str:
     """The sentence that says whether the config should be changed."""
-    if verdict.winner.candidate == ablation.own:
+    if verdict.winner.cell == ablation.own:
         return "Your own settings won: keep them."
     if verdict.gain is None:
         return (
@@ -258,31 +263,18 @@ def _is_above_0(gain: Limits | None) -> bool:
 
 
 def _frontier(ablation: Ablation, verdict: Verdict) -> list[str]:
-    settings, rung = ablation.settings, ablation.rungs[-1]
-    groups = np.asarray(rung.validation.product_ids)
-    found = {outcome.candidate: outcome for outcome in verdict.finalists}
+    """A row for each finalist of the frontier, held against the winner."""
+    settings, last = ablation.settings, ablation.rounds[-1]
+    groups = np.asarray(last.rows.validation.product_ids)
+    by_candidate = {outcome.cell: outcome for outcome in verdict.finalists}
     rows = []
-    for standing in frontier(rung.standings):
-        outcome = found[standing.candidate]
-        figures = intervals(
-            _scored(outcome, ablation),
-            settings.calibration.bins,
-            groups,
-            settings.thresholds.confidence,
-            settings.training.seed,
-        )
+    for each in frontier(last.trials):
+        outcome = by_candidate[each.candidate]
+        bins, confidence, seed = settings.calibration.bins, settings.thresholds.confidence, settings.training.seed
+        precision = intervals(_scored(outcome, ablation), bins, groups, confidence, seed)[_MEASURE]
         difference = _NONE if outcome is verdict.winner else signed(_difference(outcome, verdict.winner, ablation))
         *_, adapter, head_parameters, _, speed = _figures(outcome)
-        rows.append(
-            [
-                _named(standing.candidate, ablation),
-                adapter,
-                head_parameters,
-                interval(figures[_MEASURE]),
-                difference,
-                speed,
-            ]
-        )
+        rows.append([_named(outcome.cell, ablation), adapter, head_parameters, interval(precision), difference, speed])
     head = ["setting", "in the encoder", "in the head", "average precision", "less the winner's", "rows/s"]
     legend = (
         "No finalist beats these in both average precision and parameters trained in the encoder. Where “less the"
@@ -293,25 +285,24 @@ def _frontier(ablation: Ablation, verdict: Verdict) -> list[str]:
 
 
 def _left(ablation: Ablation) -> str:
-    rung = ablation.rungs[-1]
-    left, settings = len(rung.waiting), len(rung.waiting) + len(rung.outcomes)
+    last = ablation.rounds[-1]
     return (
-        f"Rung {len(ablation.rungs)} of {ablation.sweep.rungs} has {left} of {settings} settings still to run, so there"
-        " is no winner yet. The same command goes on here: what is finished is kept."
+        f"Round {len(ablation.rounds)} of {ablation.sweep.rounds} has {len(last.waiting)} of {len(last.outcomes)}"
+        " settings still to run, so there is no winner yet. The same command goes on here: what is finished is kept."
     )
 
 
-def _difference(one: Outcome, other: Outcome, ablation: Ablation) -> Limits:
+def _difference(one: Outcome[Candidate], other: Outcome[Candidate], ablation: Ablation) -> Limits:
     """one - other in average precision on the last fold, with a paired interval."""
-    settings, groups = ablation.settings, np.asarray(ablation.rungs[-1].validation.product_ids)
+    settings, groups = ablation.settings, np.asarray(ablation.rounds[-1].rows.validation.product_ids)
     first, second = _scored(one, ablation), _scored(other, ablation)
     return difference_intervals(
         first, second, settings.calibration.bins, groups, settings.thresholds.confidence, settings.training.seed
     )[_MEASURE]
 
 
-def _scored(outcome: Outcome, ablation: Ablation) -> Scored:
-    return outcome.scored(ablation.rungs[-1], ablation.settings.training.class_weighting)
+def _scored(outcome: Outcome[Candidate], ablation: Ablation) -> Scored:
+    return ablation.rounds[-1].rows.scored(logits_of(outcome), ablation.settings.training.class_weighting)
 
 
 def _named(candidate: Candidate, ablation: Ablation) -> str:

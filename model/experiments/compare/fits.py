@@ -25,6 +25,7 @@ from model.data.batches import TokenisedReviews, tokenise
 from model.data.reviews import LabelledReviews, PreparedData, draw
 from model.evaluation.baseline import TFIDF_WEIGHTING, fit_tfidf
 from model.evaluation.calibrators import FloatArray
+from model.experiments.cells import Figures, impossible_where_refused
 from model.experiments.forgetting import embedding_drift, masked_token_loss, probe_loss, probe_task
 from model.experiments.memory import PeakMemory
 from model.experiments.methods import Kind, Method, Reading, TrainedParameters, read_texts, trained_parameters
@@ -40,7 +41,6 @@ from model.training.loop import train
 TIMED_ROWS = 96
 PROBED_ROWS = 500
 _ROUNDS = 3
-Figures = dict[str, Any]
 Score = Callable[[list[str]], FloatArray]
 
 
@@ -55,7 +55,7 @@ class Task:
     shifted: LabelledReviews | None
     settings: ModelSettings
     work: Path
-    report: Report
+    log: Report
 
     @property
     def seed(self) -> int:
@@ -65,7 +65,7 @@ class Task:
 @dataclass(frozen=True)
 class Fitted:
     """A fitted method: `score` gives texts' log-odds of dissatisfaction, and the rest what it took (see
-    `comparison_cell.run_cell`).
+    `figures.run_cell`).
     """
 
     score: Score
@@ -98,7 +98,7 @@ def _fit_majority(task: Task) -> Fitted:
 def _fit_tfidf(task: Task) -> Fitted:
     train = task.data.train
     memory, started = PeakMemory(torch.device("cpu")), time.monotonic()
-    with progress("fitting TF-IDF", task.report):
+    with progress("fitting TF-IDF", task.log):
         model = fit_tfidf(train.texts, train.labels)
     training = _training(time.monotonic() - started, len(train), memory.growth(), {})
     timed = _timed_texts(task)
@@ -116,7 +116,7 @@ def _fit_probe(task: Task) -> Fitted:
     backbone, plain = _load(task)
     memory, started = PeakMemory(torch.device("cpu")), time.monotonic()
     head = make_pipeline(StandardScaler(), LogisticRegression(class_weight=TFIDF_WEIGHTING, max_iter=2000))
-    with progress("encoding the training rows and fitting the head", task.report):
+    with progress("encoding the training rows and fitting the head", task.log):
         head.fit(_read(plain, backbone, train.texts).pooled, train.labels)
     training = _training(time.monotonic() - started, len(train), memory.growth(), {})
 
@@ -124,7 +124,7 @@ def _fit_probe(task: Task) -> Fitted:
         return np.asarray(head.decision_function(_read(plain, backbone, texts).pooled), dtype=np.float64)
 
     timed = _timed_texts(task)
-    with progress("timing", task.report):
+    with progress("timing", task.log):
         cost = _seconds(
             {"plain": partial(_read, plain, backbone, timed), "unmerged": partial(score, timed)}, len(timed)
         )
@@ -134,7 +134,7 @@ def _fit_probe(task: Task) -> Fitted:
 def _fit_network(task: Task) -> Fitted:
     backbone, fresh = _load(task)
     populations = {"test": task.data.test} | ({"shifted": task.shifted} if task.shifted is not None else {})
-    with progress("reading texts before the training", task.report):
+    with progress("reading texts before the training", task.log):
         before = {
             name: _Before.of(fresh, backbone, draw(reviews, PROBED_ROWS, task.seed), task.seed)
             for name, reviews in populations.items()
@@ -143,13 +143,13 @@ def _fit_network(task: Task) -> Fitted:
     network = task.method.attach(fresh, task.settings)
     counts = trained_parameters(network)
     rate = task.settings.training.learning_rate
-    task.report(
+    task.log(
         f"trains {counts.adapter:,} parameters in the encoder and {counts.head:,} in the head, learning rate {rate:g}"
     )
     training = _train(network, backbone, task)
-    with progress("merging and timing", task.report):
+    with progress("merging and timing", task.log):
         final, cost = _cost(network, backbone, task)
-    with progress("measuring what was forgotten", task.report):
+    with progress("measuring what was forgotten", task.log):
         forgetting = {name: _forgetting(final, backbone, each, task.seed) for name, each in before.items()}
     return Fitted(lambda texts: _read(final, backbone, texts).margin, counts, training, cost, forgetting)
 
@@ -164,7 +164,7 @@ _FITS: dict[Kind, Callable[[Task], Fitted]] = {
 
 def _load(task: Task) -> tuple[Backbone, ReviewClassifier]:
     """The backbone with a new head, on the device of the training."""
-    with progress("loading the backbone", task.report):
+    with progress("loading the backbone", task.log):
         backbone = load_backbone(task.settings.backbone, task.settings.lora.quantization)
         classifier = make_classifier(backbone, task.settings.training.head_dropout, task.seed)
         return backbone, classifier.to(resolve_device(task.settings.training.device))
@@ -177,15 +177,9 @@ def _train(network: nn.Module, backbone: Backbone, task: Task) -> Figures:
     known = load_state(task.work)
     done_before = known.epoch if known else 0
     memory, started = PeakMemory(resolve_device(task.settings.training.device)), time.monotonic()
-    result = train(
-        cast(PeftModel, network),
-        training,
-        stopping,
-        task.settings,
-        int(backbone.tokenizer.pad_token_id),
-        task.work,
-        task.report,
-    )
+    pad_id = int(backbone.tokenizer.pad_token_id)
+    with impossible_where_refused():
+        result = train(cast(PeftModel, network), training, stopping, task.settings, pad_id, task.work, task.log)
     described = {
         "epochs": len(result.history),
         "best_epoch": result.best_epoch,

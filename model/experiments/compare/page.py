@@ -7,24 +7,25 @@ from collections.abc import Sequence
 import numpy as np
 
 from model.evaluation.calibrators import Calibrator
-from model.evaluation.minimal_pairs import load_pairs, pair_report, pairs_table
+from model.evaluation.minimal_pairs import pair_report, pairs_table
 from model.evaluation.model_card import interval, number, only_line, table
-from model.experiments.compare.comparison import POPULATIONS, Outcome
+from model.experiments.cells import Figures, Outcome
+from model.experiments.compare.inputs import Cell
 from model.experiments.compare.rule import (
     ADAPTER,
     BASELINE,
     FULL,
     TITLES,
     Comparison,
-    Figures,
     is_significant,
     lora_or_not,
     training_seconds,
 )
 from model.experiments.methods import METHODS
+from model.experiments.pages import markdown_page
 
-_PROBED = {"test": "test", "shifted": "shifted population"}
-_SHOWN = {
+_FORGETTING_TITLES = {"test": "test", "shifted": "shifted population"}
+_QUALITY_COLUMNS = {
     "f1": "F1",
     "macro_f1": "macro-F1",
     "auc": "AUC",
@@ -42,17 +43,16 @@ def page(comparison: Comparison, command: str, hardware: Sequence[str]) -> list[
     """Lines of Markdown: how it was made, then quality, cost, forgetting, the learning curve, minimal pairs, and the
     rule.
     """
-    populations = POPULATIONS if comparison.inputs.shifted is not None else POPULATIONS[:-1]
     sections = [
         ("## Is it worth it?", _how_made(comparison, command, hardware)),
-        *((f"### Quality: {TITLES[name]}", _quality(comparison, name)) for name in populations),
+        *((f"### Quality: {TITLES[name]}", _quality(comparison, name)) for name in comparison.inputs.populations),
         ("### What is trained, and what it costs", _costs(comparison)),
         ("### Forgetting", _forgetting(comparison)),
         ("### Learning curve", _learning_curve(comparison)),
         ("### Minimal pairs", _pairs(comparison)),
         ("### LoRA or not", [f"* {line}" for line in lora_or_not(comparison)]),
     ]
-    return [line for head, lines in sections for line in (head, "", *lines, "")]
+    return markdown_page(sections)
 
 
 def _how_made(comparison: Comparison, command: str, hardware: Sequence[str]) -> list[str]:
@@ -96,7 +96,7 @@ def _how_made(comparison: Comparison, command: str, hardware: Sequence[str]) -> 
     ]
     return [
         *lines,
-        *(f"* {outcome.cell}: {outcome.not_run}." for outcome in comparison.outcomes if outcome.figures is None),
+        *(f"* {outcome.cell}: {outcome.in_words}." for outcome in comparison.outcomes if outcome.figures is None),
     ]
 
 
@@ -108,33 +108,31 @@ def _threads(comparison: Comparison) -> list[str]:
 
 def _quality(comparison: Comparison, population: str) -> list[str]:
     """A row for each method, and for the curve's two with the most training rows."""
-    judged = [
+    cells = [
         (METHODS[method].title, outcome.figures, comparison.figures(BASELINE))
         for method, outcome in comparison.main.items()
     ]
     if most := comparison.fullest:
-        judged += [
-            (
-                f"{METHODS[name].title}, {most:,} rows",
-                comparison.figures(name, most),
-                comparison.figures(BASELINE, most),
-            )
-            for name in (BASELINE, ADAPTER)
-        ]
+        baseline = comparison.figures(BASELINE, most)
+        for name in (BASELINE, ADAPTER):
+            cells.append((f"{METHODS[name].title}, {most:,} rows", comparison.figures(name, most), baseline))
     rows, sizes = [], set()
-    for title, found, baseline in judged:
-        if found is None:
-            rows.append([title, "not run", *[_NONE] * len(_SHOWN)])
+    for title, figures, baseline in cells:
+        if figures is None:
+            rows.append([title, "not run", *[_NONE] * len(_QUALITY_COLUMNS)])
             continue
-        of = found["populations"][population]
+        of = figures["populations"][population]
         sizes.add(f"{of['rows']:,} rows, {of['positives']:,} dissatisfied.")
-        gain = comparison.gain(found, baseline, population) if found["method"] != BASELINE else None
-        mark = (
-            _NONE if gain is None else interval(gain["f1"]) + ("" if is_significant(gain) else f", {NOT_SIGNIFICANT}")
-        )
-        rows.append([title, *(interval(of["figures"][name]) for name in _SHOWN), mark])
-    lines = table(["method", *_SHOWN.values(), "F1 gain over TF-IDF"], rows)
+        gain = comparison.gain(figures, baseline, population) if figures["method"] != BASELINE else None
+        rows.append([title, *(interval(of["figures"][name]) for name in _QUALITY_COLUMNS), _gain_in_f1(gain)])
+    lines = table(["method", *_QUALITY_COLUMNS.values(), "F1 gain over TF-IDF"], rows)
     return [*sorted(sizes), *([""] if sizes else []), *lines]
+
+
+def _gain_in_f1(gain: Figures | None) -> str:
+    if gain is None:
+        return _NONE
+    return interval(gain["f1"]) + ("" if is_significant(gain) else f", {NOT_SIGNIFICANT}")
 
 
 def _costs(comparison: Comparison) -> list[str]:
@@ -191,7 +189,7 @@ def _forgetting(comparison: Comparison) -> list[str]:
             rows.append(
                 [
                     METHODS[method].title,
-                    _PROBED[population],
+                    _FORGETTING_TITLES[population],
                     f"{found['drift']:.4f}",
                     *told,
                     *(_before_after(masked) if masked else ["not available"] * 3),
@@ -219,7 +217,7 @@ def _forgetting(comparison: Comparison) -> list[str]:
     return [*table(head, rows), "", legend]
 
 
-def _forgotten(outcome: Outcome) -> dict[str, Figures]:
+def _forgotten(outcome: Outcome[Cell]) -> dict[str, Figures]:
     return (outcome.figures or {}).get("forgetting") or {}
 
 
@@ -248,14 +246,14 @@ def _learning_curve(comparison: Comparison) -> list[str]:
 def _pairs(comparison: Comparison) -> list[str]:
     if comparison.inputs.pairs is None:
         return ["Not run: no file of minimal pairs was given."]
-    pairs, reports = load_pairs(comparison.inputs.pairs), {}
-    shown = {METHODS[method].title: comparison.figures(method) for method in (BASELINE, ADAPTER, FULL)}
+    pairs, reports = comparison.inputs.pairs, {}
+    columns = {METHODS[method].title: comparison.figures(method) for method in (BASELINE, ADAPTER, FULL)}
     if most := comparison.fullest:
-        shown |= {
+        columns |= {
             f"{METHODS[method].title}, {most:,} rows": comparison.figures(method, most)
             for method in (BASELINE, ADAPTER)
         }
-    for title, found in shown.items():
+    for title, found in columns.items():
         if found is not None:
             probability = (
                 Calibrator.from_json(found["calibrator"]).apply(np.asarray(found["logits"]["pairs"])).reshape(-1, 2)

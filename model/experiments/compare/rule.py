@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from model.evaluation.calibrators import Calibrator
 from model.evaluation.metrics import Groups, Scored, difference_intervals
 from model.evaluation.model_card import interval
-from model.experiments.compare.comparison import Inputs, Outcome, scored_rows
+from model.experiments.cells import Figures, Outcome
+from model.experiments.compare.inputs import Cell, Inputs, scored_rows
 from model.experiments.methods import METHODS
 from model.settings import ModelSettings
 
-Figures = dict[str, Any]
 BASELINE, ADAPTER, FULL, FROZEN = "tfidf", "lora_all", "full", "linear_head"
 EIGHT_BIT, FOUR_BIT = "lora_8bit", "qlora"
 TITLES = {
@@ -37,13 +36,13 @@ class Comparison:
     held against any other, row by row.
     """
 
-    outcomes: Sequence[Outcome]
+    outcomes: Sequence[Outcome[Cell]]
     inputs: Inputs
     settings: ModelSettings
     rows: int
 
     @property
-    def main(self) -> dict[str, Outcome]:
+    def main(self) -> dict[str, Outcome[Cell]]:
         """Per method its outcome at the most rows that every method was trained on."""
         return {outcome.cell.method: outcome for outcome in self.outcomes if outcome.cell.rows == self.rows}
 
@@ -101,6 +100,16 @@ def is_significant(gain: dict[str, dict[str, float | None]] | None, figure: str 
     return low is not None and low > 0
 
 
+def verdict(gain: Figures, won: str, lost: str) -> str:
+    """What the interval of a gain in F1 says: won, lost, or neither shown."""
+    if is_significant(gain):
+        return won
+    high = gain["f1"]["high"]
+    if high is not None and high <= 0:
+        return lost
+    return f"no gain shown, up to {high:+.3f} is possible" if high is not None else "no gain shown"
+
+
 def training_seconds(found: Figures) -> float | None:
     """Seconds of the whole training, at the speed of the epochs that this run did."""
     training = found["training"]
@@ -111,30 +120,21 @@ def training_seconds(found: Figures) -> float | None:
 
 def _by_validation(comparison: Comparison) -> list[str]:
     """The method of greatest average precision on validation, and those that are not surely worse."""
-    found = {method: outcome.figures for method, outcome in comparison.main.items() if outcome.figures}
-    if len(found) < 2:
+    finished = {method: outcome.figures for method, outcome in comparison.main.items() if outcome.figures}
+    if len(finished) < 2:
         return []
-    best = max(
-        found, key=lambda method: found[method]["populations"]["validation"]["figures"]["average_precision"]["value"]
-    )
-    value = found[best]["populations"]["validation"]["figures"]["average_precision"]
+    precision = {
+        method: figures["populations"]["validation"]["figures"]["average_precision"]
+        for method, figures in finished.items()
+    }
+    best = max(finished, key=lambda method: float(precision[method]["value"]))
     near = []
-    for method, figures in found.items():
-        gain = comparison.gain(found[best], figures, "validation")
+    for method, figures in finished.items():
+        gain = comparison.gain(finished[best], figures, "validation")
         if method != best and not is_significant(gain, "average_precision"):
             near.append(METHODS[method].title)
     beside = f"; not surely worse: {', '.join(near)}" if near else "; all others are worse by more than chance"
-    return [f"Validation's choice: {METHODS[best].title}, average precision {interval(value)}{beside}."]
-
-
-def _verdict(gain: Figures, won: str, lost: str) -> str:
-    """What the interval of a gain in F1 says: won, lost, or neither shown."""
-    if is_significant(gain):
-        return won
-    high = gain["f1"]["high"]
-    if high is not None and high <= 0:
-        return lost
-    return f"no gain shown, up to {high:+.3f} is possible" if high is not None else "no gain shown"
+    return [f"Validation's choice: {METHODS[best].title}, average precision {interval(precision[best])}{beside}."]
 
 
 def _against_tfidf(comparison: Comparison) -> list[str]:
@@ -147,9 +147,9 @@ def _against_tfidf(comparison: Comparison) -> list[str]:
     for population in _RULED:
         gain = comparison.gain(lora, tfidf, population)
         if gain is not None:
-            verdict = _verdict(gain, "LoRA gains", "TF-IDF is enough")
+            said = verdict(gain, "LoRA gains", "TF-IDF is enough")
             lines.append(
-                f"{TITLES[population]}: {verdict}; LoRA's F1 less TF-IDF's is {interval(gain['f1'])} with"
+                f"{TITLES[population]}: {said}; LoRA's F1 less TF-IDF's is {interval(gain['f1'])} with"
                 f" {comparison.rows:,} training rows."
             )
     seconds = [training_seconds(found) for found in (lora, tfidf)]
@@ -165,9 +165,8 @@ def _against_tfidf(comparison: Comparison) -> list[str]:
 def _by_size(comparison: Comparison) -> list[str]:
     """From how many training rows on LoRA gains significantly."""
     found = []
-    for size in sorted(
-        {outcome.cell.rows for outcome in comparison.outcomes if outcome.cell.method == ADAPTER and outcome.figures}
-    ):
+    tried = {each.cell.rows for each in comparison.outcomes if each.cell.method == ADAPTER and each.figures}
+    for size in sorted(tried):
         gain = comparison.gain(comparison.figures(ADAPTER, size), comparison.figures(BASELINE, size), "as_is")
         if gain is not None:
             found.append((size, is_significant(gain)))
@@ -193,12 +192,12 @@ def _against_rivals(comparison: Comparison) -> list[str]:
     frozen, full = comparison.figures(FROZEN), comparison.figures(FULL)
     gain = comparison.gain(lora, frozen, "as_is")
     if gain is not None:
-        verdict = _verdict(gain, "adapting the encoder is worth it", "a frozen encoder with a linear head is enough")
-        lines.append(f"Frozen encoder: {verdict}; LoRA's F1 less the frozen encoder's is {interval(gain['f1'])}.")
+        said = verdict(gain, "adapting the encoder is worth it", "a frozen encoder with a linear head is enough")
+        lines.append(f"Frozen encoder: {said}; LoRA's F1 less the frozen encoder's is {interval(gain['f1'])}.")
     gain = comparison.gain(full, lora, "as_is")
     if gain is not None:
-        verdict = _verdict(gain, "take it where every point counts", "LoRA is enough")
-        lines.append(f"Full fine-tuning: {verdict}; its F1 less LoRA's is {interval(gain['f1'])}.")
+        said = verdict(gain, "take it where every point counts", "LoRA is enough")
+        lines.append(f"Full fine-tuning: {said}; its F1 less LoRA's is {interval(gain['f1'])}.")
     for method in (EIGHT_BIT, FOUR_BIT):
         gain = comparison.gain(comparison.figures(method), lora, "as_is")
         if gain is not None:

@@ -30,7 +30,7 @@ OPTIONS = [
     "--learning-rate",
     "0.001",
 ]
-SIZES = ["--rows", "200", "--validation-rows", "100", "--rungs", "2", "--eta", "2"]
+SIZES = ["--rows", "200", "--validation-rows", "100", "--rounds", "2", "--eta", "2"]
 
 
 @pytest.fixture
@@ -57,9 +57,9 @@ def test_the_command_prints_and_writes_its_page_without_reading_a_test_row(corpu
     assert f"reviewrisk {' '.join([*arguments[:1], *OPTIONS, *SIZES])} --seed 5\n" in page, (
         "the command in the page makes the same sweep"
     )
-    assert "rung 1 of 2, setting 1 of 3: rank 4, all-linear, all layers, learning rate 0.01; 100 rows" in result.output
+    assert "round 1 of 2, setting 1 of 3: rank 4, all-linear, all layers, learning rate 0.01\n" in result.output
     for part in (
-        "### Rung 2 of 2",
+        "### Round 2 of 2",
         "### The winner",
         "### The frontier",
         "### The winner's lines for the config",
@@ -76,7 +76,7 @@ def test_the_command_line_spells_every_option_out() -> None:
     assert (
         command_line(Sweep((4, 16), ("attention",), ("all", "0,1"), (2e-4,), 600, 200, 2, 4, 9))
         == "reviewrisk ablate --rank 4 --rank 16 --targets attention --layers all --layers 0,1 --learning-rate 0.0002 "
-        "--rows 600 --validation-rows 200 --rungs 2 --eta 4 --seed 9"
+        "--rows 600 --validation-rows 200 --rounds 2 --eta 4 --seed 9"
     )
 
 

@@ -24,6 +24,7 @@ from model.errors import ReviewriskError
 from model.experiments.external import judge, population_page
 from model.scoring.scorer import Scorer
 from model.settings import ScoringSettings
+from tests.support.pages import unwrapped
 from tests.support.tiny_models import planted_reviews, reviews_table
 from tests.support.trained_root import versions
 from tests.support.warehouse_rows import review, write_root
@@ -117,7 +118,9 @@ def test_a_corpus_that_is_not_the_models_is_said_to_be_another(trained: Config) 
         for name, corpus in corpora.items()
     }
     assert (found["own"].is_same_corpus, found["other"].is_same_corpus) == (True, False)
-    assert "today's corpus, which is not the one" in "\n".join(population_page(found["other"], "elsewhere", "command"))
+    assert "today's corpus, which is not the one" in "\n".join(
+        unwrapped(population_page(found["other"], "elsewhere", "command"))
+    )
     same = [judged.test["as_is"]["model"]["auc"]["value"] for judged in found.values()]
     assert same[0] == same[1], "the network's figures do not hang on it"
 

@@ -133,3 +133,14 @@ def test_too_few_products_leave_the_figure_uncorrected() -> None:
     # more than a tenth of the resamples draws both products with dissatisfied rows, or neither
     rare = np.where(product < 2, label, 0)
     assert chosen([true], rare, product).corrected["value"] is None
+
+
+@pytest.mark.parametrize(("defined", "is_enough"), [(9, True), (8, False), (0, False)])
+def test_a_tenth_of_the_resamples_may_lack_a_class(
+    monkeypatch: pytest.MonkeyPatch, defined: int, is_enough: bool
+) -> None:
+    true, label, product = world(np.random.default_rng(11))
+    figures = np.full((1, 10), np.nan)
+    figures[0, :defined] = np.linspace(0.4, 0.6, 10)[:defined]
+    monkeypatch.setattr("model.evaluation.selection._in_and_out", lambda *_: (figures, figures.copy()))
+    assert (chosen([true], label, product, draws=10).corrected["value"] is not None) == is_enough

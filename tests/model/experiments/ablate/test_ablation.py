@@ -1,26 +1,33 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
-import torch
 import yaml
 
-from model.data.reviews import data_version
 from model.errors import ReviewriskError
+from model.evaluation.calibrators import FloatArray
 from model.evaluation.metrics import metrics
-from model.experiments.ablate.ablation import FIGURES, Ablation, Bench, Rung, fingerprint, run_ablation, run_cell
+from model.experiments.ablate.ablation import (
+    FIGURES,
+    Ablation,
+    Round,
+    candidate_fingerprint,
+    figures_of,
+    logits_of,
+    run_ablation,
+    train_candidate,
+    trial,
+)
 from model.experiments.ablate.grid import Candidate, Sweep
 from model.experiments.ablate.page import config_lines, judge, page
-from model.experiments.compare.comparison import PACKAGES
-from model.network.backbone import load_backbone
+from model.experiments.cells import Ending, Outcome, Runner
 from model.settings import ModelSettings
-from model.training.loop import train
+from tests.support.pages import unwrapped
 from tests.support.tiny_models import planted_reviews, tiny_encoder, tiny_settings
 
 SLOW, FAST = 1e-7, 1e-2  # a learning rate that learns nothing, and one that reads the planted words
@@ -31,7 +38,7 @@ SWEEP = Sweep(
     learning_rates=(FAST,),
     rows=300,
     validation_rows=90,
-    rungs=2,
+    rounds=2,
     eta=3,
 )
 
@@ -64,45 +71,49 @@ def ablation(settings: ModelSettings, kept: Path) -> Ablation:
 
 
 def printed_page(ablation: Ablation, command: str = "") -> str:
-    """The page with single spaces: its tables are padded."""
-    return "\n".join(" ".join(line.split()) for line in page(ablation, command, ["a machine"]))
+    """The page with single spaces, as its tables are padded, and with each paragraph in one line."""
+    lines = page(ablation, command, ["a machine"])
+    assert max(len(line) for line in lines if not line.startswith("|")) <= 120
+    return "\n".join(" ".join(line.split()) for line in unwrapped(lines))
 
 
 def figures(ablation: Ablation) -> list[dict[Candidate, dict[str, float]]]:
-    return [{outcome.candidate: outcome.found["figures"] for outcome in rung.done} for rung in ablation.rungs]
+    return [{outcome.cell: figures_of(outcome)["figures"] for outcome in each.done} for each in ablation.rounds]
 
 
-def test_every_rung_has_rows_of_its_own_and_the_better_settings_go_on_with_the_configs_own(ablation: Ablation) -> None:
-    first, last = ablation.rungs
-    assert [len(rung.training) for rung in ablation.rungs] == [100, 300]
-    assert set(first.training.review_ids) < set(last.training.review_ids)
-    assert set(first.validation.product_ids).isdisjoint(last.validation.product_ids)
-    judged = {product for rung in ablation.rungs for product in rung.validation.product_ids}
-    assert judged.isdisjoint(last.training.product_ids), "the last fold had no part in any earlier rung"
-    assert [len(rung.outcomes) for rung in ablation.rungs] == [5, 3]
+def test_every_round_has_rows_of_its_own_and_the_better_settings_go_on_with_the_configs_own(ablation: Ablation) -> None:
+    first, last = ablation.rounds
+    assert [len(each.rows.training) for each in ablation.rounds] == [100, 300]
+    assert set(first.rows.training.review_ids) < set(last.rows.training.review_ids)
+    assert set(first.rows.validation.product_ids).isdisjoint(last.rows.validation.product_ids)
+    judged = {product for each in ablation.rounds for product in each.rows.validation.product_ids}
+    assert judged.isdisjoint(last.rows.training.product_ids), "the last fold had no part in any earlier round"
+    assert [len(each.outcomes) for each in ablation.rounds] == [5, 3]
     own = Candidate(4, ("all-linear",), None, SLOW)
-    assert first.outcomes[0].candidate == last.outcomes[-1].candidate == ablation.own == own
-    ranked = sorted(first.standings, key=lambda standing: (-standing.average_precision, standing.adapter))
-    assert [outcome.candidate for outcome in last.outcomes[:2]] == [standing.candidate for standing in ranked[:2]]
-    assert own not in [standing.candidate for standing in ranked[:2]]
+    assert first.outcomes[0].cell == last.outcomes[-1].cell == ablation.own == own
+    ranked = sorted(first.trials, key=lambda each: (-each.average_precision, each.adapter))
+    assert [outcome.cell for outcome in last.outcomes[:2]] == [each.candidate for each in ranked[:2]]
+    assert own not in [each.candidate for each in ranked[:2]]
 
 
 def test_a_cell_says_what_it_trained_and_how_good_it_is(ablation: Ablation) -> None:
-    rung = ablation.rungs[0]
-    found = {str(outcome.candidate): outcome.found for outcome in rung.done}
+    first = ablation.rounds[0]
+    found = {str(outcome.cell): figures_of(outcome) for outcome in first.done}
     assert found["rank 2, attention, all layers, learning rate 0.01"]["parameters"] == {
         "adapter": 2 * 2 * 2 * 64,
         "head": 1122,
     }
     assert found["rank 2, attention, layers 1, learning rate 0.01"]["parameters"]["adapter"] == 2 * 2 * 64
-    for outcome in rung.done:
-        assert len(outcome.logit) == len(rung.validation)
-        assert outcome.found["training"]["rows_per_second"] > 0 and outcome.found["training"]["epochs"] == 1
-        own = metrics(outcome.scored(rung, "balanced"), 10)
-        assert {name: own[name] for name in FIGURES} == outcome.found["figures"]
-    shift = np.log((rung.training.labels == 0).sum() / (rung.training.labels == 1).sum())
-    probability = rung.done[0].scored(rung, "balanced").probability
-    np.testing.assert_allclose(np.log(probability / (1 - probability)), rung.done[0].logit - shift)
+    for outcome in first.done:
+        assert len(logits_of(outcome)) == len(first.rows.validation)
+        training = figures_of(outcome)["training"]
+        assert training["rows_per_second"] > 0 and training["epochs"] == 1
+        own = metrics(first.rows.scored(logits_of(outcome), "balanced"), 10)
+        assert {name: own[name] for name in FIGURES} == figures_of(outcome)["figures"]
+    labels, logit = first.rows.training.labels, logits_of(first.done[0])
+    shift = np.log((labels == 0).sum() / (labels == 1).sum())
+    probability = first.rows.scored(logit, "balanced").probability
+    np.testing.assert_allclose(np.log(probability / (1 - probability)), logit - shift)
 
 
 def test_test_rows_change_nothing(ablation: Ablation, settings: ModelSettings, kept: Path) -> None:
@@ -138,39 +149,16 @@ def test_another_seed_rotates_the_validation_rows(ablation: Ablation, settings: 
     assert other.folds.data_version != ablation.folds.data_version
 
 
-def bench(ablation: Ablation, settings: ModelSettings, folder: Path) -> Bench:
-    return Bench.of(
-        ablation.folds, ablation.folds.validation[0], 100, settings, load_backbone(settings.backbone), folder, silent
-    )
-
-
-def test_a_cell_leaves_nothing_behind_that_the_next_could_meet(
-    ablation: Ablation, settings: ModelSettings, tmp_path: Path
-) -> None:
-    """Also none of PiSSA's cells, which take their start out of the base weights."""
-    pissa = with_lora(with_training(settings, learning_rate=FAST), initialisation="pissa")
-    one, other = Candidate(4, ("all-linear",), None, FAST), Candidate(2, ("attention",), None, FAST)
-    shared = bench(ablation, pissa, tmp_path)
-    run_cell(one, shared, tmp_path / "a")
-    after = run_cell(other, shared, tmp_path / "b")
-    alone = run_cell(other, bench(ablation, pissa, tmp_path), tmp_path / "c")
-    assert after["logits"] == alone["logits"] and after["figures"] == alone["figures"]
-
-
 def test_the_rows_that_judge_a_cell_do_not_stop_its_training(
     ablation: Ablation, settings: ModelSettings, tmp_path: Path
 ) -> None:
     """With their labels turned round, the epoch that is kept would be another one if they chose it."""
-    shared = bench(ablation, with_training(settings, epochs=3, patience=3), tmp_path)
-    assert shared.tokens["stopping"].fingerprint() != shared.tokens["validation"].fingerprint()
-    turned = replace(shared.tokens["validation"], labels=1 - shared.validation.labels)
-    other = replace(
-        shared,
-        validation=replace(shared.validation, labels=turned.labels),
-        tokens={**shared.tokens, "validation": turned},
-    )
+    rows, long = ablation.rounds[0].rows, with_training(settings, epochs=3, patience=3)
+    assert set(rows.stopping.review_ids).isdisjoint(rows.validation.review_ids)
+    turned = replace(rows, validation=replace(rows.validation, labels=1 - rows.validation.labels))
     candidate = Candidate(4, ("all-linear",), None, FAST)
-    one, two = run_cell(candidate, shared, tmp_path / "a"), run_cell(candidate, other, tmp_path / "b")
+    one = train_candidate(candidate, rows, long, tmp_path / "a", silent)
+    two = train_candidate(candidate, turned, long, tmp_path / "b", silent)
     assert one["logits"] == two["logits"] and one["training"]["best_epoch"] == two["training"]["best_epoch"] > 1
     assert one["figures"]["auc"] == pytest.approx(1 - two["figures"]["auc"])
 
@@ -181,19 +169,20 @@ def test_a_setting_that_cannot_be_attached_or_diverges_is_dropped_with_its_reaso
     sweep = replace(SWEEP, targets=("attention", "nothing_like_it"), layers=("all", "7"), learning_rates=(FAST, 1e30))
     lines: list[str] = []
     found = run_ablation(planted_reviews(), settings, sweep, tmp_path, None, lines.append)
-    reasons = {str(outcome.candidate): outcome.failed for outcome in found.rungs[0].outcomes if outcome.failed}
-    assert len(reasons) == 7 and len(found.rungs[0].done) == 2
-    assert "no linear layer of the encoder is called 'nothing_like_it'" in str(
-        reasons["rank 2, nothing_like_it, all layers, learning rate 0.01"]
+    reasons = {str(outcome.cell): outcome.reason for outcome in found.rounds[0].failed}
+    assert len(reasons) == 7 and len(found.rounds[0].done) == 2
+    assert (
+        "no linear layer of the encoder is called 'nothing_like_it'"
+        in reasons["rank 2, nothing_like_it, all layers, learning rate 0.01"]
     )
-    assert "lora.layers has [7]" in str(reasons["rank 2, attention, layers 7, learning rate 0.01"])
-    assert "The loss is" in str(reasons["rank 2, attention, all layers, learning rate 1e+30"])
-    assert str(found.rungs[1].outcomes[0].candidate) == "rank 2, attention, all layers, learning rate 0.01"
+    assert "lora.layers has [7]" in reasons["rank 2, attention, layers 7, learning rate 0.01"]
+    assert "The loss is" in reasons["rank 2, attention, all layers, learning rate 1e+30"]
+    assert str(found.rounds[1].outcomes[0].cell) == "rank 2, attention, all layers, learning rate 0.01"
     assert sum(line.startswith("  failed: ") for line in lines) == 7
     text = printed_page(found)
     assert (
         text.count("| failed |") == 7
-        and "rank 2, attention, all layers, learning rate 1e+30 failed: The loss is" in text
+        and "* rank 2, attention, all layers, learning rate 1e+30 failed: The loss is" in text
     )
     lines.clear()
     again = run_ablation(planted_reviews(), settings, sweep, tmp_path, 0, lines.append)
@@ -203,71 +192,48 @@ def test_a_setting_that_cannot_be_attached_or_diverges_is_dropped_with_its_reaso
 
 
 # the config's own settings of rank 4, and one of rank 2
-ONE_RUNG = replace(SWEEP, targets=("attention",), layers=("all",), rungs=1)
+ONE_ROUND = replace(SWEEP, targets=("attention",), layers=("all",), rounds=1)
 
 
-def failing(error: Exception, rank: int) -> Any:
-    """A training that fails so for the settings of this rank, and is the real one for all others."""
+def ending(monkeypatch: pytest.MonkeyPatch, rank: int, how: Ending, reason: str) -> None:
+    """Cells of this rank end so, without being run; all others run."""
+    outcomes = Runner.outcomes
 
-    def trained(adapted: Any, training: Any, stopping: Any, own: ModelSettings, *others: Any) -> Any:
-        if own.lora.rank == rank:
-            raise error
-        return train(adapted, training, stopping, own, *others)
+    def patched(runner: Runner[Candidate], cells: list[Candidate], title: str) -> list[Outcome[Candidate]]:
+        real = {outcome.cell: outcome for outcome in outcomes(runner, [c for c in cells if c.rank != rank], title)}
+        return [real.get(cell, Outcome(cell, how, reason=reason)) for cell in cells]
 
-    return trained
+    monkeypatch.setattr(Runner, "outcomes", patched)
+
+
+def test_a_setting_that_finds_too_little_memory_is_passed_over(
+    settings: ModelSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ending(monkeypatch, 2, "memory", "too little memory (x); the same command tries it again")
+    found = run_ablation(planted_reviews(), settings, ONE_ROUND, tmp_path, None, silent)
+    [own, failed] = found.rounds[0].outcomes
+    assert own.figures and failed.cell.rank == 2 and found.is_complete
+    assert "learning rate 0.01 failed: too little memory (x); the same command tries it again." in printed_page(found)
 
 
 @pytest.mark.parametrize(
-    "error",
-    [
-        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
-        MemoryError(),
-        RuntimeError("DefaultCPUAllocator: can't allocate memory: 8 bytes"),
-    ],
-    ids=["GPU", "Python", "PyTorch on a CPU"],
+    ("how", "said"), [("crashed", "crashed: exit status 1"), ("refused", "not run: exit status 1")]
 )
-def test_a_setting_that_finds_too_little_memory_is_passed_over_and_tried_again_by_the_next_run(
-    settings: ModelSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+def test_what_is_no_fault_of_a_setting_ends_the_sweep_once_the_others_are_kept(
+    settings: ModelSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: Ending, said: str
 ) -> None:
-    lines: list[str] = []
-    with monkeypatch.context() as patched:
-        patched.setattr("model.experiments.ablate.ablation.train", failing(error, rank=2))
-        first = run_ablation(planted_reviews(), settings, ONE_RUNG, tmp_path, None, lines.append)
-    [own, failed] = first.rungs[0].outcomes
-    assert own.failed is None and failed.candidate.rank == 2 and first.is_complete
-    assert str(failed.failed).startswith(
-        f"too little memory ({str(error) or 'MemoryError'}); the same command tries it again"
-    )
-    assert f"  failed: {failed.failed}" in lines and "learning rate 0.01 failed: too little memory" in printed_page(
-        first
-    )
+    ending(monkeypatch, 4, how, "exit status 1")
+    with pytest.raises(
+        ReviewriskError, match=rf"^round 1 of 1: rank 4, .* {said}\. The same command .* keeps the others\.$"
+    ):
+        run_ablation(planted_reviews(), settings, ONE_ROUND, tmp_path, None, silent)
     assert len(list(tmp_path.glob("*.json"))) == 1
-    again = run_ablation(planted_reviews(), settings, ONE_RUNG, tmp_path, None, silent)
-    assert len(again.rungs[0].done) == len(list(tmp_path.glob("*.json"))) == 2
-
-
-def test_what_is_no_fault_of_a_setting_ends_the_sweep_and_is_not_kept(
-    settings: ModelSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def unreachable(_: Bench) -> None:
-        raise ReviewriskError("the model hub cannot be reached")
-
-    with monkeypatch.context() as patched, pytest.raises(ReviewriskError, match=r"^the model hub cannot be reached$"):
-        patched.setattr(Bench, "fresh_classifier", unreachable)
-        run_ablation(planted_reviews(), settings, ONE_RUNG, tmp_path, None, silent)
-    with monkeypatch.context() as patched, pytest.raises(RuntimeError, match="mat1 and mat2"):
-        patched.setattr(
-            "model.experiments.ablate.ablation.train",
-            failing(RuntimeError("mat1 and mat2 shapes cannot be multiplied"), rank=4),
-        )
-        run_ablation(planted_reviews(), settings, ONE_RUNG, tmp_path, None, silent)
-    assert not list(tmp_path.glob("*.json"))
 
 
 def test_where_every_setting_fails_the_first_reason_is_said(settings: ModelSettings, tmp_path: Path) -> None:
     sweep = replace(SWEEP, targets=("nothing_like_it",), layers=("all",))
     with pytest.raises(
-        ReviewriskError, match=r"rung 1 of 2: none of 2 settings could be trained. The first, rank 4, .*: The loss is"
+        ReviewriskError, match=r"round 1 of 2: none of 2 settings could be trained. The first, rank 4, .*: The loss is"
     ):
         run_ablation(planted_reviews(), with_training(settings, learning_rate=1e30), sweep, tmp_path, None, silent)
 
@@ -277,12 +243,12 @@ def test_a_run_out_of_time_says_so_and_the_same_command_goes_on(
 ) -> None:
     lines: list[str] = []
     first = run_ablation(planted_reviews(), settings, SWEEP, tmp_path, 0, lines.append)
-    assert not first.is_complete and len(first.rungs) == 1 and len(first.rungs[0].waiting) == 5
-    assert lines[-1] == "rung 1 of 2: 0 of 5 settings are done and the time is over; the same command goes on here"
+    assert not first.is_complete and len(first.rounds) == 1 and len(first.rounds[0].waiting) == 5
+    assert lines[-1] == "round 1 of 2: 0 of 5 settings are done and the time is over; the same command goes on here"
     for path in sorted(kept.glob("*.json"))[::2]:
         (tmp_path / path.name).write_text(path.read_text())
     some = run_ablation(planted_reviews(), settings, SWEEP, tmp_path, 0, silent)
-    assert 0 < len(some.rungs[0].waiting) < 5
+    assert 0 < len(some.rounds[0].waiting) < 5
     text = printed_page(some)
     assert "### Not finished" in text and "not run yet" in text and "### The winner" not in text
     done = run_ablation(planted_reviews(), settings, SWEEP, tmp_path, None, silent)
@@ -293,8 +259,8 @@ def test_a_run_out_of_time_says_so_and_the_same_command_goes_on(
 def test_a_killed_cell_leaves_no_figures_and_goes_on_from_its_last_epoch(
     ablation: Ablation, settings: ModelSettings, tmp_path: Path
 ) -> None:
-    long = with_training(settings, epochs=4, patience=4)
-    sweep = replace(SWEEP, targets=("attention",), layers=("all",), rungs=1)
+    long = with_training(settings, epochs=12, patience=12)
+    sweep = replace(SWEEP, targets=("attention",), layers=("all",), rounds=1)
 
     def dies(line: str) -> None:
         if line.strip().startswith("3 "):  # the third epoch's line of figures
@@ -305,10 +271,9 @@ def test_a_killed_cell_leaves_no_figures_and_goes_on_from_its_last_epoch(
     assert not list(tmp_path.glob("*.json"))
     lines: list[str] = []
     found = run_ablation(planted_reviews(), long, sweep, tmp_path, None, lines.append)
-    assert [line for line in lines if "Training goes on" in line] == [
-        "  Training goes on after epoch 3, which an earlier run finished."
-    ]
-    assert found.rungs[0].done[0].found["training"]["epochs"] == 4
+    [again] = [line for line in lines if "Training goes on" in line]
+    assert 3 <= int(again.removeprefix("  Training goes on after epoch ").partition(",")[0]) < 12
+    assert figures_of(found.rounds[0].done[0])["training"]["epochs"] == 12
     assert not list((tmp_path / "work").rglob("epoch-*")), "a finished cell leaves no checkpoints"
 
 
@@ -322,7 +287,7 @@ def test_fingerprints_follow_what_matters_and_nothing_else(ablation: Ablation, s
         checksum: str = "0",
         revision: str = "r",
     ) -> str:
-        return fingerprint(each, own, rows, checksum, revision)
+        return candidate_fingerprint(each, own, rows, checksum, revision)
 
     base = printed()
     others = [
@@ -344,33 +309,22 @@ def test_fingerprints_follow_what_matters_and_nothing_else(ablation: Ablation, s
     )
     calibration = settings.calibration.model_copy(update={"method": "none"})
     assert printed(settings.model_copy(update={"calibration": calibration})) == base
-    parts = {"training": ablation.rungs[0].training, "validation": ablation.rungs[0].validation}
-    flipped = replace(parts["validation"], labels=1 - parts["validation"].labels)
-    assert data_version(parts) != data_version({**parts, "validation": flipped})
-
-
-@pytest.mark.parametrize("package", PACKAGES)
-def test_another_version_of_a_package_has_cells_of_its_own(
-    settings: ModelSettings, monkeypatch: pytest.MonkeyPatch, package: str
-) -> None:
-    candidate = Candidate(4, ("attention",), None, 1e-3)
-    before = fingerprint(candidate, settings, 100, "0", "r")
-    monkeypatch.setattr(
-        "model.experiments.ablate.ablation.version", lambda name: "0.0.1" if name == package else version(name)
-    )
-    assert fingerprint(candidate, settings, 100, "0", "r") != before
+    rows = ablation.rounds[0].rows
+    for part in ("training", "stopping", "validation"):
+        one = getattr(rows, part)
+        assert replace(rows, **{part: replace(one, labels=1 - one.labels)}).checksum != rows.checksum
 
 
 def test_the_winner_has_its_corrected_figure_and_beats_settings_that_learn_nothing(ablation: Ablation) -> None:
     verdict = judge(ablation)
-    assert verdict.winner.candidate.learning_rate == FAST and verdict.is_better
-    assert [outcome.standing.adapter for outcome in verdict.finalists] == sorted(
-        standing.adapter for standing in ablation.rungs[-1].standings
+    assert verdict.winner.cell.learning_rate == FAST and verdict.is_better
+    assert [trial(outcome).adapter for outcome in verdict.finalists] == sorted(
+        each.adapter for each in ablation.rounds[-1].trials
     )
     assert (
         verdict.choice.observed
-        == verdict.winner.found["figures"]["average_precision"]
-        == max(s.average_precision for s in ablation.rungs[-1].standings)
+        == figures_of(verdict.winner)["figures"]["average_precision"]
+        == max(each.average_precision for each in ablation.rounds[-1].trials)
     )
     text = printed_page(ablation, "reviewrisk ablate --rank 2")
     assert "reviewrisk ablate --rank 2" in text and "* a machine" in text
@@ -382,8 +336,8 @@ def test_the_winner_has_its_corrected_figure_and_beats_settings_that_learn_nothi
     corrected = f"{verdict.choice.corrected['value']:.4f} [{verdict.choice.corrected['low']:.4f}"
     assert f"{verdict.choice.observed:.4f}" in text and corrected in text and f"{verdict.choice.optimism:+.4f}" in text
     assert (
-        "### Rung 1 of 2: 5 settings on 100 training rows" in text
-        and "### Rung 2 of 2: 3 settings on 300 training rows" in text
+        "### Round 1 of 2: 5 settings on 100 training rows" in text
+        and "### Round 2 of 2: 3 settings on 300 training rows" in text
     )
     own = [line for line in text.splitlines() if "(your config)" in line and line.startswith("| rank")]
     assert own[0].endswith("| goes on, as the reference |") and own[1].endswith("| finalist |")
@@ -391,21 +345,25 @@ def test_the_winner_has_its_corrected_figure_and_beats_settings_that_learn_nothi
 
 
 def alike(ablation: Ablation, gain: float) -> Ablation:
-    """The sweep as if its last rung's candidates all scored the rows like the own settings, but for `gain` times the
+    """The sweep as if its last round's candidates all scored the rows like the own settings, but for `gain` times the
     truth and some chance.
     """
-    rung = ablation.rungs[-1]
-    generator = np.random.default_rng(3)
-    base = generator.normal(size=len(rung.validation))
+    last = ablation.rounds[-1]
+    generator, labels = np.random.default_rng(3), last.rows.validation.labels
+    base = generator.normal(size=len(labels))
     outcomes = []
-    for outcome in rung.outcomes:
-        logit = (
-            base
-            + 0.3 * generator.normal(size=len(base))
-            + (0 if outcome.candidate == ablation.own else gain) * rung.validation.labels
-        )
-        outcomes.append(replace(outcome, found={**outcome.found, "logits": logit.tolist()}))
-    return replace(ablation, rungs=[*ablation.rungs[:-1], Rung(rung.training, rung.validation, outcomes, [])])
+    for outcome in last.outcomes:
+        own_gain = 0 if outcome.cell == ablation.own else gain
+        outcomes.append(with_logits(outcome, base + 0.3 * generator.normal(size=len(base)) + own_gain * labels))
+    return with_last_outcomes(ablation, outcomes)
+
+
+def with_logits(outcome: Outcome[Candidate], logit: FloatArray) -> Outcome[Candidate]:
+    return replace(outcome, figures={**figures_of(outcome), "logits": logit.tolist()})
+
+
+def with_last_outcomes(ablation: Ablation, outcomes: list[Outcome[Candidate]]) -> Ablation:
+    return replace(ablation, rounds=[*ablation.rounds[:-1], Round(ablation.rounds[-1].rows, outcomes)])
 
 
 def test_where_chance_would_do_it_the_page_says_that_your_settings_do_as_well(ablation: Ablation) -> None:
@@ -445,22 +403,17 @@ def test_a_gain_that_the_choosing_may_have_made_is_not_called_better(
 
 
 def test_of_equal_finalists_the_smallest_wins_whatever_their_order(ablation: Ablation) -> None:
-    rung = ablation.rungs[-1]
-    level = [
-        replace(outcome, found={**outcome.found, "logits": rung.done[0].logit.tolist()}) for outcome in rung.outcomes
-    ]
-    smallest = min(rung.standings, key=lambda standing: standing.adapter).candidate
+    last = ablation.rounds[-1]
+    level = [with_logits(outcome, logits_of(last.done[0])) for outcome in last.outcomes]
+    smallest = min(last.trials, key=lambda each: each.adapter).candidate
     for outcomes in (level, level[::-1]):
-        assert (
-            judge(replace(ablation, rungs=[*ablation.rungs[:-1], replace(rung, outcomes=outcomes)])).winner.candidate
-            == smallest
-        )
+        assert judge(with_last_outcomes(ablation, outcomes)).winner.cell == smallest
 
 
 def test_the_lines_for_the_config_make_the_winners_settings(ablation: Ablation, settings: ModelSettings) -> None:
     fixed = replace(ablation, settings=with_lora(settings, alpha=12.0))
     for made, candidate in (
-        (ablation, judge(ablation).winner.candidate),
+        (ablation, judge(ablation).winner.cell),
         (fixed, Candidate(2, ("attention", "feed-forward"), (0, 1), 2e-5)),
     ):
         values = yaml.safe_load("\n".join(config_lines(candidate, made)))["model"]
@@ -475,7 +428,6 @@ def test_the_frontier_shows_each_setting_that_none_beats_against_the_winner(abla
     text = printed_page(ablation)
     part = text.split("### The frontier")[1].split("###")[0]
     rows = [line for line in part.splitlines() if line.startswith("| rank")]
-    standings = ablation.rungs[-1].standings
-    smallest = min(standing.adapter for standing in standings)
+    smallest = min(each.adapter for each in ablation.rounds[-1].trials)
     assert f"| {smallest:,} |" in rows[0] and "[" in rows[0]
     assert "(your config)" not in part, "it trains the most and knows the least"

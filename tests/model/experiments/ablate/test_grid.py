@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from model.errors import ReviewriskError
-from model.experiments.ablate.grid import Candidate, Standing, Sweep, candidates, frontier, rung_rows, survivors
+from model.experiments.ablate.grid import Candidate, Sweep, Trial, candidates, frontier, round_rows, survivors
 from model.settings import LoraSettings, ModelSettings, TrainingSettings
 
 OWN = ModelSettings(lora=LoraSettings(rank=8, targets=("all-linear",)), training=TrainingSettings(learning_rate=3e-4))
@@ -13,8 +13,8 @@ def candidate(number: int) -> Candidate:
     return Candidate(number, ("attention",), None, 1e-3)
 
 
-def standing(number: int, average_precision: float, adapter: int) -> Standing:
-    return Standing(candidate(number), average_precision, adapter)
+def trial(number: int, average_precision: float, adapter: int) -> Trial:
+    return Trial(candidate(number), average_precision, adapter)
 
 
 def test_the_default_grid_has_24_combinations_and_the_configs_own_settings_come_first() -> None:
@@ -60,29 +60,35 @@ def test_a_candidates_settings_differ_in_its_own_four_and_alpha_keeps_the_scale(
     assert own.settings(fixed) == fixed
 
 
-def test_every_rung_has_eta_times_the_rows_of_the_one_before() -> None:
-    assert rung_rows(Sweep(rows=6000), 100_000) == [666, 2000, 6000]
-    assert rung_rows(Sweep(rows=6000, rungs=2, eta=4), 1000) == [250, 1000]
-    assert rung_rows(Sweep(rows=600, rungs=1), 1000) == [600]
-    with pytest.raises(ReviewriskError, match="3 rungs that end at 400 training rows begin at 44, fewer than 50"):
-        rung_rows(Sweep(rows=400), 1000)
+def test_every_round_has_eta_times_the_rows_of_the_one_before() -> None:
+    assert round_rows(Sweep(rows=6000), 100_000) == [666, 2000, 6000]
+    assert round_rows(Sweep(rows=6000, rounds=2, eta=4), 1000) == [250, 1000]
+    assert round_rows(Sweep(rows=600, rounds=1), 1000) == [600]
+    assert round_rows(Sweep(rows=450), 1000) == [50, 150, 450], "50 are just enough"
+    with pytest.raises(ReviewriskError, match="3 rounds that end at 449 training rows begin at 49, fewer than 50"):
+        round_rows(Sweep(rows=1000), 449)
+    with pytest.raises(ReviewriskError, match="3 rounds that end at 400 training rows begin at 44, fewer than 50"):
+        round_rows(Sweep(rows=400), 1000)
 
 
 def test_the_best_1_in_eta_goes_on_and_the_own_settings_with_it() -> None:
-    standings = [standing(1, 0.5, 10), standing(2, 0.9, 10), standing(3, 0.7, 20), standing(4, 0.7, 10)]
-    assert survivors(standings, 3, candidate(1)) == [
+    trials = [trial(1, 0.5, 10), trial(2, 0.9, 10), trial(3, 0.7, 20), trial(4, 0.7, 10)]
+    assert survivors(trials, 3, candidate(1)) == [
         candidate(2),
         candidate(4),
         candidate(1),
     ], "of equal ones the smaller goes on"
-    assert survivors(standings, 3, candidate(2)) == [candidate(2), candidate(4)]
-    assert survivors(standings, 4, candidate(9)) == [candidate(2)], "own settings that failed are not carried"
-    assert survivors(standings[:1], 3, None) == [candidate(1)]
+    assert survivors(trials, 3, candidate(2)) == [candidate(2), candidate(4)]
+    assert survivors(trials, 4, candidate(9)) == [candidate(2)], "own settings that failed are not carried"
+    assert survivors(trials[:1], 3, None) == [candidate(1)]
 
 
 def test_the_frontier_has_what_no_other_beats_in_both() -> None:
-    small, middle, large = standing(1, 0.6, 10), standing(2, 0.8, 20), standing(3, 0.9, 30)
-    beaten, equal_but_larger, equal = standing(4, 0.5, 15), standing(5, 0.8, 25), standing(6, 0.9, 30)
+    small, middle, large = trial(1, 0.6, 10), trial(2, 0.8, 20), trial(3, 0.9, 30)
+    beaten, equal_but_larger, equal = trial(4, 0.5, 15), trial(5, 0.8, 25), trial(6, 0.9, 30)
     assert frontier([large, beaten, small, equal_but_larger, middle]) == [small, middle, large]
     assert frontier([large, equal]) == [large, equal], "neither beats the other"
+    as_small, as_precise = trial(7, 0.7, 10), trial(8, 0.9, 29)
+    assert frontier([small, as_small]) == [as_small], "of equal size the more precise one"
+    assert frontier([large, as_precise]) == [as_precise], "of equal precision the smaller one"
     assert frontier([]) == []
