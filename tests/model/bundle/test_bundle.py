@@ -8,6 +8,7 @@ import json
 import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from model.bundle.bundle import build_serving_folder, model_slug, verify_bundle, verify_serving_folder
+from model.bundle.bundle import build_serving_folder, bundle_backbone, model_slug, verify_bundle, verify_serving_folder
 from model.errors import ReviewriskError
 from model.files import file_sha256, read_json, write_json
 from model.network.backbone import encode, load_backbone, load_classifier, load_tokenizer, make_classifier
@@ -285,6 +286,24 @@ def test_backbone_with_other_weights_is_refused(tmp_path: Path) -> None:
         match=r"was trained on backbone .* with weights sha256:\w{12}, but here that name stands for sha256:",
     ):
         build_serving_folder(bundle, tmp_path / "serving", 1e-3)
+
+
+@pytest.mark.parametrize(("revision", "asked_for"), [("0a1b2c", "0a1b2c"), ("sha256:0123456789ab", None)])
+def test_a_backbone_of_the_hub_is_asked_for_by_its_commit_and_one_of_a_folder_is_not(
+    revision: str, asked_for: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[BackboneSettings] = []
+
+    def load(settings: BackboneSettings) -> Any:
+        asked.append(settings)
+        return SimpleNamespace(revision=revision)
+
+    monkeypatch.setattr("model.bundle.bundle.load_backbone", load)
+    described = {"name": "somebody/encoder", "revision": revision, "pooling": "mean", "max_length": 64}
+    bundle_backbone({"model_version": "encoder-1", "backbone": described})
+    [settings] = asked
+    assert (settings.name, settings.revision) == ("somebody/encoder", asked_for)
+    assert (settings.pooling, settings.max_length) == ("mean", 64)
 
 
 @pytest.mark.parametrize(
