@@ -241,7 +241,6 @@ def trained(
     folder.mkdir()
     backbone.tokenizer.save_pretrained(folder / "tokenizer")
     write_json(folder / "calibrator.json", Calibrator().to_json())
-    write_json(folder / "thresholds.json", [])
     write_serving_model(
         folder,
         adapted.cpu(),

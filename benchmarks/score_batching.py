@@ -26,7 +26,8 @@ from jobs.sample.write import run_sample
 from model.evaluation.calibrators import Calibrator
 from model.network.backbone import encode, load_backbone, make_classifier
 from model.network.classifier import margin
-from model.scoring.scorer import Scorer, pad_rows
+from model.scoring.batches import pad_rows
+from model.scoring.scorer import Scorer
 from model.settings import BackboneSettings, ScoringSettings
 from model.text.compose import model_text
 
@@ -73,7 +74,7 @@ def main() -> None:
     def scorer(precision: str) -> Scorer:
         settings = ScoringSettings(precision=precision)
         return Scorer(
-            model, backbone.tokenizer, Calibrator(), [], "benchmark", MAX_LENGTH, "keep", settings, torch.device("cpu")
+            model, backbone.tokenizer, Calibrator(), "benchmark", MAX_LENGTH, "keep", settings, torch.device("cpu")
         )
 
     exact, half = scorer("float32"), scorer("bfloat16")

@@ -145,6 +145,12 @@ class ScoreSettings(ScoringSettings):
         ge=1,
         description="Whole months are published together up to so many rows; a killed job loses at most those.",
     )
+    max_failed_share: float = Field(
+        0.01,
+        ge=0,
+        le=1,
+        description="A run with a greater share of reviews that cannot be scored fails; rounded up to reviews.",
+    )
 
 
 class ExplainSettings(AttributionSettings):
@@ -156,6 +162,12 @@ class ExplainSettings(AttributionSettings):
     max_rows: int | None = Field(None, ge=1, description="At most so many reviews a run; None: all.")
     rows_per_task: int = Field(24, ge=1)
     rows_per_commit: int = Field(2_000, ge=1)
+    max_failed_share: float = Field(
+        0.01,
+        ge=0,
+        le=1,
+        description="A run with a greater share of reviews that cannot be explained fails; rounded up to reviews.",
+    )
 
 
 class ReportSettings(Settings):

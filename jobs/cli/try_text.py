@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
 from jobs.cli.common import conf_option, load
+from model.errors import ReviewriskError
+from model.text.compose import NO_TEXT
 
 if TYPE_CHECKING:
     from jobs.scoring.single import SingleResult
@@ -21,8 +23,11 @@ SHADES = 4  # a word with this share of the greatest attribution, or less, stays
 @click.option("--headline", help="The review's headline; TEXT is then its body.")
 @click.option(
     "--jsonl",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="A file with one JSON object a line: headline, body, and for routes product_category or marketplace.",
+    type=click.File("rb"),
+    help=(
+        "A file, or - for standard input, with one JSON object a line: headline, body, and for routes product_category"
+        " or marketplace."
+    ),
 )
 @click.option(
     "--product-category",
@@ -30,17 +35,19 @@ SHADES = 4  # a word with this share of the greatest attribution, or less, stays
 )
 @click.option("--marketplace", help="Where routes go by it: the model of this marketplace decides.")
 @click.option("--no-explain", is_flag=True, help="Scores alone.")
+@click.pass_context
 def try_text(
+    context: click.Context,
     conf: Path | None,
     text: str | None,
     headline: str | None,
-    jsonl: Path | None,
+    jsonl: BinaryIO | None,
     product_category: str | None,
     marketplace: str | None,
     no_explain: bool,
 ) -> None:
-    """Score and explain one TEXT, or a file of texts, with the model that decides for it: the
-    champion, or by a route.
+    """Score and explain one TEXT, or a file of texts, with the model that decides for it: the champion, or one that a
+    route names. A line of the file that is no text has an error in its place, and the exit code is then 3.
     """
     from jobs.scoring.single import SingleText, read_jsonl, run_single
 
@@ -57,12 +64,21 @@ def try_text(
         )
     config = load(conf)
     texts = read_jsonl(jsonl) if jsonl else [SingleText(headline, text, places)]
+    bad_lines = 0
     for result in run_single(config, texts, with_words=not no_explain):
-        click.echo(result.to_json() if jsonl else _shown(result))
+        click.echo(result.to_json() if jsonl else _for_a_person(result))
+        bad_lines += result.text.error is not None
+    if jsonl and bad_lines:
+        name = getattr(jsonl, "name", "standard input")
+        sentence = f"{name} has lines that are no texts ({bad_lines:,}): mend them as the error in their place says."
+        click.secho(f"error: {sentence}", fg="red", err=True)
+        context.exit(ReviewriskError.exit_code)
 
 
-def _shown(result: SingleResult) -> str:
+def _for_a_person(result: SingleResult) -> str:
     """A result for a person: score, decision, and the text with its weightiest words coloured."""
+    if result.error == NO_TEXT:
+        return click.style("not scored: the model reads nothing of this text", fg="red")
     if result.score is None:
         return click.style(f"not scored: {result.error}", fg="red")
     decision = (
@@ -78,6 +94,8 @@ def _shown(result: SingleResult) -> str:
         if text:
             words = [word for word in result.words if word["field"] == field]
             lines.append(f"{field}: {_coloured(text, words, _greatest(result.words))}")
+    if result.error:
+        lines.append(click.style(result.error, fg="red"))
     for word in result.words:
         lines.append(f"  {word['attribution']:+.3f}  {word['word']}")
     return "\n".join(lines)

@@ -366,7 +366,11 @@ REVIEW_SCORES = Table(
             ),
             _required("engine", pa.string(), "What computed it, such as torch."),
             _required("precision", pa.string(), "Arithmetic of the encoder: float32 or bfloat16."),
-            _column("error", pa.string(), "Why the row could not be scored; null where it was."),
+            _column(
+                "error",
+                pa.string(),
+                "Why there is no score (no_text: the model reads nothing); else null.",
+            ),
             _required("scored_at", UTC, "Start of the run that scored the row."),
             RUN_ID,
         ]
@@ -421,7 +425,7 @@ TOKEN_ATTRIBUTIONS = Table(
             _column(
                 "error",
                 pa.string(),
-                "Why the review has no words (rank 0); it is not tried again until its text changes.",
+                "Why the review has no words (rank 0); tried again where its text changes, or by --retry-failed.",
             ),
             _required("explained_at", UTC, "Start of the run that computed the row."),
             RUN_ID,

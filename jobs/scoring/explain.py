@@ -6,51 +6,33 @@ from __future__ import annotations
 
 import datetime
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import pandas as pd
+import pyarrow as pa
 import pyarrow.compute as pc
 
-from jobs.config import Config, ExplainSettings, ScoreSettings
+from jobs.config import Config, ExplainSettings
 from jobs.lake import tables
 from jobs.lake.runs import JobRun
-from jobs.lake.staging import Scope, Staged
 from jobs.registry.models import champion, lowest_active_threshold, registered
 from jobs.registry.routes import Routes, assigned, published_routes
-from jobs.scoring.ship import IDENTITY, KEY, chunks, ship_all, task_threads, worker_scorer
+from jobs.scoring.incremental import IDENTITY, KEY, TEXT, Counts, IncrementalTable, Todo, errors_of, persisted
+from jobs.scoring.ship import ship_all, task_threads
+from jobs.scoring.udfs import explaining_udf
 from jobs.spark.session import spark_progress
 from model.progress import Report
 
 if TYPE_CHECKING:
-    from pyspark.accumulators import Accumulator
     from pyspark.sql import Column, DataFrame, SparkSession
-
-    from model.explanation.integrated_gradients import Explanation
-
-SPECIAL_TOKENS = 2  # [CLS] and [SEP]: a text with no more has no word to explain
-RESULT = (
-    "review_id string, review_month date, text_hash string, model_version string, nodes int, convergence_delta double,"
-    " is_converged boolean, error string, words array<struct<attribution_rank int, word string, field string,"
-    " char_start int, char_end int, attribution double>>"
-)
-
-# What stands in for the words of a review that has none, so that it is known and not tried in every run.
-NO_WORDS = {
-    "attribution_rank": 0,
-    "word": None,
-    "field": None,
-    "char_start": None,
-    "char_end": None,
-    "attribution": None,
-}
 
 
 @dataclass(frozen=True)
 class ExplainSummary:
-    """Reviews of one run. `model_version`: the champion; `left`: flagged and not yet explained, beyond this run's
-    bounds.
+    """Reviews of one run, as published. `model_version`: the champion; `left`: flagged and not yet explained, beyond
+    this run's bounds.
     """
 
     model_version: str
@@ -61,55 +43,24 @@ class ExplainSummary:
     seconds: float
 
 
-def run_explain(spark: SparkSession, config: Config, report: Report) -> ExplainSummary:
+def run_explain(spark: SparkSession, config: Config, report: Report, retry_failed: bool = False) -> ExplainSummary:
     """Explain flagged reviews that have no current explanation: newest first, up to `explain.months` and
     `explain.max_rows`.
 
-    Which model decides for a review, the champion or one that a route names, is read from the published routes.
+    With `retry_failed`, reviews whose explanation failed are explained again. Which model decides for a review, the
+    champion or one that a route names, is read from the published routes.
     """
-    root, settings = config.root, config.explain
+    root = config.root
     with JobRun(root, "explain") as run:
         version = str(champion(root)["model_version"])
-        work = _Work(spark, config, version, published_routes(root), run)
-        with spark_progress(spark, "explain", report):
-            pending = work.pending().persist()
-            flagged = pending.count()
-            chosen = work.choose(pending).persist()
-            todo = {row["review_month"]: row["count"] for row in chosen.groupBy("review_month").count().collect()}
-            stale = work.months_with_stale_rows()
-        total = sum(todo.values())
-        report(
-            f"  {version}: {total:,} flagged reviews to explain"
-            + (f" of {flagged:,}; the rest waits for a later run" if flagged > total else "")
-        )
-        started = time.monotonic()
-        if total:
-            ship_all(spark, config, (registered(root, one) for one in work.versions))
-        for months in chunks(dict.fromkeys(stale, 0) | todo, settings.rows_per_commit):
-            rows = sum(todo.get(month, 0) for month in months)
-            with spark_progress(spark, f"explain {months[-1]:%Y-%m} to {months[0]:%Y-%m} ({rows:,} reviews)", report):
-                tables.publish(root, "token_attributions", run.run_id, work.stager(chosen, months, rows))
-        summary = ExplainSummary(
-            version,
-            total - work.failed.value,
-            work.capped.value,
-            work.failed.value,
-            flagged - total,
-            time.monotonic() - started,
-        )
-        run.finish(
-            model_version=version,
-            rows_read=flagged,
-            rows_written=summary.explained,
-            rows_failed=summary.failed,
-            details=asdict(summary),
-        )
-    if total:
-        report(
-            f"  explained {summary.explained:,} reviews in {summary.seconds:,.0f} s ({summary.seconds / total:.2f} s"
-            f" each); {summary.not_converged:,} stopped at {settings.nodes[-1]} nodes with |delta| >="
-            f" {settings.max_delta}, {summary.failed:,} failed, {summary.left:,} left for later"
-        )
+        explaining = Explaining(spark, config, version, published_routes(root), run, report, retry_failed)
+        try:
+            explaining.explain_all()
+        finally:  # a run that fails halfway notes what it has published, too
+            summary = explaining.summary()
+            explaining.finish(summary)
+    if summary.explained + summary.failed:
+        report(_summary_line(summary, config.explain))
     return summary
 
 
@@ -125,184 +76,168 @@ def with_test_months(config: Config) -> Config:
     return config.model_copy(update={"explain": config.explain.model_copy(update={"months": count})})
 
 
-class _Work:
-    """The explaining of one run: the models that decide, and figures that the tasks add to."""
+class Explaining(IncrementalTable):
+    """The explaining of one run by the models that decide."""
 
-    def __init__(self, spark: SparkSession, config: Config, version: str, routes: Routes, run: JobRun) -> None:
-        self._spark, self._config, self._champion, self._routes, self._run = spark, config, version, routes, run
-        self.versions = routes.versions(version)
-        self.capped = spark.sparkContext.accumulator(0)
-        self.failed = spark.sparkContext.accumulator(0)
+    table = "token_attributions"
+    command = "explain"
 
-    def _read(self, name: str, scope: Scope | None = None, columns: tuple[str, ...] | None = None) -> DataFrame:
-        return tables.read_frame(self._spark, self._config.root, name, scope, columns=columns)
+    def __init__(
+        self,
+        spark: SparkSession,
+        config: Config,
+        version: str,
+        routes: Routes,
+        run: JobRun,
+        report: Report,
+        retry_failed: bool = False,
+    ) -> None:
+        super().__init__(spark, config, routes.versions(version), run, report, retry_failed)
+        self._champion, self._routes = version, routes
+        self._chosen: DataFrame | None = None
+        self._flagged = 0
+        self._started = time.monotonic()
+
+    def explain_all(self) -> None:
+        """Find the reviews to explain, and explain and publish them."""
+        with persisted(self.pending()) as pending, persisted(self.choose(pending)) as chosen:
+            with spark_progress(self.spark, "explain", self.report):
+                self._flagged = pending.count()
+                todo = self._todo(chosen)
+            self.report(_todo_line(self._champion, todo, self._flagged))
+            self._started, self._chosen = time.monotonic(), chosen
+            if todo.rows:
+                ship_all(self.spark, self.config, (registered(self.config.root, version) for version in self.versions))
+            self.publish(todo)
 
     def pending(self) -> DataFrame:
-        """KEY of the reviews that an active threshold of the model that decides for them flags, and that it has no
-        current explanation of.
+        """KEY, review_date and failed_before of the reviews that an active threshold of the model that decides for them
+        flags, and that it has no current explanation of.
         """
         from pyspark.sql import functions as F
 
-        reviews = assigned(
-            self._read("reviews", columns=(*IDENTITY, self._routes.column)), self._routes, self._champion
-        )
-        scores = self._read("review_scores", {"model_version": self.versions}, (*KEY, "probability", "token_count"))
-        explained = self._read("token_attributions", {"model_version": self.versions}, KEY).distinct()
-        is_flagged = F.lit(False)
-        for version in self.versions:
-            lowest = lowest_active_threshold(self._config.root, version)["threshold"]
-            is_flagged = is_flagged | ((F.col("model_version") == version) & (F.col("probability") >= lowest))
-        flagged = scores.where(is_flagged & (F.col("token_count") > SPECIAL_TOKENS)).join(
-            reviews, on=list(KEY), how="left_semi"
-        )
-        return flagged.select(*KEY).join(explained, on=list(KEY), how="left_anti")
+        columns = (*IDENTITY, "review_date", self._routes.column)
+        reviews = assigned(self.read("reviews", columns=columns), self._routes, self._champion)
+        scores = self.read("review_scores", {"model_version": self.versions}, (*KEY, "probability"))
+        explained = self.read(self.table, {"model_version": self.versions}, (*KEY, "nodes"))
+        tried = explained.groupBy(*KEY).agg(F.bool_or(self.is_failed()).alias("has_failed"))
+        flagged = scores.where(self._is_flagged()).select(*KEY).join(reviews, on=list(KEY), how="inner")
+        joined = flagged.join(tried, on=list(KEY), how="left")
+        is_open = F.col("has_failed").isNull() | (F.col("has_failed") & F.lit(self.retry_failed))
+        failed_before = F.coalesce("has_failed", F.lit(False)).alias("failed_before")
+        return joined.where(is_open).select(*KEY, "review_date", failed_before)
 
     def choose(self, pending: DataFrame) -> DataFrame:
         """The pending reviews of the newest months that hold scores, newest first, at most `max_rows`."""
         from pyspark.sql import functions as F
 
-        settings = self._config.explain
+        settings = self.config.explain
         if settings.months is not None:
-            scored = self._read("review_scores", {"model_version": self.versions}, ("review_month",)).distinct()
-            months = [
-                row["review_month"] for row in scored.orderBy(F.desc("review_month")).limit(settings.months).collect()
-            ]
-            pending = pending.where(F.col("review_month").isin(months))
+            scored = self.read("review_scores", {"model_version": self.versions}, ("review_month",)).distinct()
+            newest = scored.orderBy(F.desc("review_month")).limit(settings.months).collect()
+            pending = pending.where(F.col("review_month").isin([row["review_month"] for row in newest]))
         if settings.max_rows is not None:
-            dates = self._read("reviews", columns=("review_id", "review_date"))
-            newest = pending.join(dates, on="review_id", how="inner").orderBy(F.desc("review_date"), "review_id")
-            pending = newest.limit(settings.max_rows).select(*KEY)
-        return pending
+            pending = pending.orderBy(F.desc("review_date"), "review_id").limit(settings.max_rows)
+        return pending.select(*KEY, "failed_before")
 
-    def months_with_stale_rows(self) -> list[datetime.date]:
-        """Months with explanations of texts that have changed or moved since."""
-        scope = {"model_version": self.versions}
-        explained = self._read("token_attributions", scope, KEY).distinct()
-        stale = explained.join(self._read("review_scores", scope, KEY), on=list(KEY), how="left_anti")
-        return [row["review_month"] for row in stale.select("review_month").distinct().collect()]
-
-    def stager(self, chosen: DataFrame, months: list[datetime.date], rows: int) -> Callable[[int], Staged]:
-        """What stages the attributions of some months: current ones are kept, the chosen reviews' added, stale ones
-        left out.
-        """
+    def _todo(self, chosen: DataFrame) -> Todo:
         from pyspark.sql import functions as F
 
-        scope: Scope = {"model_version": self.versions, "review_month": months}
-        root = self._config.root
+        failed = F.count_if("failed_before").alias("failed")
+        found = chosen.groupBy("review_month").agg(F.count("*").alias("rows"), failed).collect()
+        by_month = {row["review_month"]: row["rows"] for row in found}
+        return Todo(dict.fromkeys(self._stale_months(), 0) | by_month, sum(row["failed"] for row in found))
 
-        def stage(table_version: int) -> Staged:
-            scores = self._read("review_scores", scope, KEY)
-            stored = tables.read_frame(self._spark, root, "token_attributions", scope, table_version)
-            kept = stored.join(scores, on=list(KEY), how="left_semi")
-            if not rows:
-                return tables.stage_frame(kept, root, "token_attributions", self._run.run_id, scope)
-            texts = self._read("reviews", {"review_month": months}).select(*IDENTITY, "review_headline", "review_body")
-            wanted = chosen.where(F.col("review_month").isin(months)).join(
-                kept.select(*KEY).distinct(), on=list(KEY), how="left_anti"
-            )
-            missing = texts.join(wanted, on=list(IDENTITY), how="inner")
-            tasks = max(1, -(-rows // self._config.explain.rows_per_task))
-            settings = (self._config.score, self._config.explain)
-            udf = explaining_udf(tuple(self.versions), *settings, task_threads(self._spark), self.capped, self.failed)
-            explained = (
-                missing.repartition(tasks)
-                .select(udf(F.struct(*KEY, "review_headline", "review_body")).alias("explanation"))
-                .select("explanation.*")
-            )
-            new = explained.select("*", F.explode("words").alias("entry")).select(
-                *KEY,
-                "entry.*",
-                "nodes",
-                "convergence_delta",
-                "is_converged",
-                "error",
-                F.lit("integrated_gradients").alias("method"),
-                F.lit(self._run.started_at).alias("explained_at"),
-                F.lit(self._run.run_id).alias("run_id"),
-            )
-            return tables.stage_frame(kept.unionByName(new), root, "token_attributions", self._run.run_id, scope)
+    def _stale_months(self) -> list[datetime.date]:
+        """Months with explanations of texts that have changed or moved since."""
+        scope = {"model_version": self.versions}
+        explained = self.read(self.table, scope, KEY).distinct()
+        stale = explained.join(self.read("review_scores", scope, KEY), on=list(KEY), how="left_anti")
+        return [row["review_month"] for row in stale.select("review_month").distinct().collect()]
 
-        return stage
+    def current(self, stored: DataFrame, months: Sequence[datetime.date]) -> DataFrame:
+        scores = self.read("review_scores", {"model_version": self.versions, "review_month": months}, KEY)
+        return stored.join(scores, on=list(KEY), how="left_semi")
 
+    def candidates(self, months: Sequence[datetime.date]) -> DataFrame:
+        assert self._chosen is not None, "chosen before anything is published"
+        texts = self.read("reviews", {"review_month": months}, (*IDENTITY, *TEXT))
+        return texts.join(self._chosen.select(*KEY), on=list(IDENTITY), how="inner").select(*KEY, *TEXT)
 
-def explaining_udf(
-    versions: tuple[str, ...],
-    scoring: ScoreSettings,
-    settings: ExplainSettings,
-    threads: int,
-    capped: Accumulator[int],
-    failed: Accumulator[int],
-) -> Callable[[Column], Column]:
-    """An iterator pandas UDF: struct(KEY, review_headline, review_body) to one struct (RESULT). A failing review has
-    the row of rank 0.
+    def computed(self, missing: DataFrame) -> DataFrame:
+        from pyspark.sql import functions as F
 
-    Each review is explained by the model of its `model_version`, which is one of the shipped `versions`.
-    """
-    from pyspark.sql.pandas.functions import pandas_udf
+        settings = (self.config.score, self.config.explain)
+        explain = explaining_udf(tuple(self.versions), *settings, task_threads(self.spark))
+        explained = missing.select(explain(F.struct(*KEY, *TEXT)).alias("explanation")).select("explanation.*")
+        return explained.select("*", F.explode("words").alias("entry")).select(
+            *KEY,
+            "entry.*",
+            "nodes",
+            "convergence_delta",
+            "is_converged",
+            "error",
+            F.lit("integrated_gradients").alias("method"),
+            F.lit(self.run.started_at).alias("explained_at"),
+            F.lit(self.run.run_id).alias("run_id"),
+        )
 
-    def explain_batches(batches: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
-        for batch in batches:
-            for version, rows in batch.groupby("model_version"):
-                scorer = worker_scorer(str(version), scoring, threads, versions)
-                explanations = _explain_rows(
-                    scorer, rows["review_headline"].tolist(), rows["review_body"].tolist(), settings
-                )
-                failed.add(sum(isinstance(explanation, str) for explanation in explanations))
-                capped.add(
-                    sum(
-                        not isinstance(explanation, str) and not explanation.is_converged
-                        for explanation in explanations
-                    )
-                )
-                yield _as_frame(rows, explanations)
+    def is_failed(self) -> Column:
+        from pyspark.sql import functions as F
 
-    udf: Callable[[Column], Column] = pandas_udf(explain_batches, RESULT).asNondeterministic()  # type: ignore[call-overload]
-    return udf
+        return F.col("nodes").isNull()
 
+    def counts(self, rows: pa.Table) -> Counts:
+        """Reviews in all, and those that stopped at the greatest number of nodes."""
+        reviews = rows.filter(pc.field("attribution_rank") <= 1)
+        computed = reviews.filter(pc.field("nodes").is_valid())
+        capped = pc.sum(pc.invert(computed["is_converged"])).as_py() or 0
+        figures = Counter({"reviews": len(reviews), "not_converged": capped})
+        return Counts(figures, errors_of(reviews.filter(pc.field("nodes").is_null())))
 
-def _explain_rows(
-    scorer: Any, headlines: list[str | None], bodies: list[str | None], settings: ExplainSettings
-) -> list[Explanation | str]:
-    """An explanation for each review, or what its computing failed with."""
-    from model.explanation.integrated_gradients import explain
+    def _is_flagged(self) -> Column:
+        from pyspark.sql import functions as F
 
-    try:
-        return list(explain(scorer, headlines, bodies, settings))
-    except Exception:  # one bad row must not cost its batch: each is tried alone
-        return [
-            _explain_alone(scorer, headline, body, settings) for headline, body in zip(headlines, bodies, strict=True)
-        ]
+        is_flagged = F.lit(False)
+        for version in self.versions:
+            lowest = lowest_active_threshold(self.config.root, version)["threshold"]
+            is_flagged = is_flagged | ((F.col("model_version") == version) & (F.col("probability") >= lowest))
+        return is_flagged
+
+    def summary(self) -> ExplainSummary:
+        """What was published up to now."""
+        figures, failed = self.published.figures, self.published.failed
+        return ExplainSummary(
+            self._champion,
+            figures["reviews"] - failed,
+            figures["not_converged"],
+            failed,
+            self._flagged - figures["reviews"],
+            time.monotonic() - self._started,
+        )
+
+    def finish(self, summary: ExplainSummary) -> None:
+        """Keep the figures for the run's row."""
+        self.run.finish(
+            model_version=summary.model_version,
+            rows_read=self._flagged,
+            rows_written=summary.explained,
+            rows_failed=summary.failed,
+            details=asdict(summary),
+        )
 
 
-def _explain_alone(scorer: Any, headline: str | None, body: str | None, settings: ExplainSettings) -> Explanation | str:
-    """The explanation, or what the computing failed with."""
-    from model.explanation.integrated_gradients import explain
-
-    try:
-        return explain(scorer, [headline], [body], settings)[0]
-    except Exception as error:
-        return f"{type(error).__name__}: {error}"[:500]
+def _todo_line(version: str, todo: Todo, flagged: int) -> str:
+    waiting = f" of {flagged:,}; the rest waits for a later run" if flagged > todo.rows else ""
+    again = f" ({todo.failed_before:,} of them failed before)" if todo.failed_before else ""
+    return f"  {version}: {todo.rows:,} flagged reviews to explain{again}{waiting}"
 
 
-def _as_frame(rows: pd.DataFrame, explanations: list[Explanation | str]) -> pd.DataFrame:
-    done = [None if isinstance(explanation, str) else explanation for explanation in explanations]
-    words = [
-        [asdict(word) for word in explanation.words] if explanation and explanation.words else [dict(NO_WORDS)]
-        for explanation in done
-    ]
-    computed = {
-        "nodes": pd.Series([explanation.nodes if explanation else None for explanation in done], dtype="Int32"),
-        "convergence_delta": pd.Series(
-            [explanation.convergence_delta if explanation else None for explanation in done], dtype="Float64"
-        ),
-        "is_converged": pd.Series([bool(explanation and explanation.is_converged) for explanation in done]),
-        "error": pd.Series([_error(explanation) for explanation in explanations], dtype=object),
-        "words": pd.Series(words, dtype=object),
-    }
-    return pd.concat([rows[list(KEY)].reset_index(drop=True), pd.DataFrame(computed)], axis=1)
-
-
-def _error(explanation: Explanation | str) -> str | None:
-    if isinstance(explanation, str):
-        return explanation
-    return None if explanation.words else "no word stands in what the model reads of the text"
+def _summary_line(summary: ExplainSummary, settings: ExplainSettings) -> str:
+    total = summary.explained + summary.failed
+    again = " (explain --retry-failed tries them again)" if summary.failed else ""
+    return (
+        f"  explained {summary.explained:,} reviews in {summary.seconds:,.0f} s ({summary.seconds / total:.2f} s"
+        f" each); {summary.not_converged:,} stopped at {settings.nodes[-1]} nodes with |delta| >="
+        f" {settings.max_delta}, {summary.failed:,} failed{again}, {summary.left:,} left for later"
+    )

@@ -7,46 +7,41 @@ from __future__ import annotations
 import datetime
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
-from jobs.config import Config, ScoreSettings
-from jobs.lake import tables
+from jobs.config import Config
 from jobs.lake.runs import JobRun
-from jobs.lake.staging import Scope, Staged
 from jobs.registry.models import champion, routable
 from jobs.registry.routes import Routes, assigned, configured_routes, publish_routes
-from jobs.scoring.ship import IDENTITY, KEY, chunks, ship_all, task_threads, worker_scorer
+from jobs.scoring.incremental import IDENTITY, KEY, TEXT, Counts, IncrementalTable, Todo, errors_of
+from jobs.scoring.ship import ship_all, task_threads
+from jobs.scoring.udfs import scoring_udf
 from jobs.spark.session import spark_progress
 from model.progress import Report
+from model.text.compose import NO_TEXT
 
 if TYPE_CHECKING:
-    from pyspark.accumulators import Accumulator
     from pyspark.sql import Column, DataFrame, SparkSession
-
-    from model.scoring.scorer import Scores
-
-RESULT = (
-    "review_id string, review_month date, text_hash string, model_version string, logit double, raw_probability double,"
-    " probability double, token_count int, is_truncated boolean, has_rating_phrase boolean, error string"
-)
 
 
 @dataclass(frozen=True)
 class ScoreSummary:
-    """Rows and speed of one scoring run. `model_version`: the champion; `rows_by_version`: scored rows of each model of
-    the pass.
+    """Rows and speed of one scoring run, as published. `model_version`: the champion; `rows_by_version`: scored rows of
+    each model of the pass.
 
-    `skipped` rows have a current score of their model; `failed` ones carry an error.
+    `skipped` rows have a current score of their model; `failed` ones carry an error; `no_text` ones say nothing.
     """
 
     model_version: str
     scored: int
     skipped: int
     failed: int
+    no_text: int
     tokens: int
     padding_share: float
     seconds: float
@@ -54,236 +49,225 @@ class ScoreSummary:
 
 
 @dataclass(frozen=True)
-class _Todo:
-    """Rows to score by month and by version, months with scores of texts that have changed or moved, and rows with a
-    current score.
+class _ScoreTodo(Todo):
+    """Also: rows to score by version, months with scores of texts that have changed or moved, and rows with a current
+    score.
     """
 
-    by_month: Counter[datetime.date]
-    by_version: Counter[str]
-    stale: list[datetime.date]
-    current: int
+    by_version: Mapping[str, int] = field(default_factory=Counter)
+    stale: Sequence[datetime.date] = ()
+    current: int = 0
 
 
-def run_score(spark: SparkSession, config: Config, report: Report) -> ScoreSummary:
+def run_score(spark: SparkSession, config: Config, report: Report, retry_failed: bool = False) -> ScoreSummary:
     """Score what is new, moved, changed or routed anew, in one pass. Each commit publishes whole months, newest first.
 
-    The config's routes come into force when all is scored: until then, and after a death in between, the old ones hold.
+    With `retry_failed`, reviews whose score is an error are scored again. The config's routes come into force when all
+    is scored: until then, and after a death in between, the old ones hold.
     """
     root = config.root
     with JobRun(root, "score") as run:
-        row = champion(root)
         routes = configured_routes(config.routing)
-        work = _Work(spark, config, row, routes, run)
-        with spark_progress(spark, "score", report):
-            todo = work.todo()
-        total = todo.by_month.total()
-        for line in _shown_todo(todo, routes, work.versions):
-            report(line)
-        started = time.monotonic()
-        if todo.stale:  # first and in one commit: a review that moved must at no time have two scores
-            tables.publish(root, "review_scores", run.run_id, work.stager(todo.stale, 0))
-        if total:
-            work.ship()
-        for months in chunks(todo.by_month, config.score.rows_per_commit):
-            rows = sum(todo.by_month[month] for month in months)
-            with spark_progress(spark, f"score {months[-1]:%Y-%m} to {months[0]:%Y-%m} ({rows:,} reviews)", report):
-                tables.publish(root, "review_scores", run.run_id, work.stager(months, rows))
+        scoring = Scoring(spark, config, champion(root), routes, run, report, retry_failed)
+        try:
+            scoring.score_all()
+        finally:  # a run that fails halfway notes what it has published, too
+            summary = scoring.summary()
+            scoring.finish(summary)
         if publish_routes(root, routes, run.run_id, datetime.datetime.now(datetime.UTC)):
-            report(
-                "  routes in force: "
-                + (", ".join(f"{value} → {version}" for value, version in routes.models.items()) or "none")
-            )
-        summary = work.summary(todo, time.monotonic() - started)
-        run.finish(
-            model_version=summary.model_version,
-            rows_read=total + todo.current,
-            rows_written=total,
-            rows_failed=summary.failed,
-            details=asdict(summary),
-        )
-    if total:
-        report(
-            f"  scored {total:,} reviews in {summary.seconds:,.0f} s: {total / summary.seconds:,.0f} reviews/s,"
-            f" {summary.tokens / summary.seconds:,.0f} tokens/s, {summary.padding_share:.1%} padding,"
-            f" {summary.failed:,} failed"
-        )
+            report(f"  routes in force: {_listed(routes)}")
+    if summary.scored:
+        report(_summary_line(summary))
     return summary
 
 
-def _shown_todo(todo: _Todo, routes: Routes, versions: list[str]) -> list[str]:
+class Scoring(IncrementalTable):
+    """The scoring of one run by its models, the champion first."""
+
+    table = "review_scores"
+    command = "score"
+
+    def __init__(
+        self,
+        spark: SparkSession,
+        config: Config,
+        row: dict[str, Any],
+        routes: Routes,
+        run: JobRun,
+        report: Report,
+        retry_failed: bool = False,
+    ) -> None:
+        self._champion: str = row["model_version"]
+        self._since: datetime.date | None = row["score_since"]
+        self._routes = routes
+        self._rows = [row, *(routable(config, version) for version in routes.versions(self._champion)[1:])]
+        super().__init__(spark, config, [one["model_version"] for one in self._rows], run, report, retry_failed)
+        self._todo = _ScoreTodo({})
+        self._started = time.monotonic()
+
+    def score_all(self) -> None:
+        """Find what is to do, and score and publish it."""
+        with spark_progress(self.spark, "score", self.report):
+            self._todo = self.todo()
+        for line in _todo_lines(self._todo, self._routes, self.versions):
+            self.report(line)
+        self._started = time.monotonic()
+        if self._todo.stale:  # first and in one commit: a review that moved must at no time have two scores
+            self.publish_months(list(self._todo.stale), 0, self._todo)
+        if self._todo.rows:  # all models of the pass: a review that comes in the meantime may be any one's
+            ship_all(self.spark, self.config, self._rows)
+        self.publish(self._todo)
+
+    def todo(self) -> _ScoreTodo:
+        """What lacks a current score of the model that decides for it, as the tables stand now."""
+        from pyspark.sql import functions as F
+
+        counted = self.states().groupBy("review_month", "model_version", "state")
+        found = counted.agg(F.count("*").alias("rows"), F.flatten(F.collect_set("stale")).alias("stale")).collect()
+        by_month, by_version, by_state = Counter[datetime.date](), Counter[str](), Counter[str]()
+        for row in found:
+            by_state[row["state"]] += row["rows"]
+            if row["state"] in ("missing", "failed"):
+                by_month[row["review_month"]] += row["rows"]
+                by_version[row["model_version"]] += row["rows"]
+        stale = sorted({month for row in found for month in row["stale"]})
+        return _ScoreTodo(by_month, by_state["failed"], by_version, stale, by_state["current"])
+
+    def states(self) -> DataFrame:
+        """One row per review, from one join: month, deciding model, months of its scores that are out of date, and its
+        state.
+
+        current: scored. failed: to be tried again. missing: to be scored. none: neither, being older than the champion
+        is to score, or no review any more.
+        """
+        from pyspark.sql import functions as F
+
+        def is_of_text(score: Column) -> Column:
+            same = (score["review_month"] == F.col("review_month")) & (score["text_hash"] == F.col("text_hash"))
+            return F.coalesce(same, F.lit(False))
+
+        def is_own(score: Column) -> Column:
+            return is_of_text(score) & (score["model_version"] == F.col("model_version"))
+
+        reviews = self._assigned(self.read("reviews", columns=(*IDENTITY, "review_date", self._routes.column)))
+        stored = self.read(self.table, {"model_version": self.versions}, (*KEY, "error"))
+        score = F.struct(*KEY, self.is_failed().alias("is_failed"))
+        scores = stored.groupBy("review_id").agg(F.collect_list(score).alias("scores"))
+        joined = reviews.join(scores, on="review_id", how="full_outer")
+        own = F.get(F.filter("scores", is_own), 0)
+        is_due = F.coalesce(self._is_due(), F.lit(False))
+        state = (
+            F.when(own.isNotNull() & ~(own["is_failed"] & is_due & F.lit(self.retry_failed)), "current")
+            .when(own.isNotNull(), "failed")
+            .when(is_due, "missing")
+            .otherwise("none")
+        )
+        stale = F.transform(F.filter("scores", lambda one: ~is_of_text(one)), lambda one: one["review_month"])
+        return joined.select("review_month", "model_version", state.alias("state"), stale.alias("stale"))
+
+    def current(self, stored: DataFrame, months: Sequence[datetime.date]) -> DataFrame:
+        reviews = self.read("reviews", {"review_month": months}, IDENTITY)
+        return stored.join(reviews, on=list(IDENTITY), how="left_semi")
+
+    def candidates(self, months: Sequence[datetime.date]) -> DataFrame:
+        columns = (*IDENTITY, *TEXT, "review_date", self._routes.column)
+        reviews = self._assigned(self.read("reviews", {"review_month": months}, columns))
+        return reviews.where(self._is_due()).select(*KEY, *TEXT)
+
+    def computed(self, missing: DataFrame) -> DataFrame:
+        from pyspark.sql import functions as F
+
+        score = scoring_udf(tuple(self.versions), self.config.score, task_threads(self.spark))
+        constants = {
+            "engine": "torch",
+            "precision": self.config.score.precision,
+            "scored_at": self.run.started_at,
+            "run_id": self.run.run_id,
+        }
+        scored = missing.select(score(F.struct(*KEY, *TEXT)).alias("score"))
+        return scored.select("score.*", *(F.lit(value).alias(name) for name, value in constants.items()))
+
+    def is_failed(self) -> Column:
+        from pyspark.sql import functions as F
+
+        return F.coalesce(F.col("error") != NO_TEXT, F.lit(False))
+
+    def counts(self, rows: pa.Table) -> Counts:
+        """Reviews in all, without text, and by model ("by MODEL_VERSION"); tokens that were read, and that were
+        computed.
+        """
+        from model.scoring.batches import padded_length
+
+        longest = {row["model_version"]: row["max_length"] for row in self._rows}
+        without_text = pc.equal(rows["error"], NO_TEXT).fill_null(False)
+        figures = Counter({"reviews": len(rows), "no_text": pc.sum(without_text).as_py() or 0})
+        computed = rows.filter(pc.invert(without_text)).group_by(["model_version", "token_count"])
+        for row in computed.aggregate([([], "count_all")]).to_pylist():
+            most = longest[row["model_version"]]
+            figures["tokens"] += row["count_all"] * min(row["token_count"], most)
+            figures["padded"] += row["count_all"] * padded_length(min(row["token_count"], most), most)
+        figures.update({f"by {version}": count for version, count in _frequencies(rows["model_version"])})
+        return Counts(figures, errors_of(rows.filter(pc.invert(without_text))))
+
+    def summary(self) -> ScoreSummary:
+        """What was published up to now."""
+        figures = self.published.figures
+        return ScoreSummary(
+            self._champion,
+            figures["reviews"],
+            self._todo.current,
+            self.published.failed,
+            figures["no_text"],
+            figures["tokens"],
+            1 - figures["tokens"] / figures["padded"] if figures["padded"] else 0.0,
+            time.monotonic() - self._started,
+            {version: figures[f"by {version}"] for version in self.versions},
+        )
+
+    def finish(self, summary: ScoreSummary) -> None:
+        """Keep the figures for the run's row."""
+        self.run.finish(
+            model_version=summary.model_version,
+            rows_read=summary.scored + summary.skipped,
+            rows_written=summary.scored,
+            rows_failed=summary.failed,
+            details=asdict(summary),
+        )
+
+    def _assigned(self, reviews: DataFrame) -> DataFrame:
+        return assigned(reviews, self._routes, self._champion)
+
+    def _is_due(self) -> Column:
+        """Whether a review is to have a score: not one that is older than what the champion was promoted to score."""
+        from pyspark.sql import functions as F
+
+        return F.col("review_date") >= F.lit(self._since) if self._since else F.col("review_date").isNotNull()
+
+
+def _frequencies(column: pa.ChunkedArray) -> list[tuple[str, int]]:
+    return [(one["values"], one["counts"]) for one in column.value_counts().to_pylist()]
+
+
+def _todo_lines(todo: _ScoreTodo, routes: Routes, versions: list[str]) -> list[str]:
     """What is to be scored, as lines: all, and by model where there are several."""
     others = f", and by routes {', '.join(versions[1:])}" if len(versions) > 1 else ""
-    lines = [
-        f"  {versions[0]}{others}: {todo.by_month.total():,} reviews to score, {todo.current:,} have a current score"
-    ]
+    again = f" ({todo.failed_before:,} of them failed before)" if todo.failed_before else ""
+    lines = [f"  {versions[0]}{others}: {todo.rows:,} reviews to score{again}, {todo.current:,} have a current score"]
     for version in versions if others else []:
         scope = ", ".join(routes.values_of(version)) or "all others"
         lines.append(f"    {version} ({scope}): {todo.by_version[version]:,}")
     return lines
 
 
-def _newer(reviews: DataFrame, since: datetime.date | None) -> DataFrame:
-    from pyspark.sql import functions as F
-
-    return reviews if since is None else reviews.where(F.col("review_date") >= F.lit(since))
+def _listed(routes: Routes) -> str:
+    return ", ".join(f"{value} → {version}" for value, version in routes.models.items()) or "none"
 
 
-class _Work:
-    """The scoring of one run: its models, the champion first, and figures that the tasks add to."""
-
-    def __init__(self, spark: SparkSession, config: Config, row: dict[str, Any], routes: Routes, run: JobRun) -> None:
-        self._spark, self._config, self._routes, self._run = spark, config, routes, run
-        self._champion: str = row["model_version"]
-        self._since: datetime.date | None = row["score_since"]
-        self._rows = [row, *(routable(config, version) for version in routes.versions(self._champion)[1:])]
-        context = spark.sparkContext
-        self._real, self._padded, self._failed = (context.accumulator(0) for _ in range(3))
-
-    @property
-    def versions(self) -> list[str]:
-        return [row["model_version"] for row in self._rows]
-
-    def todo(self) -> _Todo:
-        """What lacks a current score of the model that decides for it, as the tables stand now."""
-        reviews = self._assigned(
-            tables.read_frame(
-                self._spark, self._config.root, "reviews", columns=(*IDENTITY, "review_date", self._routes.column)
-            )
-        )
-        scores = tables.read_frame(
-            self._spark, self._config.root, "review_scores", {"model_version": self.versions}, columns=KEY
-        )
-        missing = (
-            _newer(reviews, self._since)
-            .join(scores, on=list(KEY), how="left_anti")
-            .groupBy("review_month", "model_version")
-            .count()
-            .collect()
-        )
-        stale = scores.join(reviews, on=list(IDENTITY), how="left_anti").select("review_month").distinct().collect()
-        by_month, by_version = Counter[datetime.date](), Counter[str]()
-        for row in missing:
-            by_month[row["review_month"]] += row["count"]
-            by_version[row["model_version"]] += row["count"]
-        current = reviews.join(scores, on=list(KEY), how="left_semi").count()
-        return _Todo(by_month, by_version, [row["review_month"] for row in stale], current)
-
-    def _assigned(self, reviews: DataFrame) -> DataFrame:
-        return assigned(reviews, self._routes, self._champion)
-
-    def ship(self) -> None:
-        """All models of the pass: a review that comes in the meantime may be any one's."""
-        ship_all(self._spark, self._config, self._rows)
-
-    def stager(self, months: list[datetime.date], rows: int) -> Callable[[int], Staged]:
-        """What stages the scores of some months by all models of the pass: current ones are kept, missing ones
-        computed, stale ones left out.
-        """
-        from pyspark.sql import functions as F
-
-        scope: Scope = {"model_version": self.versions, "review_month": months}
-        settings = self._config.score
-
-        def stage(table_version: int) -> Staged:
-            reviews = self._assigned(
-                tables.read_frame(self._spark, self._config.root, "reviews", {"review_month": months})
-            )
-            stored = tables.read_frame(self._spark, self._config.root, "review_scores", scope, table_version)
-            kept = stored.join(reviews.select(*IDENTITY), on=list(IDENTITY), how="left_semi")
-            if not rows:
-                return tables.stage_frame(kept, self._config.root, "review_scores", self._run.run_id, scope)
-            missing = _newer(reviews, self._since).join(kept.select(*KEY), on=list(KEY), how="left_anti")
-            tasks = max(1, -(-rows // settings.rows_per_task))
-            scored = missing.repartition(tasks).select(
-                self._scorer()(F.struct(*KEY, "review_headline", "review_body")).alias("score")
-            )
-            constants = {
-                "engine": "torch",
-                "precision": settings.precision,
-                "scored_at": self._run.started_at,
-                "run_id": self._run.run_id,
-            }
-            new = scored.select("score.*", *(F.lit(value).alias(name) for name, value in constants.items()))
-            return tables.stage_frame(
-                kept.unionByName(new), self._config.root, "review_scores", self._run.run_id, scope
-            )
-
-        return stage
-
-    def _scorer(self) -> Callable[[Column], Column]:
-        settings = self._config.score
-        return scoring_udf(
-            tuple(self.versions), settings, task_threads(self._spark), self._real, self._padded, self._failed
-        )
-
-    def summary(self, todo: _Todo, seconds: float) -> ScoreSummary:
-        padded = self._padded.value
-        share = 1 - self._real.value / padded if padded else 0.0
-        by_version = {version: todo.by_version[version] for version in self.versions}
-        return ScoreSummary(
-            self._champion,
-            todo.by_month.total(),
-            todo.current,
-            self._failed.value,
-            self._real.value,
-            share,
-            seconds,
-            by_version,
-        )
-
-
-def scoring_udf(
-    versions: tuple[str, ...],
-    settings: ScoreSettings,
-    threads: int,
-    real: Accumulator[int],
-    padded: Accumulator[int],
-    failed: Accumulator[int],
-) -> Callable[[Column], Column]:
-    """An iterator pandas UDF: struct(review_id, review_month, text_hash, model_version, review_headline, review_body)
-    to one struct (RESULT).
-
-    Each row is scored by the model of its `model_version`, which is one of the shipped `versions`. The keys travel with
-    the rows and come back in the struct, so nothing depends on the order of rows. Marked non-deterministic: Spark then
-    evaluates it once a row, however often the struct's fields are used.
-    """
-    from pyspark.sql.pandas.functions import pandas_udf
-
-    def score(batches: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
-        for buffer in buffered(batches, settings.rows_per_buffer):
-            for version, rows in buffer.groupby("model_version"):
-                scorer = worker_scorer(str(version), settings, threads, versions)
-                scores = scorer.score(rows["review_headline"].tolist(), rows["review_body"].tolist())
-                real.add(scores.real_tokens)
-                padded.add(scores.padded_tokens)
-                failed.add(sum(error is not None for error in scores.error))
-                yield _as_frame(rows, scores)
-
-    udf: Callable[[Column], Column] = pandas_udf(score, RESULT).asNondeterministic()  # type: ignore[call-overload]
-    return udf
-
-
-def _as_frame(rows: pd.DataFrame, scores: Scores) -> pd.DataFrame:
-    """The rows' keys with their scores, column by column as RESULT."""
-    result = rows[list(KEY)].copy()
-    for column in ("logit", "raw_probability", "probability", "token_count", "is_truncated", "has_rating_phrase"):
-        result[column] = getattr(scores, column)
-    result["error"] = scores.error
-    return result.astype({"logit": "Float64", "raw_probability": "Float64", "probability": "Float64"})
-
-
-def buffered(batches: Iterator[pd.DataFrame], rows: int) -> Iterator[pd.DataFrame]:
-    """The stream's batches joined into frames of at least `rows` rows (the last may be shorter), so that texts of like
-    length meet.
-    """
-    waiting: list[pd.DataFrame] = []
-    count = 0
-    for batch in batches:
-        waiting.append(batch)
-        count += len(batch)
-        if count >= rows:
-            yield pd.concat(waiting, ignore_index=True)
-            waiting, count = [], 0
-    if waiting:
-        yield pd.concat(waiting, ignore_index=True)
+def _summary_line(summary: ScoreSummary) -> str:
+    without_text = f", {summary.no_text:,} without text" if summary.no_text else ""
+    again = " (score --retry-failed tries them again)" if summary.failed else ""
+    return (
+        f"  scored {summary.scored:,} reviews in {summary.seconds:,.0f} s:"
+        f" {summary.scored / summary.seconds:,.0f} reviews/s, {summary.tokens / summary.seconds:,.0f} tokens/s,"
+        f" {summary.padding_share:.1%} padding{without_text}, {summary.failed:,} failed{again}"
+    )

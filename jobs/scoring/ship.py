@@ -1,43 +1,44 @@
-"""Merged models, each made once from its bundle and shipped once to every node; several of one pass stand beside each
-other there.
+"""Merged models, each made once from its bundle and shipped to every node; several of one pass stand beside each other
+there.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import tarfile
 from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jobs.config import Config
 from jobs.registry.bundles import serving_folder
+from model.errors import OutageError, ReviewriskError
 
 if TYPE_CHECKING:
-    import datetime
-
     from pyspark.sql import SparkSession
 
     from model.scoring.scorer import Scorer
     from model.settings import ScoringSettings
 
-# A score, or an explanation, is current while these are those of the stored review.
-IDENTITY = ("review_id", "review_month", "text_hash")
-# One model's score, or explanation, of a review.
-KEY = (*IDENTITY, "model_version")
+# How an error of ours ends the trace that a worker sends to the driver.
+_OURS = re.compile(r"^model\.(errors\.ReviewriskError|scoring\.faults\.MachineFaultError): (.+)$", re.MULTILINE)
+_DIED = "Python worker exited unexpectedly"
 
 
 def ship(spark: SparkSession, folder: Path) -> str:
     """Send a serving folder to every node as an archive that Spark unpacks there once; returns the name for
     `worker_scorer`.
+
+    The archive is made anew from the folder, which is verified: one that lies there from an earlier run may be damaged.
     """
     archive = folder.with_name(f"{folder.name}.tar")
-    if not archive.exists():
-        draft = archive.with_suffix(f".{os.getpid()}")
-        with tarfile.open(draft, "w") as tar:
-            for file in sorted(path for path in folder.rglob("*") if path.is_file()):
-                tar.add(file, arcname=str(file.relative_to(folder)))
-        draft.replace(archive)
+    draft = archive.with_suffix(f".{os.getpid()}")
+    with tarfile.open(draft, "w") as tar:
+        for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+            tar.add(file, arcname=str(file.relative_to(folder)))
+    draft.replace(archive)
     spark.sparkContext.addArchive(f"{archive.as_uri()}#{folder.name}")
     return folder.name
 
@@ -51,8 +52,8 @@ def ship_all(spark: SparkSession, config: Config, rows: Iterable[dict[str, Any]]
 
 
 def worker_scorer(name: str, settings: ScoringSettings, threads: int, beside: Collection[str] = ()) -> Scorer:
-    """The scorer of a shipped model, loaded once per worker process; `beside` names all models of the pass, which stay
-    loaded with it.
+    """The scorer of a shipped model, verified and loaded once per worker process; `beside` names all models of the
+    pass, which stay loaded with it.
     """
     from pyspark import SparkFiles
 
@@ -61,20 +62,28 @@ def worker_scorer(name: str, settings: ScoringSettings, threads: int, beside: Co
     return cached(Path(SparkFiles.getRootDirectory()) / name, settings, threads, beside=beside)
 
 
+@contextmanager
+def worker_errors() -> Iterator[None]:
+    """Within it, an error of ours that ended a Spark task comes out as itself, in place of Spark's trace, and a worker
+    that died as an OutageError.
+    """
+    from py4j.protocol import Py4JJavaError
+    from pyspark.errors import PythonException
+
+    try:
+        yield
+    except (PythonException, Py4JJavaError) as error:
+        if found := _OURS.findall(str(error)):
+            kind, message = found[-1]
+            raise (OutageError if kind.endswith("MachineFaultError") else ReviewriskError)(message) from None
+        if _DIED in str(error):
+            raise OutageError(
+                "A Python worker of Spark died, as happens where memory runs out: give this machine more memory or"
+                " fewer tasks at once (spark.master), and give the command again."
+            ) from None
+        raise
+
+
 def task_threads(spark: SparkSession) -> int:
     """CPU threads that one task may use."""
     return int(spark.sparkContext.getConf().get("spark.task.cpus", "1"))
-
-
-def chunks(rows_by_month: dict[datetime.date, int], rows_per_commit: int) -> Iterator[list[datetime.date]]:
-    """Months, newest first, in groups of at most `rows_per_commit` rows (a greater month stands alone)."""
-    group: list[datetime.date] = []
-    rows = 0
-    for month in sorted(rows_by_month, reverse=True):
-        if group and rows + rows_by_month[month] > rows_per_commit:
-            yield group
-            group, rows = [], 0
-        group.append(month)
-        rows += rows_by_month[month]
-    if group:
-        yield group

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jobs.config import Config
 from jobs.registry.bundles import serving_folder
 from jobs.registry.models import champion, default_threshold, registered
-from jobs.registry.routes import published_routes
-from model.errors import ReviewriskError
+from jobs.registry.routes import Routes, published_routes
 from model.settings import ROW_COLUMNS, route_key
 
 if TYPE_CHECKING:
@@ -23,30 +22,35 @@ ROWS_AT_ONCE = 256
 
 @dataclass(frozen=True)
 class SingleText:
-    """One text. `places` are the columns that routes may go by; a route decides where its column is among them."""
+    """One text. `places` are the columns that routes may go by; a route decides where its column is among them.
+
+    `error` says why a line of a file is no text: it is then not scored.
+    """
 
     headline: str | None
     body: str | None
     places: Mapping[str, str | None] = field(default_factory=dict)
+    error: str | None = None
 
 
 @dataclass(frozen=True)
 class SingleResult:
-    """One text's score. `words` is empty where no explanation was asked for."""
+    """One text's score. `words` is empty where no explanation was asked for, and all is None where nothing decided.
+
+    `error` says why there is no score, or no explanation.
+    """
 
     text: SingleText
-    model_version: str
-    score: float | None
-    is_flagged: bool | None
-    threshold_name: str
-    threshold: float
-    words: list[dict[str, Any]]
-    error: str | None
+    model_version: str | None = None
+    score: float | None = None
+    is_flagged: bool | None = None
+    threshold_name: str | None = None
+    threshold: float | None = None
+    words: list[dict[str, Any]] = field(default_factory=list)
+    error: str | None = None
 
     def to_json(self) -> str:
-        """One JSON object on one line: score, is_flagged, model_version, words, and error where the text could not be
-        scored.
-        """
+        """One JSON object on one line: score, is_flagged, model_version, words, and error where there is one."""
         values = {
             "score": self.score,
             "is_flagged": self.is_flagged,
@@ -75,23 +79,24 @@ def run_single(config: Config, texts: Iterable[SingleText], with_words: bool) ->
     routes = published_routes(config.root)
     deciders: dict[str, _Decider] = {}
     for batch in _batches(texts):
-        versions = [
-            (
-                routes.models.get(route_key(text.places[routes.column] or ""), chosen)
-                if routes.column in text.places
-                else chosen
-            )
-            for text in batch
-        ]
-        results: dict[int, SingleResult] = {}
-        for version in dict.fromkeys(versions):
-            decider = deciders.get(version) or _decider(config, version)
-            deciders[version] = decider
-            places = [place for place, other in enumerate(versions) if other == version]
-            results.update(
-                zip(places, _decided(config, decider, [batch[place] for place in places], with_words), strict=True)
-            )
+        results = {place: SingleResult(text, error=text.error) for place, text in enumerate(batch)}
+        by_version: dict[str, list[int]] = {}
+        for place, text in enumerate(batch):
+            if text.error is None:
+                by_version.setdefault(_version(text, routes, chosen), []).append(place)
+        for version, places in by_version.items():
+            if version not in deciders:
+                deciders[version] = _decider(config, version)
+            decided = _decided(config, deciders[version], [batch[place] for place in places], with_words)
+            results.update(zip(places, decided, strict=True))
         yield from (results[place] for place in range(len(batch)))
+
+
+def _version(text: SingleText, routes: Routes, champion: str) -> str:
+    """The model that decides for a text."""
+    if routes.column not in text.places:
+        return champion
+    return routes.models.get(route_key(text.places[routes.column] or ""), champion)
 
 
 def _decider(config: Config, version: str) -> _Decider:
@@ -105,35 +110,32 @@ def _decider(config: Config, version: str) -> _Decider:
 def _decided(config: Config, decider: _Decider, texts: list[SingleText], with_words: bool) -> Iterator[SingleResult]:
     """The results of texts for which one model decides."""
     scores = decider.scorer.score([text.headline for text in texts], [text.body for text in texts])
-    words: dict[int, list[dict[str, Any]]] = {}
-    if with_words:
-        from model.explanation.integrated_gradients import explain
-
-        scored = [place for place, error in enumerate(scores.error) if error is None]
-        explained = explain(
-            decider.scorer,
-            [texts[place].headline for place in scored],
-            [texts[place].body for place in scored],
-            config.explain,
-        )
-        words = {
-            place: [asdict(word) for word in explanation.words]
-            for place, explanation in zip(scored, explained, strict=True)
-        }
+    scored = [place for place, error in enumerate(scores.error) if error is None]
+    explanations = _explained(config, decider.scorer, texts, scored) if with_words else {}
     for place, text in enumerate(texts):
-        error = scores.error[place]
-        probability = None if error else float(scores.probability[place])
+        words, error = explanations.get(place, ([], scores.error[place]))
+        probability = float(scores.probability[place]) if place in scored else None
         flagged = None if probability is None else probability >= decider.threshold
         yield SingleResult(
-            text,
-            decider.version,
-            probability,
-            flagged,
-            decider.threshold_name,
-            decider.threshold,
-            words.get(place, []),
-            error,
+            text, decider.version, probability, flagged, decider.threshold_name, decider.threshold, words, error
         )
+
+
+def _explained(
+    config: Config, scorer: Scorer, texts: list[SingleText], places: list[int]
+) -> dict[int, tuple[list[dict[str, Any]], str | None]]:
+    """The words of the texts at these places, and what the explaining of one failed with."""
+    from model.explanation.integrated_gradients import explain_each
+    from model.scoring.faults import Failure
+
+    some = [texts[place] for place in places]
+    found = explain_each(scorer, [text.headline for text in some], [text.body for text in some], config.explain)
+    return {
+        place: ([], f"not explained: {one.error}")
+        if isinstance(one, Failure)
+        else ([asdict(word) for word in one.words], None)
+        for place, one in zip(places, found, strict=True)
+    }
 
 
 def _batches(texts: Iterable[SingleText]) -> Iterator[list[SingleText]]:
@@ -147,22 +149,33 @@ def _batches(texts: Iterable[SingleText]) -> Iterator[list[SingleText]]:
         yield batch
 
 
-def read_jsonl(path: Path) -> Iterator[SingleText]:
-    """The text of each line that is not blank, and the columns that routes may go by; an error names the line that is
-    no such object.
+def read_jsonl(lines: Iterable[bytes]) -> Iterator[SingleText]:
+    """The text of each line that is not blank, and the columns that routes may go by; a line that is no such object is
+    a text with an error that names it. A byte-order mark at the start is left out.
     """
-    with path.open(encoding="utf-8") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
+    for number, line in enumerate(lines, start=1):
+        if number == 1:
+            line = line.removeprefix(codecs.BOM_UTF8)
+        if line.strip():
             try:
-                value = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise ReviewriskError(f"{path}, line {number}: not JSON ({error.msg}).") from None
-            if not isinstance(value, dict) or not {"headline", "body"} & value.keys():
-                raise ReviewriskError(f"{path}, line {number}: expected an object with headline and body.")
-            for key in ("headline", "body", *ROW_COLUMNS):
-                if not isinstance(value.get(key), str | None):
-                    raise ReviewriskError(f"{path}, line {number}: {key} must be text or null.")
-            places = {column: value[column] for column in ROW_COLUMNS if column in value}
-            yield SingleText(value.get("headline"), value.get("body"), places)
+                yield _read_line(line)
+            except ValueError as error:
+                yield SingleText(None, None, error=f"line {number} {error}")
+
+
+def _read_line(line: bytes) -> SingleText:
+    """The text; a ValueError says what the line is instead."""
+    try:
+        value = json.loads(line.decode())
+    except UnicodeDecodeError as error:
+        wrong = error.object[error.start]
+        raise ValueError(f"is not UTF-8 (byte 0x{wrong:02x} at {error.start}): save the file as UTF-8") from None
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise ValueError(f"is not JSON ({getattr(error, 'msg', 'nested too deep')})") from None
+    if not isinstance(value, dict) or not {"headline", "body"} & value.keys():
+        raise ValueError("is no object with headline or body")
+    for key in ("headline", "body", *ROW_COLUMNS):
+        if not isinstance(value.get(key), str | None):
+            raise ValueError(f"has a {key} that is neither text nor null")
+    places = {column: value[column] for column in ROW_COLUMNS if column in value}
+    return SingleText(value.get("headline"), value.get("body"), places)

@@ -154,8 +154,7 @@ def build_serving_folder(bundle: Path, target: Path, tolerance: float) -> Path:
     adapted = load_adapter(classifier, bundle / "adapter")
     with temporary_folder_beside(target) as folder:
         shutil.copytree(bundle / "tokenizer", folder / "tokenizer")
-        for name in ("calibrator.json", "thresholds.json"):
-            shutil.copy2(bundle / name, folder / name)
+        shutil.copy2(bundle / "calibrator.json", folder)
         identity = {
             "model_version": manifest["model_version"],
             "bundle_checksum": checksum,
@@ -187,9 +186,9 @@ def write_serving_model(
     """Merge the adapted model (which is used up), write config.json and model.safetensors, check parity, and write
     serving.json.
 
-    `folder` holds the tokenizer, calibrator and thresholds already. serving.json has the identity (model_version,
-    headline_mode), pooling, max_length, head_dropout, parity_difference (greatest |logit difference| on the probes) and
-    files {path: sha256}.
+    `folder` holds the tokenizer and calibrator already. serving.json has the identity (model_version,
+    headline_mode), pooling, max_length, head_dropout, parity_difference (greatest |logit difference| on the probes),
+    files {path: sha256} and a checksum of all that.
     """
     classifier: Any = adapted.get_base_model()
     description = {
@@ -214,19 +213,38 @@ def write_serving_model(
             " model.lora.alpha."
         )
     files = {name: checksum for name, checksum in folder_sha256(folder).items() if name != "serving.json"}
-    write_json(folder / "serving.json", {**identity, **description, "parity_difference": difference, "files": files})
+    serving = {**identity, **description, "parity_difference": difference, "files": files}
+    write_json(folder / "serving.json", {**serving, "checksum": _checksum(serving)})
 
 
 def verify_serving_folder(folder: Path) -> dict[str, Any]:
-    """serving.json, once every file's sha256 was found right; raises ReviewriskError naming the one that is not."""
+    """serving.json, once it and every file that it lists were found whole; raises ReviewriskError naming the one that
+    is not.
+    """
+    serving = read_serving(folder)
+    verify_files(folder, serving["files"], "serving.json")
+    return serving
+
+
+def read_serving(folder: Path) -> dict[str, Any]:
+    """serving.json, once its own checksum was found right; the files beside it are not looked at."""
     path = folder / "serving.json"
     if not path.is_file():
         raise ReviewriskError(
             f"{folder} is no serving folder, as it has no serving.json: make it from the bundle again."
         )
-    serving = read_listing(path, {"model_version": str})
-    verify_files(folder, serving["files"], path.name)
+    serving = read_listing(path, {"model_version": str, "checksum": str})
+    if serving.pop("checksum") != _checksum(serving):
+        raise _damaged(path)
     return serving
+
+
+def _damaged(path: Path) -> ReviewriskError:
+    return ReviewriskError(f"{path} is damaged: give the command again, and the folder is made anew from the bundle.")
+
+
+def _checksum(serving: dict[str, Any]) -> str:
+    return hashlib.sha256(canonical_json(serving).encode()).hexdigest()
 
 
 def model_slug(name: str) -> str:

@@ -22,7 +22,9 @@ from torch import Tensor, nn
 from model.errors import ReviewriskError
 from model.explanation.quadrature import Quadrature, first_quadrature, refined_quadrature
 from model.network.classifier import margin
-from model.scoring.scorer import Scorer, pad_rows, readable_start
+from model.scoring.batches import pad_rows
+from model.scoring.faults import Failure, isolate_failures
+from model.scoring.scorer import Scorer, readable_start
 from model.settings import AttributionSettings
 from model.text.compose import FieldName, ModelText, compose
 from model.text.words import find_words, sum_pieces
@@ -87,6 +89,19 @@ def explain(
         )
     offsets = _offsets(scorer, [text.text for text in composed], rows)
     return [_explanation(*row, settings.top_words) for row in zip(composed, offsets, attributions, strict=True)]
+
+
+def explain_each(
+    scorer: Scorer, headlines: Sequence[str | None], bodies: Sequence[str | None], settings: AttributionSettings
+) -> list[Explanation | Failure]:
+    """`explain` of each review, in the input's order, or what went wrong with it; raises MachineFaultError where it is
+    not the review that fails.
+    """
+
+    def explained(reviews: Sequence[tuple[str | None, str | None]]) -> list[Explanation]:
+        return explain(scorer, [headline for headline, _ in reviews], [body for _, body in reviews], settings)
+
+    return isolate_failures(explained, list(zip(headlines, bodies, strict=True)), (None, "good"))
 
 
 def integrated_gradients(

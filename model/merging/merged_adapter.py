@@ -95,7 +95,6 @@ def _predict(
     serving.mkdir()
     backbone.tokenizer.save_pretrained(serving / "tokenizer")
     write_json(serving / "calibrator.json", Calibrator().to_json())
-    write_json(serving / "thresholds.json", [])
     identity = {"model_version": CHILD, "headline_mode": settings.text.headline}
     write_serving_model(serving, copy.deepcopy(adapted), backbone, tolerance, identity)
     return predict(Scorer.load(serving, ScoringSettings()), data, report)
@@ -106,7 +105,7 @@ def _score_parent(
 ) -> Scored:
     scorer = Scorer.load(build_serving_folder(parent.bundle, folder / parent.version, tolerance), ScoringSettings())
     with progress(f"scoring the test rows with {parent.version}", report):
-        scores = scorer.score(test.headlines, test.bodies)
+        scores = scorer.score(test.headlines, test.bodies, score_blank=True)
     failed = [
         (review_id, error) for review_id, error in zip(test.review_ids, scores.error, strict=True) if error is not None
     ]

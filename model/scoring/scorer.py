@@ -5,33 +5,31 @@ the command line.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
+from model.bundle.bundle import read_serving, verify_serving_folder
 from model.errors import ReviewriskError
 from model.evaluation.calibrators import Calibrator, sigmoid
 from model.files import read_json
 from model.network.backbone import encode, load_classifier, load_tokenizer
 from model.network.classifier import ReviewClassifier, margin, share_equal_tensors
+from model.scoring.batches import length_batches, pad_rows
+from model.scoring.faults import Failure, isolate_failures
 from model.settings import ScoringSettings
-from model.text.compose import HeadlineMode, model_text
+from model.text.compose import NO_TEXT, HeadlineMode, model_text
 from model.text.rating_phrases import has_rating_phrase
 
 # Token counts are exact up to this many and stop there: nobody needs to know how much of a megabyte was not read.
 TOKEN_COUNT_LIMIT = 8192
 _CHARACTERS_AT_ONCE = 65_536
-_LENGTH_STEP = 16
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
+_SPECIAL_TOKENS = 2  # [CLS] and [SEP]: of a text with no more the model reads nothing
 
 
 @dataclass
@@ -69,13 +67,6 @@ class Scores:
 
 
 @dataclass(frozen=True)
-class Failure:
-    """What went wrong with one item: the error's class and message."""
-
-    error: str
-
-
-@dataclass(frozen=True)
 class EncodedText:
     """Token ids as the model reads them, [CLS] and [SEP] included, and the number of tokens before truncation."""
 
@@ -85,12 +76,11 @@ class EncodedText:
 
 @dataclass(eq=False)
 class Scorer:
-    """A merged classifier with its tokenizer, calibrator and thresholds, in evaluation mode on one device."""
+    """A merged classifier with its tokenizer and calibrator, in evaluation mode on one device."""
 
     model: ReviewClassifier
     tokenizer: PreTrainedTokenizerFast
     calibrator: Calibrator
-    thresholds: list[dict[str, Any]]
     model_version: str
     max_length: int
     headline_mode: HeadlineMode
@@ -109,11 +99,11 @@ class Scorer:
         """The scorer of a serving folder (see `bundle.build_serving_folder`).
 
         `threads` limits torch in this whole process. With `beside`, weights that are those of that scorer's model are
-        kept once for both. Raises ReviewriskError where the folder is none, or the device is absent: a model is never
-        quietly run elsewhere than where it was asked to.
+        kept once for both. Raises ReviewriskError where the folder is none or damaged, or the device is absent: a model
+        is never quietly run elsewhere than where it was asked to.
         """
         target = _find_device(device)
-        serving = _read_serving(serving_folder)
+        serving = verify_serving_folder(serving_folder)
         os.environ["TOKENIZERS_PARALLELISM"] = "false"  # tokenizers deadlock in processes that were forked after use
         if threads is not None:
             torch.set_num_threads(threads)
@@ -124,7 +114,6 @@ class Scorer:
             model=model,
             tokenizer=load_tokenizer(serving_folder / "tokenizer"),
             calibrator=Calibrator.from_json(read_json(serving_folder / "calibrator.json")),
-            thresholds=read_json(serving_folder / "thresholds.json"),
             model_version=serving["model_version"],
             max_length=serving["max_length"],
             headline_mode=serving["headline_mode"],
@@ -133,22 +122,27 @@ class Scorer:
         )
 
     def score(
-        self, headlines: Sequence[str | None], bodies: Sequence[str | None], mode: HeadlineMode | None = None
+        self,
+        headlines: Sequence[str | None],
+        bodies: Sequence[str | None],
+        mode: HeadlineMode | None = None,
+        score_blank: bool = False,
     ) -> Scores:
-        """One score per review, in the input's order; NULL and "" are the same text, the empty one, which has a score
-        too.
+        """One score per review, in the input's order. A review of which the model reads nothing has the error NO_TEXT.
 
-        `mode` says what of a review is read; None: what the model was trained to read.
+        `mode` says what of a review is read; None: what the model was trained to read. With `score_blank`, the empty
+        text is scored like any other: figures of a test split must count every row.
 
-        A row that fails carries its error, and the others are scored as if it were not there. Rows are batched by
-        length, so a logit may differ by about 1e-6 (float32) or 1e-2 (bfloat16) with the company it is computed in.
+        A row that fails carries its error, and the others are scored as if it were not there; raises MachineFaultError
+        where it is not the row that fails. Rows are batched by length, so a logit may differ by about 1e-6 (float32) or
+        1e-2 (bfloat16) with the company it is computed in.
         """
         reviews = list(zip(headlines, bodies, strict=True))
         scores = Scores.empty(len(reviews))
         for start in range(0, len(reviews), self.settings.rows_per_buffer):
-            self._score_buffer(
-                reviews[start : start + self.settings.rows_per_buffer], start, mode or self.headline_mode, scores
-            )
+            buffer = reviews[start : start + self.settings.rows_per_buffer]
+            rows = self._read_rows(buffer, start, mode or self.headline_mode, scores)
+            self._score_rows([row for row in rows if score_blank or self._has_text(*row, scores)], scores)
         scored = np.isfinite(scores.logit)
         scores.raw_probability[scored] = sigmoid(scores.logit[scored])
         scores.probability[scored] = self.calibrator.apply(scores.logit[scored])
@@ -159,12 +153,13 @@ class Scorer:
         ids, counts = encode(self.tokenizer, [readable_start(self.tokenizer, text) for text in texts], self.max_length)
         return [EncodedText(row, min(count, TOKEN_COUNT_LIMIT)) for row, count in zip(ids, counts, strict=True)]
 
-    def _score_buffer(
+    def _read_rows(
         self, reviews: list[tuple[str | None, str | None]], first: int, mode: HeadlineMode, scores: Scores
-    ) -> None:
-        """Fill in the scores of the consecutive rows that begin at `first`."""
+    ) -> list[tuple[list[int], int]]:
+        """(token ids, position) of consecutive rows that begin at `first`; what reading tells goes into `scores`."""
         rows: list[tuple[list[int], int]] = []
-        for position, found in enumerate(isolate_failures(lambda some: self._read(some, mode), reviews), start=first):
+        read = isolate_failures(lambda some: self._read(some, mode), reviews, (None, "good"))
+        for position, found in enumerate(read, start=first):
             if isinstance(found, Failure):
                 scores.error[position] = found.error
                 continue
@@ -172,6 +167,18 @@ class Scorer:
             scores.token_count[position] = encoded.token_count
             scores.is_truncated[position] = encoded.token_count > len(encoded.ids)
             rows.append((encoded.ids, position))
+        return rows
+
+    @staticmethod
+    def _has_text(ids: list[int], position: int, scores: Scores) -> bool:
+        """Whether a row has a token of its own; one that has none gets its error."""
+        if len(ids) > _SPECIAL_TOKENS:
+            return True
+        scores.error[position] = NO_TEXT
+        return False
+
+    def _score_rows(self, rows: list[tuple[list[int], int]], scores: Scores) -> None:
+        """Fill in the logits of rows of (token ids, position)."""
         # PyTorch keeps a compiled bfloat16 kernel for every shape it has met on a CPU: with few shapes, memory stays
         # flat.
         few_shapes = self.device.type == "cpu" and self.settings.precision == "bfloat16"
@@ -188,7 +195,8 @@ class Scorer:
         ]
 
     def _score_batch(self, length: int, batch: list[tuple[list[int], int]], scores: Scores) -> None:
-        logits = isolate_failures(lambda rows: self._logits(rows, length), [ids for ids, _ in batch])
+        ids = [ids for ids, _ in batch]
+        logits = isolate_failures(lambda rows: self._logits(rows, length), ids, [ids[0][0], ids[0][-1]])
         for (_, position), logit in zip(batch, logits, strict=True):
             if isinstance(logit, Failure):
                 scores.error[position] = logit.error
@@ -228,7 +236,7 @@ def cached(
     It stays alone in the process, but for the versions in `beside`, with which it shares the weights that are equal: a
     process holds the models of one pass, and what they have in common once.
     """
-    key = (_read_serving(serving_folder)["model_version"], settings, device)
+    key = (read_serving(serving_folder)["model_version"], settings, device)
     for other in [other for other in _LOADED if other != key and (other[0] not in beside or other[1:] != key[1:])]:
         del _LOADED[other]  # models of another pass would need the memory of theirs
     if key not in _LOADED:
@@ -249,67 +257,6 @@ def readable_start(tokenizer: PreTrainedTokenizerFast, text: str) -> str:
             return text[:size]
         size *= 4
     return text
-
-
-def length_batches(
-    rows: Sequence[tuple[list[int], int]], max_length: int, tokens_per_batch: int, few_shapes: bool = False
-) -> Iterator[tuple[int, list[tuple[list[int], int]]]]:
-    """(padded length, its rows) for rows of (token ids, position): together all rows, none over `tokens_per_batch`
-    padded tokens unless a single row is.
-
-    Rows are sorted by length and ids: their order of arrival does not matter. Lengths are rounded up to a multiple of
-    16. With `few_shapes`, every batch has a power of two of rows.
-    """
-    buckets: dict[int, list[tuple[list[int], int]]] = {}
-    for row in sorted(rows, key=lambda row: (len(row[0]), row[0])):
-        length = min(-(-len(row[0]) // _LENGTH_STEP) * _LENGTH_STEP, max_length)
-        buckets.setdefault(length, []).append(row)
-    for length, bucket in buckets.items():
-        size = max(1, tokens_per_batch // length)
-        start = 0
-        while start < len(bucket):
-            count = min(size, len(bucket) - start)
-            if few_shapes:
-                count = 1 << (count.bit_length() - 1)
-            yield length, bucket[start : start + count]
-            start += count
-
-
-def pad_rows(rows: Sequence[Sequence[int]], length: int, pad_id: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Token ids and attention mask, both of shape (rows, length) on the device."""
-    ids = np.full((len(rows), length), pad_id, dtype=np.int64)
-    mask = np.zeros((len(rows), length), dtype=np.int64)
-    for index, row in enumerate(rows):
-        ids[index, : len(row)] = row
-        mask[index, : len(row)] = 1
-    return torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device)
-
-
-def isolate_failures(
-    function: Callable[[Sequence[Item]], Sequence[Result]], items: Sequence[Item]
-) -> list[Result | Failure]:
-    """One result per item; where the function raises, the items are halved until those at fault stand alone with a
-    Failure.
-    """
-    if not items:
-        return []
-    try:
-        return list(function(items))
-    except Exception as error:
-        if len(items) == 1:
-            return [Failure(f"{type(error).__name__}: {error}"[:1000])]
-    middle = len(items) // 2
-    return isolate_failures(function, items[:middle]) + isolate_failures(function, items[middle:])
-
-
-def _read_serving(folder: Path) -> dict[str, Any]:
-    path = folder / "serving.json"
-    if not path.is_file():
-        raise ReviewriskError(
-            f"{folder} is no serving folder: it has no serving.json. Build it from the model's bundle."
-        )
-    serving: dict[str, Any] = read_json(path)
-    return serving
 
 
 def _find_device(name: str) -> torch.device:

@@ -13,6 +13,9 @@ from model.text.markup import CleanField, clean_field
 from model.text.rating_phrases import find_rating_phrases
 
 TITLE_JOIN = ". "
+# The error of a review of which a model reads nothing: neither headline nor body, or nothing in them but markup and
+# blanks.
+NO_TEXT = "no_text"
 
 FieldName = Literal["headline", "body"]
 # What of a review the model reads. keep: headline and body. mask_ratings: both without phrases that state the rating.

@@ -158,7 +158,6 @@ def _predict(
     with temporary_folder_beside(work / "serving") as folder:
         backbone.tokenizer.save_pretrained(folder / "tokenizer")
         write_json(folder / "calibrator.json", Calibrator().to_json())
-        write_json(folder / "thresholds.json", [])
         merged = _on_full_precision_base(adapted, settings)
         identity = {"model_version": "candidate", "headline_mode": settings.text.headline}
         write_serving_model(folder, merged, backbone, tolerance, identity)
@@ -201,7 +200,7 @@ def _logit(
     with progress(f"scoring the {name} rows", report, lambda: f"{done:,} of {len(reviews):,}"):
         for start in range(0, len(reviews), _ROWS_AT_ONCE):
             rows = slice(start, start + _ROWS_AT_ONCE)
-            scores = scorer.score(reviews.headlines[rows], reviews.bodies[rows], mode)
+            scores = scorer.score(reviews.headlines[rows], reviews.bodies[rows], mode, score_blank=True)
             failed = [(row, error) for row, error in enumerate(scores.error, start=start) if error is not None]
             if failed:
                 row, error = failed[0]

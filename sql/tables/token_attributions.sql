@@ -18,7 +18,8 @@ create table if not exists token_attributions (
         'Sum of all attributions minus the change in logit; null where the computing failed.',
     is_converged boolean not null comment
         '|convergence_delta| is below the limit; else the cap of nodes was reached or computing failed.',
-    error string comment 'Why the review has no words (rank 0); it is not tried again until its text changes.',
+    error string comment
+        'Why the review has no words (rank 0); tried again where its text changes, or by --retry-failed.',
     explained_at timestamp not null comment 'Start of the run that computed the row.',
     run_id string not null comment 'The run that wrote the row; see job_runs.'
 )

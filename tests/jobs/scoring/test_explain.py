@@ -16,9 +16,10 @@ from jobs.ingest.merge import run_ingest
 from jobs.lake import tables
 from jobs.registry.bundles import serving_folder
 from jobs.registry.models import champion, lowest_active_threshold
-from jobs.scoring.explain import explaining_udf, run_explain, with_test_months
+from jobs.scoring.explain import run_explain, with_test_months
 from jobs.scoring.score import run_score
 from jobs.scoring.ship import ship
+from jobs.scoring.udfs import explaining_udf
 from tests.support.raw_files import line, write_source
 from tests.support.trained_root import by_id, routed, versions, with_second_model
 
@@ -141,8 +142,7 @@ def test_a_review_whose_computing_failed_says_with_what(spark: Any, scored: Conf
     explains its neighbours.
     """
     name = ship(spark, serving_folder(scored, champion(scored.root)))
-    capped, failed = (spark.sparkContext.accumulator(0) for _ in range(2))
-    udf = explaining_udf((name,), scored.score, scored.explain, 1, capped, failed)
+    udf = explaining_udf((name,), scored.score, scored.explain, 1)
     rows = (
         tables.read_frame(spark, scored.root, "reviews")
         .where("review_id in ('poison', 'no-headline')")
@@ -152,7 +152,6 @@ def test_a_review_whose_computing_failed_says_with_what(spark: Any, scored: Conf
     found = {row.review_id: row for row in rows.select(udf(struct(*columns)).alias("it")).select("it.*").collect()}
     assert found["no-headline"].error is None and found["no-headline"].words[0].attribution_rank == 1
     assert found["poison"].words[0].attribution_rank == 0 and found["poison"].nodes is None and found["poison"].error
-    assert failed.value == 1
 
 
 def test_a_changed_text_is_explained_anew_and_its_old_words_go(spark: Any, scored: Config, tmp_path: Path) -> None:

@@ -23,8 +23,7 @@ from jobs.registry.bundles import serving_folder
 from jobs.registry.models import champion
 from jobs.registry.promote import run_promote
 from jobs.scoring.explain import run_explain
-from jobs.scoring.score import buffered, run_score
-from jobs.scoring.ship import chunks
+from jobs.scoring.score import run_score
 from model.errors import ReviewriskError
 from model.scoring.scorer import Scorer
 from model.text.rating_phrases import has_rating_phrase
@@ -42,15 +41,19 @@ def test_every_review_gets_a_row_and_a_second_run_changes_nothing(spark: Any, tr
     summary, scores = score(spark, trained)
     reviews = by_id(tables.read_arrow(trained.root, "reviews"))
     assert scores.keys() == reviews.keys()
-    assert (summary.scored, summary.skipped, summary.failed) == (len(reviews), 0, 1)
+    assert (summary.scored, summary.skipped, summary.failed, summary.no_text) == (len(reviews), 0, 1, 1)
     assert all(
         (row["review_month"], row["text_hash"]) == (reviews[key]["review_month"], reviews[key]["text_hash"])
         for key, row in scores.items()
     )
     errors = {key: row["error"] for key, row in scores.items() if row["error"]}
-    assert errors.keys() == {"poison"} and scores["poison"]["probability"] is None
+    assert errors.keys() == {"poison", "empty"} and scores["poison"]["probability"] is None
+    assert (scores["empty"]["error"], scores["empty"]["probability"]) == ("no_text", None)
     assert scores["huge"]["is_truncated"] and not scores["empty"]["is_truncated"]
     assert scores["empty"]["token_count"] == 2
+    lengths = [min(row["token_count"], 64) for row in scores.values() if row["error"] != "no_text"]
+    padded = sum(min(-(-length // 16) * 16, 64) for length in lengths)
+    assert summary.tokens == sum(lengths) and summary.padding_share == pytest.approx(1 - sum(lengths) / padded)
     before = versions(trained)
     again, _ = score(spark, trained)
     assert (again.scored, again.skipped) == (0, len(reviews))
@@ -63,7 +66,7 @@ def test_spark_gives_the_scores_of_the_scorer_alone_to_the_right_rows(spark: Any
     scorer = Scorer.load(serving_folder(trained, champion(trained.root)), trained.score, threads=1)
     alone = scorer.score([row["review_headline"] for row in reviews], [row["review_body"] for row in reviews])
     for place, row in enumerate(reviews):
-        if row["review_id"] != "poison":
+        if row["review_id"] not in ("poison", "empty"):
             found = scores[row["review_id"]]
             assert found["logit"] == pytest.approx(alone.logit[place], abs=1e-4)
             assert found["probability"] == pytest.approx(alone.probability[place], abs=1e-4)
@@ -98,16 +101,6 @@ def test_rows_say_whether_the_review_states_its_rating(spark: Any, trained: Conf
         if row["review_id"] != "poison"
     }
     assert {name: scores[name]["has_rating_phrase"] for name in expected} == expected
-
-
-def test_each_row_is_evaluated_once(spark: Any, trained: Config) -> None:
-    """The UDF's own token counter, fed by every evaluation, equals the tokens of the rows: no row was
-    computed twice.
-    """
-    summary, scores = score(spark, trained)
-    longest = trained.model.backbone.max_length
-    assert summary.tokens == sum(min(row["token_count"], longest) for row in scores.values())
-    assert 0 <= summary.padding_share < 1
 
 
 def test_only_new_changed_and_moved_reviews_are_handled(spark: Any, trained: Config, tmp_path: Path) -> None:
@@ -202,21 +195,6 @@ def test_a_killed_scoring_job_shows_whole_months_and_the_next_run_finishes(
     )
     summary, scores = score(spark, small)
     assert scores.keys() == reviews.keys() and summary.skipped == len(partial)
-
-
-def test_months_are_grouped_newest_first() -> None:
-    days = [datetime.date(2015, month, 1) for month in range(1, 6)]
-    rows = dict(zip(days, [5, 1, 30, 2, 3], strict=True))
-    assert list(chunks(rows, 6)) == [[days[4], days[3]], [days[2]], [days[1], days[0]]]
-
-
-def test_batches_are_joined_into_buffers_without_losing_rows() -> None:
-    import pandas as pd
-
-    batches = [pd.DataFrame({"x": range(start, start + size)}) for start, size in ((0, 3), (3, 2), (5, 4), (9, 1))]
-    buffers = list(buffered(iter(batches), 4))
-    assert [len(buffer) for buffer in buffers] == [5, 4, 1]
-    assert pd.concat(buffers)["x"].tolist() == list(range(10))
 
 
 def test_without_a_champion_the_error_says_what_to_do(spark: Any, config: Config) -> None:

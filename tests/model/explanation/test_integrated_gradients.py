@@ -17,9 +17,17 @@ from torch import nn
 from transformers import BertConfig, BertModel, DistilBertConfig, DistilBertModel
 
 from model.evaluation.calibrators import Calibrator
-from model.explanation.integrated_gradients import Explanation, TokenAttributions, explain, integrated_gradients
+from model.explanation.integrated_gradients import (
+    AttributionPath,
+    Explanation,
+    TokenAttributions,
+    explain,
+    explain_each,
+    integrated_gradients,
+)
 from model.explanation.quadrature import Quadrature, refined_quadrature
 from model.network.classifier import Pooling, ReviewClassifier, margin
+from model.scoring.faults import Failure, MachineFaultError
 from model.scoring.scorer import Scorer
 from model.settings import AttributionSettings, ScoringSettings
 from model.text.compose import HeadlineMode
@@ -175,6 +183,16 @@ def test_nodes_that_no_rule_can_use_are_refused(nodes: tuple[int, ...]) -> None:
         AttributionSettings(nodes=nodes)
 
 
+@pytest.mark.parametrize(("budget", "batches"), [(21, [3, 2]), (20, [2, 2, 1]), (14, [2, 2, 1]), (6, [1] * 5)])
+def test_a_batch_may_meet_the_budget_exactly(budget: int, batches: list[int]) -> None:
+    """Five rows of seven tokens."""
+    classifier, sizes = tiny_classifier("distilbert", "cls"), []
+    classifier.register_forward_hook(lambda module, inputs, logits: sizes.append(len(logits)))
+    path = AttributionPath(classifier, PAD, CPU, budget)
+    assert len(path.logits([ROWS[0]] * 5)) == 5
+    assert sizes == batches
+
+
 def test_no_review_has_no_attribution() -> None:
     assert attribute(tiny_classifier("bert", "cls"), [], fine((16, 32))) == []
 
@@ -197,7 +215,7 @@ def scorer() -> Scorer:
         loss.backward()
         optimiser.step()
     assert loss.item() < 0.1
-    return Scorer(classifier.eval(), tiny_tokenizer(), Calibrator(), [], "planted", 64, "keep", ScoringSettings(), CPU)
+    return Scorer(classifier.eval(), tiny_tokenizer(), Calibrator(), "planted", 64, "keep", ScoringSettings(), CPU)
 
 
 def stored_words(explanation: Explanation, headline: str | None, body: str | None) -> list[str]:
@@ -314,3 +332,23 @@ def test_explanations_come_in_the_order_of_the_reviews(scorer: Scorer) -> None:
         assert {(word.char_start, word.word) for word in explanation.words[:3]} == {
             (word.char_start, word.word) for word in alone.words[:3]
         }
+
+
+def test_a_review_that_fails_is_alone_with_its_error(scorer: Scorer) -> None:
+    not_text: Any = 3.5
+    bodies = ["broken chair", not_text, "nice sofa"]
+    first, second, third = explain_each(scorer, [None] * 3, bodies, fine((16,)))
+    assert isinstance(second, Failure) and second.error.startswith("TypeError: ")
+    for found, body in ((first, bodies[0]), (third, bodies[2])):
+        assert isinstance(found, Explanation)
+        (alone,) = explain(scorer, [None], [body], fine((16,)))
+        assert [word.word for word in found.words] == [word.word for word in alone.words]
+
+
+def test_where_the_machine_fails_no_review_has_an_error(scorer: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:
+    def out_of_memory(*arguments: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(AttributionPath, "products", out_of_memory)
+    with pytest.raises(MachineFaultError, match="CUDA out of memory"):
+        explain_each(scorer, [None] * 2, ["broken chair", "nice sofa"], fine((16,)))

@@ -51,6 +51,26 @@ def test_the_first_places_are_densest_in_the_middle() -> None:
     assert gaps.argmin() == 7 and gaps[0] > 2 * gaps.min()
 
 
+def test_the_first_places_are_those_of_the_formula() -> None:
+    """x = t + sin(2πt) / 4π at t = 1/8, 3/8, 5/8 and 7/8, with weights (1 + cos(2πt) / 2) / 4."""
+    found = first_quadrature(4)
+    np.testing.assert_allclose(found.places, [0.181270, 0.431270, 0.568730, 0.818730], atol=1e-6)
+    np.testing.assert_allclose(found.weights, [0.338388, 0.161612, 0.161612, 0.338388], atol=1e-6)
+
+
+@pytest.mark.parametrize(("left", "right", "share"), [(0, 1, 0.1), (1, 4, 0.3667), (4, 1, 0.6333), (1, 1, 0.5)])
+def test_places_go_by_the_root_of_the_change_and_a_fifth_of_them_is_even(
+    left: float, right: float, share: float
+) -> None:
+    """The function changes by `left` on the first half of the line and by `right` on the second; of the places, `share`
+    lie on the first.
+    """
+    places = np.linspace(0, 1, 2001)
+    found = refined_quadrature(300, places, np.where(places < 0.5, left, right).astype(np.float64))
+    assert (found.places < 0.5).mean() == pytest.approx(share, abs=0.005)
+    assert found.weights[found.places < 0.5].sum() == pytest.approx(0.5, abs=0.005)
+
+
 @pytest.mark.parametrize("centre", [0.2, 0.45, 0.83])
 def test_refined_places_go_where_the_function_changes_and_few_of_them_integrate_a_peak(centre: float) -> None:
     function = peak(centre, 0.04)

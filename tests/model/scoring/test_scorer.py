@@ -17,9 +17,10 @@ from model.evaluation.calibrators import Calibrator
 from model.files import write_json
 from model.network.backbone import encode
 from model.network.classifier import margin
-from model.scoring.scorer import TOKEN_COUNT_LIMIT, Scorer, cached, isolate_failures, length_batches, readable_start
+from model.scoring.faults import MachineFaultError
+from model.scoring.scorer import TOKEN_COUNT_LIMIT, Scorer, cached, readable_start
 from model.settings import ScoringSettings
-from model.text.compose import HeadlineMode, model_text
+from model.text.compose import NO_TEXT, HeadlineMode, model_text
 from tests.support.adapter_bundles import adapter_bundle
 from tests.support.tiny_models import tiny_bundle, tiny_encoder, tiny_tokenizer
 
@@ -63,7 +64,7 @@ def plain_logit(scorer: Scorer, headline: str | None, body: str | None) -> float
 
 
 def test_scores_equal_a_plain_forward_pass_of_each_text(scorer: Scorer) -> None:
-    scores = scorer.score(*columns(REVIEWS))
+    scores = scorer.score(*columns(REVIEWS), score_blank=True)
     expected = [plain_logit(scorer, headline, body) for headline, body in REVIEWS]
     assert scores.error == [None] * len(REVIEWS)
     np.testing.assert_allclose(scores.logit, expected, atol=1e-5)
@@ -71,13 +72,35 @@ def test_scores_equal_a_plain_forward_pass_of_each_text(scorer: Scorer) -> None:
     assert np.ptp(scores.logit) > 0.01
 
 
-def test_empty_texts_are_one_text_with_a_score(scorer: Scorer) -> None:
-    scores = scorer.score([None, "", None, " \r\n", "<br />"], [None, "", "", None, "\x00"])
-    assert scores.error == [None] * 5
-    assert scores.token_count.tolist() == [2] * 5
-    assert np.isfinite(scores.logit).all()
-    assert len(set(scores.logit.tolist())) == 1
+BLANK: list[tuple[str | None, str | None]] = [
+    (None, None),
+    ("", ""),
+    (None, ""),
+    (" \r\n", "\t"),
+    ("<br />", "\x00"),
+    (None, "\u200d"),
+]
+
+
+def test_a_review_that_says_nothing_has_a_reason_and_no_score(scorer: Scorer) -> None:
+    scores = scorer.score(*columns([*BLANK, (None, "chair")]))
+    assert scores.error == [NO_TEXT] * len(BLANK) + [None]
+    assert scores.token_count.tolist() == [2] * len(BLANK) + [3]
+    for numbers in (scores.logit, scores.raw_probability, scores.probability):
+        assert np.isnan(numbers[:-1]).all() and np.isfinite(numbers[-1])
+    assert (scores.real_tokens, scores.padded_tokens) == (3, 16), "nothing is computed for the others"
     assert scorer.score([], []).logit.shape == (0,)
+
+
+def test_what_is_no_text_depends_on_what_the_model_reads(scorer: Scorer) -> None:
+    found = {mode: scorer.score(["One Star"], [None], mode).error[0] for mode in get_args(HeadlineMode)}
+    assert found == {"keep": None, "mask_ratings": NO_TEXT, "drop": NO_TEXT}
+
+
+def test_for_figures_of_all_rows_the_empty_texts_are_one_text_with_a_score(scorer: Scorer) -> None:
+    scores = scorer.score(*columns(BLANK), score_blank=True)
+    assert scores.error == [None] * len(BLANK)
+    assert len(set(scores.logit.tolist())) == 1 and np.isfinite(scores.probability).all()
 
 
 def test_token_counts_are_taken_before_truncation(scorer: Scorer) -> None:
@@ -102,22 +125,6 @@ def test_scores_do_not_depend_on_the_order_of_the_rows(scorer: Scorer) -> None:
 def test_padding_is_counted(scorer: Scorer) -> None:
     scores = scorer.score([None] * 3, ["chair " * 14, "chair " * 15, "chair"])
     assert (scores.real_tokens, scores.padded_tokens) == (16 + 17 + 3, 16 + 32 + 16)
-
-
-def test_batches_hold_rows_of_like_length_within_the_budget() -> None:
-    rows = [([7] * length, position) for position, length in enumerate([100, 3, 17, 16, 40, 16, 64, 5])]
-    batches = list(length_batches(rows, max_length=72, tokens_per_batch=40))
-    assert [(length, [position for _, position in batch]) for length, batch in batches] == [
-        (16, [1, 7]),
-        (16, [3, 5]),
-        (32, [2]),
-        (48, [4]),
-        (64, [6]),
-        (72, [0]),
-    ]
-    alike = [([7, position], position) for position in range(7)]
-    assert [len(batch) for _, batch in length_batches(alike, 72, 5 * 16)] == [5, 2]
-    assert [len(batch) for _, batch in length_batches(alike, 72, 5 * 16, few_shapes=True)] == [4, 2, 1]
 
 
 def poison(scorer: Scorer, monkeypatch: pytest.MonkeyPatch, word: str, act: Any) -> None:
@@ -152,6 +159,26 @@ def test_a_row_that_breaks_the_model_is_alone_with_its_error(scorer: Scorer, mon
     assert scores.token_count[3] == expected.token_count[3]
 
 
+def test_a_machine_that_fails_gives_no_row_an_error(scorer: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:
+    def out_of_memory(found: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp:118] DefaultCPUAllocator: can't allocate memory")
+
+    poison(scorer, monkeypatch, "poor", out_of_memory)
+    with pytest.raises(MachineFaultError, match=r"The machine failed, not a text \(RuntimeError: .*allocate memory\)"):
+        scorer.score([None] * 3, ["nice chair", "poor chair", "good chair"])
+
+
+def test_a_model_that_fails_on_every_text_gives_no_row_an_error(
+    scorer: Scorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(found: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("size mismatch")
+
+    poison(scorer, monkeypatch, "poor", broken)
+    with pytest.raises(MachineFaultError, match="size mismatch"):
+        scorer.score([None], ["poor chair"])
+
+
 def test_a_logit_that_is_no_number_is_that_rows_error(scorer: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:
     poison(scorer, monkeypatch, "poor", lambda found, logits: logits.masked_fill(found[:, None], float("inf")))
     scores = scorer.score([None] * 3, ["nice chair", "poor chair", "good chair"])
@@ -166,24 +193,6 @@ def test_what_is_no_text_is_that_rows_error(scorer: Scorer) -> None:
     assert scores.has_rating_phrase.tolist() == [False, False, True]
     assert str(scores.error[1]).startswith("TypeError: ")
     assert scores.token_count.tolist() == [3, 0, 6]
-
-
-def test_isolate_failures_keeps_every_result_in_place() -> None:
-    def halve(items: Any) -> list[int]:
-        if any(item % 2 for item in items):
-            raise ValueError("odd")
-        return [item // 2 for item in items]
-
-    results = isolate_failures(halve, [2, 4, 5, 6, 8, 9])
-    assert [getattr(result, "error", result) for result in results] == [
-        1,
-        2,
-        "ValueError: odd",
-        3,
-        4,
-        "ValueError: odd",
-    ]
-    assert isolate_failures(halve, []) == []
 
 
 @pytest.mark.parametrize(
@@ -233,8 +242,10 @@ def test_a_calibrator_that_ties_rows_leaves_the_logit_to_rank_them(scorer: Score
     steps = dataclasses.replace(scorer, calibrator=Calibrator("isotonic", 0.0, (), (0.0, 1.0), (0.3, 0.3))).score(
         *columns(REVIEWS)
     )
-    assert set(steps.probability.tolist()) == {0.3}
-    assert len(set(steps.logit.tolist())) >= len(REVIEWS) - 1  # the two empty ones are one text
+    scored = [error is None for error in steps.error]
+    assert scored.count(False) == 2, "the two empty ones"
+    assert set(steps.probability[scored].tolist()) == {0.3}
+    assert len(set(steps.logit[scored].tolist())) == len(REVIEWS) - 2
 
 
 @pytest.mark.parametrize("mode", get_args(HeadlineMode))
@@ -243,10 +254,9 @@ def test_a_review_is_read_as_the_model_was_trained_to_read_it_or_as_it_is_told(
 ) -> None:
     reviews = [*REVIEWS, ("One Star", "broke, I give it 1 star"), ("Five Stars", None)]
     expected = [plain_logit(scorer, None, model_text(headline, body, mode)) for headline, body in reviews]
-    np.testing.assert_allclose(scorer.score(*columns(reviews), mode).logit, expected, atol=1e-5)
-    np.testing.assert_allclose(
-        dataclasses.replace(scorer, headline_mode=mode).score(*columns(reviews)).logit, expected, atol=1e-5
-    )
+    np.testing.assert_allclose(scorer.score(*columns(reviews), mode, score_blank=True).logit, expected, atol=1e-5)
+    trained_so = dataclasses.replace(scorer, headline_mode=mode)
+    np.testing.assert_allclose(trained_so.score(*columns(reviews), score_blank=True).logit, expected, atol=1e-5)
 
 
 def test_the_bundle_says_what_of_a_review_is_read(tmp_path: Path) -> None:
@@ -280,7 +290,7 @@ def test_rows_that_state_their_rating_are_marked_whatever_the_model_reads(scorer
 def test_bfloat16_says_nearly_the_same_in_few_shapes(
     scorer: Scorer, serving: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reviews = [(None, "the leg broke " * (index % 9)) for index in range(60)]
+    reviews = [(None, "the leg broke " * (1 + index % 9)) for index in range(60)]
     half = Scorer.load(serving, ScoringSettings(tokens_per_batch=512, precision="bfloat16"))
     forward, shapes = half.model.forward, []
 
@@ -298,7 +308,7 @@ def test_bfloat16_says_nearly_the_same_in_few_shapes(
 
 def test_load_reads_what_the_bundle_says_and_sets_the_threads(scorer: Scorer, serving: Path) -> None:
     assert scorer.model_version.startswith("encoder-")
-    assert scorer.thresholds == [{"threshold_name": "f1_max", "threshold": 0.5, "is_default": True}]
+    assert not hasattr(scorer, "thresholds") and not (serving / "thresholds.json").exists(), "scoring decides nothing"
     assert (scorer.max_length, scorer.headline_mode) == (64, "keep")
     assert torch.get_num_threads() == 1
     assert not scorer.model.training
@@ -315,10 +325,59 @@ def test_one_scorer_per_process_and_model_version(serving: Path, tmp_path: Path)
     assert cached(serving, SMALL, threads=1) is not first
 
 
+def test_float32_runs_as_many_rows_at_once_as_the_budget_allows(
+    scorer: Scorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forward, shapes = scorer.model.forward, []
+
+    def seen(input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        shapes.append(tuple(input_ids.shape))
+        return forward(input_ids=input_ids, attention_mask=attention_mask)
+
+    monkeypatch.setattr(scorer.model, "forward", seen)
+    scorer.score([None] * 7, ["nice chair"] * 7)
+    assert shapes == [(7, 16)]
+
+
+@pytest.mark.parametrize(("name", "devices"), [("cuda", 0), ("cuda:0", 0), ("cuda:1", 1)])
+def test_a_graphics_card_beyond_those_there_are_is_an_error(
+    serving: Path, name: str, devices: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: devices > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: devices)
+    with pytest.raises(ReviewriskError, match=f"Device '{name}' was asked for, but this machine has {devices} CUDA"):
+        Scorer.load(serving, SMALL, device=name)
+
+
 @pytest.mark.parametrize("device", ["cuda:63", "mps", "no-such-device"])
 def test_a_device_that_is_absent_is_an_error(serving: Path, device: str) -> None:
     with pytest.raises(ReviewriskError, match=device):
         Scorer.load(serving, SMALL, device=device)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "calibrator.json", "tokenizer/tokenizer.json"])
+def test_a_damaged_file_is_not_loaded(serving: Path, tmp_path: Path, name: str) -> None:
+    folder = shutil.copytree(serving, tmp_path / "serving")
+    flip_a_bit(folder / name)
+    with pytest.raises(ReviewriskError, match=rf"{name} is damaged: give the command again"):
+        Scorer.load(folder, SMALL)
+
+
+def test_every_flipped_byte_of_the_description_is_noticed(serving: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(serving, tmp_path / "serving")
+    whole = (folder / "serving.json").read_bytes()
+    places = [place for place, byte in enumerate(whole) if chr(byte).isalnum()]
+    for place in places[:: max(1, len(places) // 40)]:
+        (folder / "serving.json").write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        with pytest.raises(ReviewriskError, match=r"serving\.json is damaged"):
+            cached(folder, SMALL)
+
+
+def flip_a_bit(path: Path) -> None:
+    """Changes one bit in the middle of a file."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
 
 
 def test_a_folder_that_is_no_serving_folder_is_an_error(tmp_path: Path) -> None:

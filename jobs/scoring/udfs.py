@@ -1,0 +1,138 @@
+"""What runs in Spark's workers: shipped models applied to batches of reviews, as iterator pandas UDFs.
+
+The keys travel with the rows and come back in the result, so nothing depends on the order of rows. Both UDFs are marked
+non-deterministic: Spark then evaluates them once a row, however often fields of the result are used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from jobs.config import ExplainSettings, ScoreSettings
+from jobs.scoring.incremental import KEY
+from jobs.scoring.ship import worker_scorer
+
+if TYPE_CHECKING:
+    from pyspark.sql import Column
+
+    from model.explanation.integrated_gradients import Explanation
+    from model.scoring.faults import Failure
+    from model.scoring.scorer import Scores
+
+SCORE = (
+    "review_id string, review_month date, text_hash string, model_version string, logit double, raw_probability double,"
+    " probability double, token_count int, is_truncated boolean, has_rating_phrase boolean, error string"
+)
+EXPLANATION = (
+    "review_id string, review_month date, text_hash string, model_version string, nodes int, convergence_delta double,"
+    " is_converged boolean, error string, words array<struct<attribution_rank int, word string, field string,"
+    " char_start int, char_end int, attribution double>>"
+)
+
+# What stands in for the words of a review that has none, so that it is known and not tried in every run.
+NO_WORDS = {
+    "attribution_rank": 0,
+    "word": None,
+    "field": None,
+    "char_start": None,
+    "char_end": None,
+    "attribution": None,
+}
+
+
+def scoring_udf(versions: tuple[str, ...], settings: ScoreSettings, threads: int) -> Callable[[Column], Column]:
+    """An iterator pandas UDF: struct(review_id, review_month, text_hash, model_version, review_headline, review_body)
+    to one struct (SCORE).
+
+    Each row is scored by the model of its `model_version`, which is one of the shipped `versions`.
+    """
+    from pyspark.sql.pandas.functions import pandas_udf
+
+    def score(batches: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+        for buffer in buffered(batches, settings.rows_per_buffer):
+            for version, rows in buffer.groupby("model_version"):
+                scorer = worker_scorer(str(version), settings, threads, versions)
+                scores = scorer.score(rows["review_headline"].tolist(), rows["review_body"].tolist())
+                yield _scores_frame(rows, scores)
+
+    udf: Callable[[Column], Column] = pandas_udf(score, SCORE).asNondeterministic()  # type: ignore[call-overload]
+    return udf
+
+
+def _scores_frame(rows: pd.DataFrame, scores: Scores) -> pd.DataFrame:
+    """The rows' keys with their scores, column by column as SCORE."""
+    result = rows[list(KEY)].copy()
+    for column in ("logit", "raw_probability", "probability", "token_count", "is_truncated", "has_rating_phrase"):
+        result[column] = getattr(scores, column)
+    result["error"] = scores.error
+    return result.astype({"logit": "Float64", "raw_probability": "Float64", "probability": "Float64"})
+
+
+def buffered(batches: Iterator[pd.DataFrame], rows: int) -> Iterator[pd.DataFrame]:
+    """The stream's batches joined into frames of at least `rows` rows (the last may be shorter), so that texts of like
+    length meet.
+    """
+    waiting: list[pd.DataFrame] = []
+    count = 0
+    for batch in batches:
+        waiting.append(batch)
+        count += len(batch)
+        if count >= rows:
+            yield pd.concat(waiting, ignore_index=True)
+            waiting, count = [], 0
+    if waiting:
+        yield pd.concat(waiting, ignore_index=True)
+
+
+def explaining_udf(
+    versions: tuple[str, ...], scoring: ScoreSettings, settings: ExplainSettings, threads: int
+) -> Callable[[Column], Column]:
+    """An iterator pandas UDF: struct(KEY, review_headline, review_body) to one struct (EXPLANATION).
+
+    A review that fails has the row of rank 0.
+
+    Each review is explained by the model of its `model_version`, which is one of the shipped `versions`.
+    """
+    from pyspark.sql.pandas.functions import pandas_udf
+
+    def explain_batches(batches: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+        from model.explanation.integrated_gradients import explain_each
+
+        for batch in batches:
+            for version, rows in batch.groupby("model_version"):
+                scorer = worker_scorer(str(version), scoring, threads, versions)
+                texts = (rows["review_headline"].tolist(), rows["review_body"].tolist())
+                yield _explanations_frame(rows, explain_each(scorer, *texts, settings))
+
+    udf: Callable[[Column], Column] = pandas_udf(explain_batches, EXPLANATION).asNondeterministic()  # type: ignore[call-overload]
+    return udf
+
+
+def _explanations_frame(rows: pd.DataFrame, explanations: Sequence[Explanation | Failure]) -> pd.DataFrame:
+    """The rows' keys with their explanations, column by column as EXPLANATION."""
+    from model.scoring.faults import Failure
+
+    done = [None if isinstance(explanation, Failure) else explanation for explanation in explanations]
+    words = [
+        [asdict(word) for word in explanation.words] if explanation and explanation.words else [dict(NO_WORDS)]
+        for explanation in done
+    ]
+    errors = [found.error if isinstance(found, Failure) else _why_no_words(found) for found in explanations]
+    computed = {
+        "nodes": pd.Series([explanation.nodes if explanation else None for explanation in done], dtype="Int32"),
+        "convergence_delta": pd.Series(
+            [explanation.convergence_delta if explanation else None for explanation in done], dtype="Float64"
+        ),
+        "is_converged": pd.Series([bool(explanation and explanation.is_converged) for explanation in done]),
+        "error": pd.Series(errors, dtype=object),
+        "words": pd.Series(words, dtype=object),
+    }
+    return pd.concat([rows[list(KEY)].reset_index(drop=True), pd.DataFrame(computed)], axis=1)
+
+
+def _why_no_words(explanation: Explanation) -> str | None:
+    return None if explanation.words else "no word stands in what the model reads of the text"
