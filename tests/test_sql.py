@@ -115,7 +115,7 @@ def broken(table: str, rows: list[Row]) -> dict[str, int]:
 
 def test_the_ddl_files_are_those_that_the_schemas_give(tmp_path: Path) -> None:
     written = {path.name: path.read_text(encoding="utf-8") for path in write_ddl(tmp_path)}
-    assert {path.name: path.read_text(encoding="utf-8") for path in (SQL / "tables").glob("*.sql")} == written
+    assert {path.name: path.read_text(encoding="utf-8") for path in (SQL / "ddl").glob("*.sql")} == written
 
 
 def test_a_ddl_file_has_types_needs_comments_and_partitions(tmp_path: Path) -> None:

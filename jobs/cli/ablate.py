@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from jobs.cli.common import conf_option, head, load
+from jobs.cli.options import conf_option, head, load
 from model.experiments.ablate.grid import Sweep
 
 _DEFAULT = Sweep()

@@ -8,16 +8,9 @@ from pathlib import Path
 import click
 
 from jobs.cli.ablate import ablate
-from jobs.cli.common import (
-    CommandGroup,
-    conf_option,
-    exit_where_nothing_is_new,
-    head,
-    load,
-    only_option,
-    session_of,
-)
+from jobs.cli.exits import CommandGroup, exit_where_nothing_is_new
 from jobs.cli.models import models
+from jobs.cli.options import conf_option, head, load, only_option, session_of
 from jobs.cli.tables import sql, tables
 from jobs.cli.try_text import try_text
 

@@ -10,7 +10,7 @@ from typing import Literal
 
 import click
 
-from jobs.cli.common import conf_option, load
+from jobs.cli.options import conf_option, load
 
 
 @click.group()

@@ -11,7 +11,7 @@ from typing import BinaryIO, Literal
 
 import click
 
-from jobs.cli.common import conf_option, load
+from jobs.cli.options import conf_option, load
 from model.errors import ReviewriskError
 
 
@@ -56,7 +56,7 @@ def sql(
     csv and json are written row by row and carry each text as it is stored. A spreadsheet takes cells such as =1+1 for
     formulas: give --safe-csv where a file is for one. On a terminal, control characters are shown as escapes.
     """
-    from jobs.lake.formats import write_answer
+    from jobs.lake.answers import write_answer
     from jobs.lake.query import open_warehouse, run_query
 
     if safe_csv and form != "csv":
@@ -147,7 +147,7 @@ def tables_check(conf: Path | None) -> None:
 
 
 @tables.command("ddl")
-@click.argument("folder", type=click.Path(file_okay=False, path_type=Path), default=Path("sql/tables"))
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path), default=Path("sql/ddl"))
 def tables_ddl(folder: Path) -> None:
     """Write each table's CREATE TABLE statement to FOLDER, from jobs/lake/schemas.py."""
     from jobs.lake.ddl import write_ddl

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
-from jobs.cli.common import conf_option, load
+from jobs.cli.options import conf_option, load
 from model.errors import ReviewriskError
 from model.text.compose import NO_TEXT
 

@@ -1,4 +1,4 @@
-"""The DDL under sql/tables, generated from jobs.lake.schemas for people and for other warehouses. Nothing here reads or
+"""The DDL under sql/ddl, generated from jobs.lake.schemas for people and for other warehouses. Nothing here reads or
 writes a table.
 """
 

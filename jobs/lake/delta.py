@@ -22,7 +22,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 from deltalake.transaction import AddAction
 from pyarrow.fs import SubTreeFileSystem
 
-from jobs.lake import damage
+from jobs.lake import table_damage
 from jobs.lake.schemas import TABLES, Table
 from jobs.lake.staging import Scope, Staged, StagedFile, table_uri
 from jobs.outages import outage, redacted
@@ -56,7 +56,7 @@ def delta_errors(root: Root, name: str) -> Iterator[None]:
     except (ReviewriskError, CommitFailedError):
         raise
     except TableNotFoundError:
-        damage.check_never_made(root, name)
+        table_damage.check_never_made(root, name)
         raise NoSuchTableError(
             f"{root.uri} holds no table {name} yet: run `reviewrisk ingest` first, or check the root."
         ) from None
@@ -128,7 +128,7 @@ def open_table(root: Root, name: str, version: int | None = None) -> DeltaTable:
     with delta_errors(root, name):
         handle = DeltaTable(table_uri(root, name), version=version, storage_options=root.storage_options())
         if version is None:
-            damage.check_log(root, name)
+            table_damage.check_log(root, name)
     return handle
 
 
@@ -140,7 +140,7 @@ def published_tables(root: Root) -> dict[str, DeltaTable]:
     found: dict[str, DeltaTable] = {}
     for name in reversed(PUBLISHED_IN_ORDER):
         if handle := find_table(root, TABLES[name]):  # a root of an earlier version may lack a table
-            damage.check_data(root, name, files_in_scope(handle, {}))
+            table_damage.check_data(root, name, files_in_scope(handle, {}))
             found[name] = handle
     if not found:
         raise ReviewriskError(f"{root.uri} holds no tables yet: run `reviewrisk ingest` first, or check the root.")
@@ -213,7 +213,7 @@ def _commit_once(
                 list(table.partition_by),
                 filters or None,
                 commit_properties=CommitProperties(
-                    custom_metadata={"run_id": run_id, damage.FILES: str(len(staged.files) + replaced)},
+                    custom_metadata={"run_id": run_id, table_damage.FILES: str(len(staged.files) + replaced)},
                     max_commit_retries=0,
                 ),
             )

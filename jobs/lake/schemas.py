@@ -1,6 +1,6 @@
 """Every table: one pyarrow schema each, its partition columns, its key and what each column means.
 
-Arrow is the source because all machines have it: Spark's StructType, the DDL under sql/tables and the Delta tables are
+Arrow is the source because all machines have it: Spark's StructType, the DDL under sql/ddl and the Delta tables are
 made from these. Timestamps are UTC, in microseconds. `review_month` is the first day of the review's month.
 """
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.dataset as ds
 
-from jobs.lake import damage, delta, staging
+from jobs.lake import delta, staging, table_damage
 from jobs.lake.checks import check_staged
 from jobs.lake.schemas import TABLES, Table
 from jobs.lake.staging import Scope, Staged, StagedFile
@@ -63,7 +63,7 @@ def read_arrow(
     lacks a needed one.
     """
     handle = delta.open_table(root, name, version)
-    damage.check_data(root, name, delta.files_in_scope(handle, {}))
+    table_damage.check_data(root, name, delta.files_in_scope(handle, {}))
     with delta.delta_errors(root, name):
         return _conformed(handle.to_pyarrow_dataset(), root, name, columns, where)
 
@@ -101,7 +101,7 @@ def read_frame(
     schema = spark_schema(table)
     uri = staging.table_uri(root, name)
     paths = delta.files_in_scope(delta.open_table(root, name, version), scope or {})
-    damage.check_data(root, name, paths)
+    table_damage.check_data(root, name, paths)
     if not paths:
         return spark.createDataFrame([], schema).select(names)
     if root.is_local:

@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 from jobs.config import Config
 from jobs.lake import tables
 from jobs.registry.bundles import local_bundle
-from jobs.registry.comparison import FIGURES, PERIODS, Challenge, PeriodComparison
 from jobs.registry.models import default_threshold, registered
+from jobs.registry.period_comparison import FIGURES, PERIODS, Challenge, PeriodComparison
 from model.errors import OutageError, ReviewriskError, needs_extra
 from model.files import read_json
 from model.progress import Report, progress

@@ -13,8 +13,8 @@ from jobs.lake.query import open_tables
 from jobs.lake.runs import JobRun
 from jobs.lake.schemas import MODELS
 from jobs.registry.compare_champion import held_against_champion
-from jobs.registry.comparison import PERIODS, Challenge
 from jobs.registry.models import all_models, champion_of, current_champion, missed_limits, registered
+from jobs.registry.period_comparison import PERIODS, Challenge
 from jobs.storage import Root
 from model.errors import LostRaceError, ReviewriskError
 from model.progress import Report, progress

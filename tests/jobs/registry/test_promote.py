@@ -24,8 +24,8 @@ from jobs.lake import tables
 from jobs.lake.query import open_warehouse
 from jobs.lake.schemas import MODEL_THRESHOLDS, MODELS, REVIEW_SCORES, SPLITS
 from jobs.registry.compare_champion import challenge, compare_with_champion, held_against_champion
-from jobs.registry.comparison import PeriodComparison
 from jobs.registry.models import champion, registered
+from jobs.registry.period_comparison import PeriodComparison
 from jobs.registry.promote import run_promote
 from jobs.registry.refit_thresholds import run_thresholds
 from model.errors import LostRaceError, OutageError, ReviewriskError

@@ -254,7 +254,7 @@ def test_an_s3_root_is_reported_from_a_copy(bucket: Root, tmp_path: Path) -> Non
 
 def test_the_resources_are_found_and_are_not_the_package_dbt() -> None:
     assert (resource_folder("dbt") / "dbt_project.yml").is_file()
-    assert (resource_folder("sql") / "tables" / "reviews.sql").is_file()
+    assert (resource_folder("sql") / "ddl" / "reviews.sql").is_file()
 
 
 def test_an_installed_copy_finds_its_resources_beside_itself(tmp_path: Path) -> None:

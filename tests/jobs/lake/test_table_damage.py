@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from jobs.lake import damage, delta, tables
+from jobs.lake import delta, table_damage, tables
 from jobs.lake.query import open_tables
 from jobs.lake.runs import JobRun
 from jobs.lake.schemas import REVIEW_SCORES, TABLES
@@ -179,7 +179,7 @@ def test_every_commit_tells_how_many_files_it_changes(root: Root) -> None:
     for version, files in {1: 2, 2: 2, 3: 1, 4: 3, 5: 3}.items():
         text = commit(root, version).read_text()
         assert f'"files":"{files}"' in text.replace(" ", "") and text.count('"path":') == files
-        assert damage._problem_of_commit(text.encode()) is None
+        assert table_damage._problem_of_commit(text.encode()) is None
         added = [json.loads(row)["add"] for row in text.splitlines() if row.startswith('{"add"')]
         assert all(add["dataChange"] and add["modificationTime"] > 10**12 for add in added), "milliseconds"
 

@@ -1,4 +1,4 @@
-"""jobs.lake.formats: what programs read carries every text as it is; what people read is aligned and never raw."""
+"""jobs.lake.answers: what programs read carries every text as it is; what people read is aligned and never raw."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from jobs.lake.formats import write_answer
+from jobs.lake.answers import write_answer
 from jobs.lake.query import Answer
 from model.errors import ReviewriskError
 

@@ -11,7 +11,7 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from jobs.cli.common import CommandGroup, printable
+from jobs.cli.exits import CommandGroup
 from model.errors import LostRaceError, OutageError, ReviewriskError
 from tests import ROOT
 
@@ -68,7 +68,6 @@ def test_a_defect_keeps_its_traceback_and_exits_with_1(error: Exception) -> None
 
 
 def test_control_characters_of_a_file_name_do_not_reach_the_terminal() -> None:
-    assert printable("a\x1b[31m.tsv\nis empty: ö") == "a\\x1b[31m.tsv\nis empty: ö"
     assert (
         ended_by(ReviewriskError("\x1b]0;title\x07.tsv is empty")).output == "error: \\x1b]0;title\\x07.tsv is empty\n"
     )
