@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,15 @@ from jobs.cli.options import conf_option, head, load
 from model.experiments.ablate.grid import Sweep
 
 _DEFAULT = Sweep()
+_Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
-def _several(option: str, name: str, default: tuple[Any, ...], kind: Any = str, help: str | None = None) -> Any:
+def _several(option: str, name: str, default: tuple[Any, ...], kind: Any = str, help: str | None = None) -> _Decorator:
     """An option that may be given several times."""
     return click.option(option, name, multiple=True, type=kind, default=default, show_default=True, help=help)
 
 
-def _count(option: str, default: int, least: int, help: str) -> Any:
+def _count(option: str, default: int, least: int, help: str) -> _Decorator:
     """An option that is a whole number."""
     return click.option(option, default=default, show_default=True, type=click.IntRange(min=least), help=help)
 

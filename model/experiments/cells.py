@@ -45,7 +45,9 @@ _TIME_IS_OVER = "the time is over; the same command goes on here"
 _RESULT, _ERRORS = "result.json", "errors.log"
 # A cell's process is forked from one that has only imported these: importing them takes longer than a small training.
 # Elsewhere than on Linux it begins from nothing, since the system's own libraries there do not bear a fork.
-_PROCESSES = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
+_PROCESSES = (
+    multiprocessing.get_context("forkserver") if sys.platform == "linux" else multiprocessing.get_context("spawn")
+)
 _PROCESSES.set_forkserver_preload(["torch", "peft", "sklearn.linear_model", "pyarrow.parquet"])
 
 

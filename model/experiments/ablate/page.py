@@ -60,9 +60,9 @@ def judge(ablation: Ablation) -> Verdict:
         settings.thresholds.confidence,
         settings.training.seed,
     )
-    has_rival = own is not None and own != choice.winner
-    gain = _difference(finalists[choice.winner], finalists[own], ablation) if has_rival else None
-    return Verdict(finalists, choice, gain)
+    if own is None or own == choice.winner:
+        return Verdict(finalists, choice, None)
+    return Verdict(finalists, choice, _difference(finalists[choice.winner], finalists[own], ablation))
 
 
 def page(ablation: Ablation, command: str, hardware: Sequence[str]) -> list[str]:
