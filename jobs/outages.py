@@ -47,7 +47,11 @@ _BY_TEXT: tuple[tuple[str, type[ReviewriskError], tuple[str, str]], ...] = (
     ),
 )
 _SECRET_NAMES = re.compile(r"KEY|SECRET|TOKEN|PASSW|CREDENTIAL", re.IGNORECASE)
-_OWN = {each.__name__: each for each in (ReviewriskError, LostRaceError, OutageError)}
+# MachineFaultError is an OutageError of model.scoring, which this module need not load.
+_OWN = {each.__name__: each for each in (ReviewriskError, LostRaceError, OutageError)} | {
+    "MachineFaultError": OutageError
+}
+_WORKER_DIED = "Python worker exited unexpectedly"
 _OWN_IN_TRACE = re.compile(rf"^(?:\w+\.)*({'|'.join(_OWN)}): (.*?)(?=\n\s*\n|\n\s+at |\Z)", re.MULTILINE | re.DOTALL)
 
 
@@ -113,7 +117,9 @@ def storage_errors(place: str, *others: type[Exception]) -> Iterator[None]:
 
 @contextmanager
 def worker_errors(place: str) -> Iterator[None]:
-    """Within it, an error of ours that a Spark worker raised comes back as itself, and a full disk as a sentence."""
+    """Within it, an error of ours that a Spark worker raised comes back as itself; a full disk and a worker that died
+    are a sentence each.
+    """
     try:
         yield
     except ReviewriskError:
@@ -122,6 +128,11 @@ def worker_errors(place: str) -> Iterator[None]:
         own = error_in_trace(str(error))
         if own is None and "No space left on device" in str(error):
             own = outage(OSError(errno.ENOSPC, ""), place)
+        if own is None and _WORKER_DIED in str(error):
+            own = OutageError(
+                "A Python worker of Spark died, as happens where memory runs out: give this machine more memory or"
+                " fewer tasks at once (spark.master), and give the command again."
+            )
         if own is None:
             raise
         raise own from None

@@ -258,13 +258,14 @@ def take_numbers(root: Root, name: str, keys: Sequence[str], after: int = 0, att
         taken = [Transaction(f"number of {key}", number) for key, number in new.items()]
         taken.append(Transaction("last number", last + len(new)))
         try:
-            handle.create_write_transaction(
-                [],
-                "append",
-                TABLES[name].schema,
-                list(TABLES[name].partition_by),
-                commit_properties=CommitProperties(app_transactions=taken, max_commit_retries=0),
-            )
+            with delta_errors(root, name):
+                handle.create_write_transaction(
+                    [],
+                    "append",
+                    TABLES[name].schema,
+                    list(TABLES[name].partition_by),
+                    commit_properties=CommitProperties(app_transactions=taken, max_commit_retries=0),
+                )
             return {**known, **new}
         except CommitFailedError:
             time.sleep(random.uniform(0, 0.05 * min(attempt + 1, 10)))  # noqa: S311 (so that two do not meet again)

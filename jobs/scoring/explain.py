@@ -19,10 +19,10 @@ from jobs.lake import tables
 from jobs.lake.runs import JobRun
 from jobs.registry.models import champion, lowest_active_threshold, registered
 from jobs.registry.routes import Routes, assigned, published_routes
-from jobs.scoring.incremental import IDENTITY, KEY, TEXT, Counts, IncrementalTable, Todo, errors_of, persisted
+from jobs.scoring.incremental import IDENTITY, KEY, TEXT, Counts, IncrementalTable, Todo, errors_of
 from jobs.scoring.ship import ship_all, task_threads
 from jobs.scoring.udfs import explaining_udf
-from jobs.spark.session import spark_progress
+from jobs.spark.session import persisted, spark_progress
 from model.progress import Report
 
 if TYPE_CHECKING:

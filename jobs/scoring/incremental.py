@@ -12,20 +12,17 @@ import math
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 
 from jobs.config import Config, ExplainSettings, ScoreSettings
-from jobs.lake import tables
+from jobs.lake import staging, tables
 from jobs.lake.runs import JobRun
 from jobs.lake.schemas import TABLES
-from jobs.lake.staging import Scope, Staged, table_uri
-from jobs.scoring.ship import worker_errors
+from jobs.lake.staging import Scope, Staged
 from jobs.spark.session import spark_progress
 from model.errors import ReviewriskError
 from model.progress import Report
@@ -131,7 +128,7 @@ class IncrementalTable(ABC):
             return staged
 
         label = f"{self.command} {_span(months)} ({rows:,} reviews)"
-        with spark_progress(self.spark, label, self.report), worker_errors():
+        with spark_progress(self.spark, label, self.report):
             tables.publish(self.config.root, self.table, self.run.run_id, stage)
         self.published += self._staged
 
@@ -154,13 +151,7 @@ class IncrementalTable(ABC):
         """What the staged rows of this run come to: rows that were kept are of earlier runs."""
         if not staged.files:
             return Counts()
-        root, table = self.config.root, TABLES[self.table]
-        base = root.path_on_filesystem(table_uri(root, self.table))
-        partitioning = ds.partitioning(
-            pa.schema([table.schema.field(name) for name in table.partition_by]), flavor="hive"
-        )
-        files = [f"{base}/{file.path}" for file in staged.files]
-        rows = ds.dataset(files, table.schema, "parquet", root.filesystem(), partitioning, partition_base_dir=base)
+        rows = staging.dataset(self.config.root, TABLES[self.table], (file.path for file in staged.files))
         return self.counts(rows.to_table(filter=pc.field("run_id") == self.run.run_id))
 
     def _check_failures(self, months: list[datetime.date], todo: Todo) -> None:
@@ -180,15 +171,6 @@ class IncrementalTable(ABC):
 def errors_of(rows: pa.Table) -> Counter[str]:
     """How often each error stands in rows that have one."""
     return Counter({row["values"]: row["counts"] for row in rows["error"].drop_null().value_counts().to_pylist()})
-
-
-@contextmanager
-def persisted(frame: DataFrame) -> Iterator[DataFrame]:
-    """The frame, kept by Spark while the block runs, whatever its end."""
-    try:
-        yield frame.persist()
-    finally:
-        frame.unpersist()
 
 
 def chunks(rows_by_month: Mapping[datetime.date, int], rows_per_commit: int) -> Iterator[list[datetime.date]]:

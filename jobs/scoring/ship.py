@@ -5,16 +5,13 @@ there.
 from __future__ import annotations
 
 import os
-import re
 import tarfile
-from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jobs.config import Config
 from jobs.registry.bundles import serving_folder
-from model.errors import OutageError, ReviewriskError
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -23,8 +20,6 @@ if TYPE_CHECKING:
     from model.settings import ScoringSettings
 
 # How an error of ours ends the trace that a worker sends to the driver.
-_OURS = re.compile(r"^model\.(errors\.ReviewriskError|scoring\.faults\.MachineFaultError): (.+)$", re.MULTILINE)
-_DIED = "Python worker exited unexpectedly"
 
 
 def ship(spark: SparkSession, folder: Path) -> str:
@@ -60,28 +55,6 @@ def worker_scorer(name: str, settings: ScoringSettings, threads: int, beside: Co
     from model.scoring.scorer import cached
 
     return cached(Path(SparkFiles.getRootDirectory()) / name, settings, threads, beside=beside)
-
-
-@contextmanager
-def worker_errors() -> Iterator[None]:
-    """Within it, an error of ours that ended a Spark task comes out as itself, in place of Spark's trace, and a worker
-    that died as an OutageError.
-    """
-    from py4j.protocol import Py4JJavaError
-    from pyspark.errors import PythonException
-
-    try:
-        yield
-    except (PythonException, Py4JJavaError) as error:
-        if found := _OURS.findall(str(error)):
-            kind, message = found[-1]
-            raise (OutageError if kind.endswith("MachineFaultError") else ReviewriskError)(message) from None
-        if _DIED in str(error):
-            raise OutageError(
-                "A Python worker of Spark died, as happens where memory runs out: give this machine more memory or"
-                " fewer tasks at once (spark.master), and give the command again."
-            ) from None
-        raise
 
 
 def task_threads(spark: SparkSession) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -69,7 +70,8 @@ def _use_our_log_settings(jvm: Any) -> None:
 def _options(settings: SparkSettings) -> dict[str, str]:
     return {
         "spark.app.name": "reviewrisk",
-        "spark.master": settings.master,
+        # Without a number of failures, local mode does not try a task again that failed for want of memory, say.
+        "spark.master": re.sub(r"^local\[([^,\]]+)\]$", r"local[\1,2]", settings.master),
         "spark.driver.memory": settings.driver_memory,
         "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile={_log_settings()}",
         "spark.ui.enabled": "false",

@@ -222,7 +222,9 @@ def verify_serving_folder(folder: Path) -> dict[str, Any]:
     is not.
     """
     serving = read_serving(folder)
-    verify_files(folder, serving["files"], "serving.json")
+    for name, expected in serving["files"].items():
+        if not (folder / name).is_file() or file_sha256(folder / name) != expected:
+            raise _damaged(folder / name)
     return serving
 
 

@@ -15,7 +15,7 @@ from jobs.config import Config
 from jobs.lake import tables
 from jobs.lake.schemas import MODELS
 from jobs.registry.models import champion
-from jobs.training.compare import Wanted
+from jobs.training.compare import ComparisonOptions
 from tests.support.command_line import run, written
 from tests.support.trained_root import versions
 
@@ -82,8 +82,12 @@ def test_compare_gives_each_option_on_and_prints_the_page(
     )
     assert "| the page |" in output_of("compare", "--conf", bare, *options)
     output_of("compare", "--conf", bare)
-    given = Wanted(700, "other", 300, 900, methods=("lora_all", "qlora"), pairs=pairs, minutes=1.5, parallel=2)
-    assert received == [(given, page, "report"), (Wanted(6000), None, "report")]
+    given = ComparisonOptions(
+        700, "other", 300, 900, methods=("lora_all", "qlora"), pairs=pairs, minutes=1.5, parallel=2
+    )
+        700, "other", 300, 900, methods=("lora_all", "qlora"), pairs=pairs, minutes=1.5, parallel=2
+    )
+    assert received == [(given, page, "report"), (ComparisonOptions(6000), None, "report")]
 
 
 def test_evaluate_gives_each_option_on_and_prints_the_page(

@@ -13,9 +13,10 @@ from pyspark.sql.functions import lit, struct
 
 from jobs.config import Config
 from jobs.lake import tables
+from jobs.outages import worker_errors
 from jobs.registry.bundles import serving_folder
 from jobs.registry.models import champion
-from jobs.scoring.ship import ship, worker_errors
+from jobs.scoring.ship import ship
 from jobs.scoring.udfs import scoring_udf
 from model.errors import OutageError, ReviewriskError
 from model.files import file_sha256, folder_sha256
@@ -62,7 +63,10 @@ def test_a_worker_loads_nothing_that_was_damaged_on_its_way(
     udf = scoring_udf((shipped,), settings, 1)
     rows = tables.read_frame(spark, trained.root, "reviews").limit(3).withColumn("model_version", lit(shipped))
     columns = ("review_id", "review_month", "text_hash", "model_version", "review_headline", "review_body")
-    with pytest.raises(ReviewriskError, match=rf"{name} is damaged: give the command again"), worker_errors():
+    with (
+        pytest.raises(ReviewriskError, match=rf"{name} is damaged: give the command again"),
+        worker_errors("the table"),
+    ):
         rows.select(udf(struct(*columns))).collect()
 
 
@@ -74,7 +78,7 @@ def test_a_worker_that_died_is_one_sentence(spark: Any) -> None:
         yield
 
     sentence = r"^A Python worker of Spark died, .*give the command again\.$"
-    with pytest.raises(OutageError, match=sentence), worker_errors():
+    with pytest.raises(OutageError, match=sentence), worker_errors("the table"):
         spark.range(1).mapInArrow(die, "id long").collect()
 
 
@@ -83,6 +87,6 @@ def test_an_error_that_is_not_ours_keeps_its_trace(spark: Any) -> None:
         raise ZeroDivisionError("a defect")
         yield
 
-    with pytest.raises(Exception, match="ZeroDivisionError: a defect") as raised, worker_errors():
+    with pytest.raises(Exception, match="ZeroDivisionError: a defect") as raised, worker_errors("the table"):
         spark.range(1).mapInArrow(wrong, "id long").collect()
     assert not isinstance(raised.value, ReviewriskError)

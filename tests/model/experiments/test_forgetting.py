@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from model.data.reviews import TokenisedReviews, tokenise
+from model.data.batches import TokenisedReviews, tokenise
 from model.experiments.compare.inputs import Inputs
 from model.experiments.forgetting import embedding_drift, masked_token_loss, probe_loss, probe_task
 from model.experiments.methods import read_texts
