@@ -85,8 +85,6 @@ def test_compare_gives_each_option_on_and_prints_the_page(
     given = ComparisonOptions(
         700, "other", 300, 900, methods=("lora_all", "qlora"), pairs=pairs, minutes=1.5, parallel=2
     )
-        700, "other", 300, 900, methods=("lora_all", "qlora"), pairs=pairs, minutes=1.5, parallel=2
-    )
     assert received == [(given, page, "report"), (ComparisonOptions(6000), None, "report")]
 
 
