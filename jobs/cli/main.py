@@ -10,7 +10,7 @@ import click
 from jobs.cli.ablate import ablate
 from jobs.cli.exits import CommandGroup, exit_where_nothing_is_new
 from jobs.cli.models import models
-from jobs.cli.options import conf_option, head, load, only_option, session_of
+from jobs.cli.options import conf_option, head, load, only_option, retry_option, session_of
 from jobs.cli.tables import sql, tables
 from jobs.cli.try_text import try_text
 
@@ -169,7 +169,8 @@ def diagnose(conf: Path | None, version: str | None) -> None:
 
 @main.command()
 @conf_option
-def score(conf: Path | None) -> None:
+@retry_option
+def score(conf: Path | None, retry_failed: bool) -> None:
     """Score every new, moved or changed review with the champion, or with the model that the config's routing names for
     it.
     """
@@ -177,18 +178,19 @@ def score(conf: Path | None) -> None:
 
     config = load(conf)
     head("score")
-    run_score(session_of(config), config, click.echo)
+    run_score(session_of(config), config, click.echo, retry_failed)
 
 
 @main.command()
 @conf_option
-def explain(conf: Path | None) -> None:
+@retry_option
+def explain(conf: Path | None, retry_failed: bool) -> None:
     """Explain flagged reviews: the words that moved each score most."""
     from jobs.scoring.explain import run_explain
 
     config = load(conf)
     head("explain")
-    run_explain(session_of(config), config, click.echo)
+    run_explain(session_of(config), config, click.echo, retry_failed)
 
 
 @main.command()

@@ -38,6 +38,12 @@ def only_option(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
+def retry_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option(
+        "--retry-failed", is_flag=True, help="Also take up reviews again whose stored result is an error."
+    )(command)
+
+
 def load(conf: Path | None) -> Config:
     if conf is not None and not conf.is_file() and conf.parent == Path() and conf.suffix in ("", ".yml"):
         from jobs.resources import resource_folder

@@ -133,3 +133,16 @@ def test_ingest_takes_split_ends_from_the_command_line(
     assert whole.exit_code == 0, whole.output
     stored = {row["split"]: str(row["last_date"]) for row in tables.read_arrow(config.root, "splits").to_pylist()}
     assert stored["train"] == "2014-12-31" and stored["test"] == "2015-08-31"
+
+
+@pytest.mark.parametrize(("command", "called"), [("score", "score.run_score"), ("explain", "explain.run_explain")])
+def test_retry_failed_is_passed_on(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, called: str
+) -> None:
+    received: list[bool] = []
+    monkeypatch.setattr(f"jobs.scoring.{called}", lambda *arguments: received.append(arguments[-1]))
+    monkeypatch.setattr("jobs.spark.session.build_session", lambda _: None)
+    path = written(config, tmp_path / "conf.yml")
+    assert run(command, "--conf", path, "--retry-failed").exit_code == 0
+    assert run(command, "--conf", path).exit_code == 0
+    assert received == [True, False]
