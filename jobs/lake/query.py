@@ -1,13 +1,11 @@
-"""Reading in SQL: one DuckDB connection over all tables and marts, read-only; the rows of a query; the checks of
-sql/checks.
-"""
+"""Reading in SQL: one DuckDB connection over all tables and marts, read-only; the rows of a query."""
 
 from __future__ import annotations
 
 import re
 import tempfile
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +20,6 @@ from jobs.storage import Root, StorageSettings, parse_root
 from model.errors import ReviewriskError
 from model.terminal import printable
 
-SAMPLE_ROWS = 5
 # What may stand before an explained statement: blanks, comments, `explain`, its options.
 _EXPLAIN = re.compile(
     r"^(?:\s|--[^\n]*(?:\n|$)|/\*.*?\*/)*explain\b\s*(?:analyze\b)?\s*(?:\([^)]*\))?", re.IGNORECASE | re.DOTALL
@@ -40,16 +37,6 @@ class Answer:
 
     columns: list[str]
     rows: Iterator[tuple[Any, ...]]
-
-
-@dataclass(frozen=True)
-class CheckFailure:
-    """A check that gave rows back: its file's name, what a row means, how many there are and the first few of them."""
-
-    name: str
-    meaning: str
-    rows: int
-    sample: list[dict[str, Any]]
 
 
 def warehouse_file(root: Root, warehouse: Path | None) -> Path | None:
@@ -183,29 +170,3 @@ def _reading_statement(connection: duckdb.DuckDBPyConnection, sql: str) -> duckd
     if found := _SETTINGS_FUNCTION.search(sql):
         raise ReviewriskError(f"The query is refused: {found[1]} changes settings or files, and a query only reads.")
     return statements[0]
-
-
-def run_checks(connection: duckdb.DuckDBPyConnection, checks: Path | Iterable[Path]) -> list[CheckFailure]:
-    """Run the check files of a folder and those below it, or the files given; one CheckFailure for each that gives a
-    row back.
-
-    The connection must know the tables that the checks name: `open_warehouse`, or views over rows that are not
-    committed yet.
-    """
-    files = sorted(checks.rglob("*.sql")) if isinstance(checks, Path) else list(checks)
-    found = (_run_check(connection, file) for file in files)
-    return [failure for failure in found if failure is not None]
-
-
-def _run_check(connection: duckdb.DuckDBPyConnection, file: Path) -> CheckFailure | None:
-    sql = file.read_text(encoding="utf-8")
-    result = connection.execute(sql)
-    columns = [column[0] for column in result.description or []]
-    first = result.fetchmany(SAMPLE_ROWS)
-    if not first:
-        return None
-    count = len(first)
-    while rest := result.fetchmany(10_000):
-        count += len(rest)
-    meaning = " ".join(line.removeprefix("--").strip() for line in sql.splitlines() if line.startswith("--"))
-    return CheckFailure(file.stem, meaning, count, [dict(zip(columns, row, strict=True)) for row in first])
