@@ -65,7 +65,7 @@ def read_arrow(
     handle = delta.open_table(root, name, version)
     table_damage.check_data(root, name, delta.files_in_scope(handle, {}))
     with delta.delta_errors(root, name):
-        return _conformed(handle.to_pyarrow_dataset(), root, name, columns, where)
+        return _conformed(delta.arrow_dataset(handle, root, name), root, name, columns, where)
 
 
 def _conformed(

@@ -235,7 +235,10 @@ def read_serving(folder: Path) -> dict[str, Any]:
         raise ReviewriskError(
             f"{folder} is no serving folder, as it has no serving.json: make it from the bundle again."
         )
-    serving = read_listing(path, {"model_version": str, "checksum": str})
+    try:
+        serving = read_listing(path, {"model_version": str, "checksum": str})
+    except ReviewriskError:
+        raise _damaged(path) from None
     if serving.pop("checksum") != _checksum(serving):
         raise _damaged(path)
     return serving

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from jobs.lake import delta, table_damage, tables
+from jobs.lake.export import export_parquet
 from jobs.lake.query import open_tables
 from jobs.lake.runs import JobRun
 from jobs.lake.schemas import REVIEW_SCORES, TABLES
@@ -130,7 +131,7 @@ def test_a_data_file_gone_or_cut_is_named(root: Root, harm: Callable[[Path], Non
         lambda: stored(root),
         lambda: open_tables(root),
         lambda: tables.read_frame(spark, root, "review_scores"),
-        lambda: tables.export_parquet(root, str(root.local_path / "out")),
+        lambda: export_parquet(root, str(root.local_path / "out")),
     ]
     for read in readers:
         with pytest.raises(ReviewriskError, match=problem) as caught:

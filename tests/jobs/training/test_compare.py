@@ -78,7 +78,9 @@ def test_a_run_out_of_time_still_writes_the_page_and_the_next_one_takes_finished
 
 def test_a_root_without_reviews_is_said_to_be_empty(config: Config, tmp_path: Path) -> None:
     write_root(config.root.local_path, {})
-    with pytest.raises(ReviewriskError, match="no labelled reviews: run `reviewrisk ingest`"):
+    with pytest.raises(
+        ReviewriskError, match="no labelled reviews in train, validation, test: run `reviewrisk ingest`"
+    ):
         run_compare(tiny_config(config, tmp_path), ComparisonOptions(200), None, lambda _: None)
 
 

@@ -12,9 +12,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from model.bundle import bundle
 from model.bundle.bundle import build_serving_folder
 from model.errors import ReviewriskError
-from model.files import read_json
+from model.files import file_sha256, read_json, write_json
 from model.merging.combine import (
     Method,
     Parent,
@@ -307,11 +308,20 @@ def test_a_folded_model_gives_the_unmerged_ones_logits_and_decisions(
     assert folded.unmerged_seconds > 0 and folded.merged_seconds > 0
 
 
+def save_other_weights(serving: Path, weights: dict[str, torch.Tensor]) -> None:
+    """Puts other weights into a serving folder whose checksums are right all the same."""
+    save_file(weights, serving / "model.safetensors")
+    description = read_json(serving / "serving.json")
+    del description["checksum"]
+    description["files"]["model.safetensors"] = file_sha256(serving / "model.safetensors")
+    write_json(serving / "serving.json", {**description, "checksum": bundle._checksum(description)})
+
+
 def test_a_folded_model_that_is_another_is_seen(parents: list[Parent], tmp_path: Path) -> None:
     serving = build_serving_folder(parents[0].bundle, tmp_path / "serving", 1e-3)
     weights = load_file(serving / "model.safetensors")
     weights["classifier.bias"] += torch.tensor([2.0, -2.0])
-    save_file(weights, serving / "model.safetensors")
+    save_other_weights(serving, weights)
     folded = compare_folded(parents[0].bundle, serving, HEADLINES, BODIES, 0.5, passes=1)
     assert folded.greatest_difference == pytest.approx(4, abs=1e-3) and folded.mean_difference == pytest.approx(
         4, abs=1e-3
@@ -320,7 +330,7 @@ def test_a_folded_model_that_is_another_is_seen(parents: list[Parent], tmp_path:
         folded.flipped > 0 and compare_folded(parents[0].bundle, serving, HEADLINES, BODIES, 0.0, passes=1).flipped == 0
     )
     weights["classifier.weight"][1] *= 2
-    save_file(weights, serving / "model.safetensors")
+    save_other_weights(serving, weights)
     uneven = compare_folded(parents[0].bundle, serving, HEADLINES, BODIES, 0.5, passes=1)
     assert uneven.mean_difference < uneven.greatest_difference - 0.01
 

@@ -113,7 +113,7 @@ def test_warnings_and_regularisation_are_printed(encoder: Path) -> None:
     )
     found, lines = planned(settings, planted_reviews(300, 80, 60))
     starts = [warning.split(" ")[0] for warning in found.warnings]
-    assert {"validation", "test", "alpha", "model.lora.rank", "model.training.learning_rate"} <= set(starts)
+    assert {"validation,", "test", "alpha", "model.lora.rank", "model.training.learning_rate"} <= set(starts)
     assert f"Warnings: {len(found.warnings)}" in lines
     assert all(f"  {warning}" in lines for warning in found.warnings)
     assert any(

@@ -65,7 +65,7 @@ def test_the_checksum_follows_every_value_that_a_cell_reads(inputs: Inputs) -> N
     assert shifted is not None and pairs is not None
     others = [
         replace(data, **{part: one})
-        for part in ("train", "stopping", "fitting", "choosing", "test")
+        for part in ("train", "early_stopping", "calibration", "selection", "test")
         for one in changed(getattr(data, part))
     ]
     others += [
