@@ -44,7 +44,7 @@ def corpus(config: Config, tmp_path: Path) -> Config:
 
 
 def test_the_command_prints_and_writes_its_page_without_reading_a_test_row(corpus: Config, tmp_path: Path) -> None:
-    with pytest.raises(ReviewriskError, match="table reviews of .* is damaged"):
+    with pytest.raises(ReviewriskError, match=r"table reviews of .* is damaged"):
         tables.read_arrow(corpus.root, "reviews")
     conf, output = tmp_path / "conf.yml", tmp_path / "docs" / "page.md"
     conf.write_text(yaml.safe_dump(corpus.model_dump(mode="json")))
