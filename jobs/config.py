@@ -310,7 +310,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise outage(error, f"The config {path}") from None
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that does not exist
-        raise ReviewriskError(f"The config {path} cannot be read as YAML, {_place(error)}: mend it there.") from None
+        raise ReviewriskError(f"The config {path} is not valid YAML{_place(error)}: correct it.") from None
     if not isinstance(values, dict):
         raise ReviewriskError(f"The config {path} holds no settings: it must be a YAML mapping such as conf/local.yml.")
     return values
@@ -333,8 +333,8 @@ def _place(error: Exception) -> str:
     """Where YAML cannot be read and why, without the text that stands there: it may be a secret."""
     mark = getattr(error, "problem_mark", None)
     if mark is None:
-        return "since a value in it is none of its kind"
-    return f"line {mark.line + 1}, column {mark.column + 1}"
+        return ", as it has a value that YAML does not allow, such as a date that does not exist"
+    return f" in line {mark.line + 1}, column {mark.column + 1}"
 
 
 def _validated(values: dict[str, Any], source: str) -> Config:

@@ -18,7 +18,7 @@ _BY_NUMBER: dict[int, tuple[str, str]] = {
     errno.EROFS: ("it is read-only", "make it writable"),
     errno.EACCES: ("permission is denied", "give this user the right"),
     errno.EPERM: ("permission is denied", "give this user the right"),
-    errno.EIO: ("the disk reports a fault", "look after the disk"),
+    errno.EIO: ("the disk reports an I/O error", "check the disk"),
     errno.EMFILE: ("too many files are open", "raise that limit"),
     errno.ENFILE: ("too many files are open", "raise that limit"),
     errno.ENAMETOOLONG: ("its path is too long", "choose a shorter one"),
@@ -39,7 +39,11 @@ _BY_TEXT: tuple[tuple[str, type[ReviewriskError], tuple[str, str]], ...] = (
         ("no credentials were found", "set the environment variables that `storage` names"),
     ),
     ("accessdenied|403forbidden", OutageError, ("access is denied", "have it granted")),
-    ("slowdown|serviceunavailable|internal(server)?error|badgateway", OutageError, ("it is not available", "wait")),
+    (
+        "slowdown|serviceunavailable|internal(server)?error|badgateway",
+        OutageError,
+        ("the service is not available", "wait"),
+    ),
     (
         "networkconnection|dnserror|connecterror|connectionrefused|errorsendingrequest|timedout|requesttimeout",
         OutageError,

@@ -231,7 +231,7 @@ def usable_path(setting: str, text: str) -> Path:
         sign = sign or ":"
     if sign:
         raise ReviewriskError(
-            f"{setting} is {str(path)!r}: {sign!r} in a path means something else to Delta, Spark or dbt, so choose"
-            " one without # ? % \\ and control characters, and without a colon beside one of [ ] { } * and a comma."
+            f"{setting} is {str(path)!r}, but {sign!r} has a special meaning for Delta, Spark or dbt: choose a path"
+            " without # ? % \\ or control characters, and without a colon if it also has any of [ ] { } * or a comma."
         )
     return path

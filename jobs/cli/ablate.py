@@ -32,9 +32,14 @@ def _count(option: str, default: int, least: int, help: str) -> _Decorator:
 @_several("--layers", "layers", _DEFAULT.layers, help="all, upper or lower (half), or numbers: 0,1,2.")
 @_several("--learning-rate", "learning_rates", _DEFAULT.learning_rates, click.FloatRange(min=0, min_open=True))
 @_count("--rows", _DEFAULT.rows, least=100, help="Training rows of the last round.")
-@_count("--validation-rows", _DEFAULT.validation_rows, least=100, help="Most rows a round judges on.")
+@_count("--validation-rows", _DEFAULT.validation_rows, least=100, help="Maximum number of validation rows per round.")
 @_count("--rounds", _DEFAULT.rounds, least=1, help="Rounds of successive halving, each judged on rows of its own.")
-@_count("--eta", _DEFAULT.eta, least=2, help="1 in so many goes on, to so many times the rows.")
+@_count(
+    "--eta",
+    _DEFAULT.eta,
+    least=2,
+    help="After each round the best 1/ETA of the settings go on, with ETA times the rows.",
+)
 @click.option(
     "--minutes",
     type=click.FloatRange(min=0),

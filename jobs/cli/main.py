@@ -105,7 +105,7 @@ def retrain(conf: Path | None, only: str | None) -> None:
 @click.option(
     "--curve-rows",
     type=click.IntRange(min=100),
-    help="A greatest size of the learning curve, beyond --rows; a large number: all rows.",
+    help="Largest training size of the learning curve, above --rows; a very large number uses all rows.",
 )
 @click.option(
     "--method",
@@ -118,7 +118,7 @@ def retrain(conf: Path | None, only: str | None) -> None:
     default=1,
     show_default=True,
     type=click.IntRange(min=1),
-    help="Cells beside each other, which share the cores.",
+    help="How many trainings run at the same time; they share the CPU cores.",
 )
 @click.option(
     "--minutes",

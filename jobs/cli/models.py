@@ -46,8 +46,8 @@ def models_show(conf: Path | None, version: str | None) -> None:
 @click.option(
     "--override",
     help=(
-        "Why a model that loses significantly, cannot be compared or is of some reviews alone is promoted; kept in"
-        " job_runs."
+        "Promote the model although it is significantly worse, was not compared, or was trained on some reviews only."
+        " The value is your reason; models.promotion_reason keeps it."
     ),
 )
 def models_promote(

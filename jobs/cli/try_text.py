@@ -70,7 +70,7 @@ def try_text(
         bad_lines += result.text.error is not None
     if jsonl and bad_lines:
         name = getattr(jsonl, "name", "standard input")
-        sentence = f"{name} has lines that are no texts ({bad_lines:,}): mend them as the error in their place says."
+        sentence = f"{name} has {bad_lines:,} invalid lines: correct each one as its `error` in the output says."
         click.secho(f"error: {sentence}", fg="red", err=True)
         context.exit(ReviewriskError.exit_code)
 

@@ -44,7 +44,7 @@ def run_ingest(spark: SparkSession, config: Config, arguments: Sequence[str], re
             counted, changes = _ingest(spark, config, fresh, run, report)
             summary = replace(counted, skipped_files=summary.skipped_files, left_out_files=summary.left_out_files)
         else:
-            report("  nothing new: no file whose content was not ingested before")
+            report("  nothing new: no file has new content")
         run.finish(
             rows_read=summary.read,
             rows_written=summary.new + summary.corrected,

@@ -122,17 +122,17 @@ def _lost_race(version: str, expected: str | None, found: dict[str, Any] | None)
 
 def _refuse(version: str, held: Challenge) -> None:
     """Raise ReviewriskError where the comparison speaks against the model, or does not cover the old period."""
-    ways = f'with `reviewrisk models promote {version} --override "…"` (it is recorded).'
     if held.losses:
         raise ReviewriskError(
             f"{version} is not promoted, as it is significantly worse than the champion in {', '.join(held.losses)}:"
-            f" train a better one, or give the reason why it shall decide all the same {ways}"
+            f" train a better one, or promote it all the same with `reviewrisk models promote {version} --override"
+            ' "REASON"` (the reason is recorded).'
         )
     if reason := held.not_compared.get("old"):
         raise ReviewriskError(
-            f"{version} is not promoted: it could not be compared with the champion on the old period"
-            f" ({PERIODS['old']}): {reason}; mend that and promote again, or give the reason why it shall decide"
-            f" without a comparison {ways}"
+            f"{version} is not promoted, because it could not be compared with the champion on the old period"
+            f" ({PERIODS['old']}): {reason}; to promote it without this comparison, run `reviewrisk models promote"
+            f' {version} --override "REASON"` (the reason is recorded).'
         )
 
 
@@ -146,9 +146,9 @@ def _recorded(held: Challenge | None) -> dict[str, Any]:
 def _check_row_filter(row: dict[str, Any]) -> None:
     if only := row["row_filter"]:
         raise ReviewriskError(
-            f"{row['model_version']} is not promoted: it was trained and tested on reviews with {only} alone, and the"
-            " champion decides for all; let it decide for those by a route (section routing), or give the reason why"
-            ' it shall decide for all with --override "…" (it is recorded).'
+            f"{row['model_version']} is not promoted: it was trained and tested only on reviews with {only}, but a"
+            " champion decides for all reviews; add a route for these reviews (routing.models), or promote it all the"
+            ' same with --override "REASON" (the reason is recorded).'
         )
 
 
@@ -168,9 +168,9 @@ def _candidate(root: Root, version: str | None, report: Report) -> dict[str, Any
         newest = rows[-1]
         raise ReviewriskError(
             f"There is no candidate to promote that was made for all reviews: {newest['model_version']} was trained and"
-            f" tested on reviews with {newest['row_filter']} alone; let it decide for those by a route (section"
-            " routing), or name it and give the reason why it shall decide for all with"
-            f' `reviewrisk models promote {newest["model_version"]} --override "…"` (it is recorded).'
+            f" tested only on reviews with {newest['row_filter']}; add a route for these reviews (routing.models), or"
+            f' promote it all the same with `reviewrisk models promote {newest["model_version"]} --override "REASON"`'
+            " (the reason is recorded)."
         )
     for row in rows[rows.index(general[-1]) + 1 :]:
         report(

@@ -83,7 +83,7 @@ def read_block(block: Block, quoting: Quoting) -> Iterator[pa.RecordBatch]:
     except UnreadableSourceError as error:
         yield _rows(block, [number], [None], [None], str(error))
     except OSError as error:
-        problem = f"a Spark worker cannot read it ({error.strerror}): put it where every worker sees it"
+        problem = f"a Spark worker cannot read the file ({error.strerror}): put it where every worker can read it"
         yield _rows(block, [number], [None], [None], problem)
 
 
@@ -116,7 +116,7 @@ def _chunks(block: Block) -> Iterator[bytes]:
 def _check_unchanged(source: SourceFile) -> None:
     found = source.path.stat()
     if (found.st_size, found.st_mtime_ns) != (source.bytes, source.modified):
-        raise UnreadableSourceError("it changed while it was read: ingest it when it is complete")
+        raise UnreadableSourceError("the file changed during reading: ingest it again when it is complete")
 
 
 def _batch(block: Block, first: int, lines: list[bytes], quoting: Quoting) -> pa.RecordBatch:

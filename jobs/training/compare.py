@@ -68,8 +68,8 @@ def run_compare(config: Config, options: ComparisonOptions, output: Path | None,
     has_no_curve = bool(options.methods) and "lora_all" not in options.methods
     if options.curve_rows is not None and (options.curve_rows <= options.rows or has_no_curve):
         raise ReviewriskError(
-            f"--curve-rows {options.curve_rows} must be more than --rows {options.rows}, and lora_all one of the"
-            " methods: the curve is of it."
+            f"--curve-rows {options.curve_rows} needs a value above --rows {options.rows}, and lora_all among the"
+            " methods that --method names, because the curve is drawn for lora_all."
         )
     with progress("reading the reviews", log):
         reviews = labelled(config.root, COLUMNS, ["train", "validation", "test"])

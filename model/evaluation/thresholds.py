@@ -154,8 +154,8 @@ def precision_threshold(
             return FittedThreshold(name, float(candidates.threshold[place]), purpose)
     needed = math.ceil(math.log(chance) / math.log(precision))
     reason = (
-        f"no cut of {len(label):,} validation rows proves it; that takes {needed:,} flagged rows of as many products if"
-        " all are right, and more if not"
+        f"no threshold proves this precision on {len(label):,} validation rows; a proof needs at least {needed:,}"
+        " flagged rows, each of another product and all dissatisfied, and more if some are not"
     )
     return FittedThreshold(name, None, purpose, reason)
 
@@ -184,8 +184,8 @@ def recall_threshold(
     if not len(enough):
         needed = math.ceil(math.log(1 - confidence) / math.log(recall))
         reason = (
-            f"{len(scores):,} dissatisfied validation rows of {product.max() + 1:,} products cannot prove it: they"
-            f" count as {int(rows):,} independent ones, and at least {needed:,} are needed"
+            f"the {len(scores):,} dissatisfied validation rows of {product.max() + 1:,} products count as"
+            f" {int(rows):,} independent rows; a proof of this recall needs at least {needed:,}"
         )
         return FittedThreshold(name, None, purpose, reason)
     lowest_flagged = scores[enough[-1]]

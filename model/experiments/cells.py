@@ -40,8 +40,8 @@ _KEPT = ("done", "impossible")
 # as the messages of PyTorch, CUDA and cuBLAS have it
 _LACK_OF_MEMORY = ("out of memory", "allocate memory", "alloc_failed")
 _KILLED = -9  # by the system, where the machine has no memory left
-_SAME_COMMAND = "the same command tries it again, a smaller batch_size needs less"
-_TIME_IS_OVER = "the time is over; the same command goes on here"
+_SAME_COMMAND = "run the same command again, with a smaller model.training.batch_size if it fails again"
+_TIME_IS_OVER = "the limit of --minutes is reached; run the same command again to continue"
 _RESULT, _ERRORS = "result.json", "errors.log"
 # A cell's process is forked from one that has only imported these: importing them takes longer than a small training.
 # Elsewhere than on Linux it begins from nothing, since the system's own libraries there do not bear a fork.
@@ -233,7 +233,9 @@ class _Process(Generic[CellT]):
         if status == 0:
             return Outcome(cell, **read_json(self.place.work / _RESULT))
         if status == _KILLED:
-            return Outcome(cell, "memory", reason=f"killed, as the system does without memory; {_SAME_COMMAND}")
+            return Outcome(
+                cell, "memory", reason=f"the system killed it, probably because memory ran out; {_SAME_COMMAND}"
+            )
         return Outcome(cell, "crashed", reason=f"exit status {status}; {errors} says more")
 
 

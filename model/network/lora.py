@@ -294,8 +294,8 @@ def _layer(module: str) -> int | None:
 def _check_pissa(classifier: ReviewClassifier, modules: list[str], rank: int) -> None:
     if is_quantised(classifier.encoder):
         raise ReviewriskError(
-            "model.lora.initialisation 'pissa' takes the base weights apart, which 8- and 4-bit ones do not allow: set"
-            " one of the two to its default."
+            "model.lora.initialisation 'pissa' decomposes the base weights, which is impossible for 8- and 4-bit"
+            " weights: set model.lora.initialisation or model.lora.quantization to its default."
         )
     narrowest = min(min(cast(nn.Linear, classifier.get_submodule(module)).weight.shape) for module in modules)
     if rank > narrowest:

@@ -68,7 +68,7 @@ def test_a_bad_line_has_its_error_in_its_place_and_the_others_their_results(
     assert found[1] == {"score": None, "is_flagged": None, "model_version": None, "words": [], "error": error}
     assert result.exit_code == 3
     assert result.stderr.splitlines()[-1] == (
-        f"error: {file} has lines that are no texts (1): mend them as the error in their place says."
+        f"error: {file} has 1 invalid lines: correct each one as its `error` in the output says."
     )
 
 

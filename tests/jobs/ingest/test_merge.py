@@ -413,7 +413,7 @@ def test_a_night_without_a_new_file_says_so_and_starts_no_spark_job(spark: Any, 
     for arguments in ([source], [tmp_path / "empty"], [tmp_path / "none*.tsv"]):
         summary, printed = ingest(spark, chosen, *arguments)
         assert summary.is_nothing_new
-        assert "  nothing new: no file whose content was not ingested before\n" in printed
+        assert "  nothing new: no file has new content\n" in printed
         assert re.search(r"train +4  2014-06     2014-06 +0 +- +-\n", printed)
     assert jobs_of(spark) == before
     with pytest.raises(ReviewriskError, match=r"There is no file or folder .*none\.tsv: check its name"):

@@ -80,11 +80,14 @@ def test_a_file_that_changes_meanwhile_is_not_taken(tmp_path: Path) -> None:
     path = write_source(tmp_path / "a.tsv", ["one"])
     source = source_of(path)
     path.write_bytes(path.read_bytes() + b"two\n")
-    assert rows_of(source)[-1] == (3, None, "it changed while it was read: ingest it when it is complete")
+    assert rows_of(source)[-1] == (3, None, "the file changed during reading: ingest it again when it is complete")
     path.unlink()
     [(number, value, problem)] = rows_of(source)
     assert (number, value) == (1, None) and problem is not None
-    assert problem == "a Spark worker cannot read it (No such file or directory): put it where every worker sees it"
+    assert (
+        problem
+        == "a Spark worker cannot read the file (No such file or directory): put it where every worker can read it"
+    )
 
 
 def test_a_line_of_the_greatest_length_is_read_and_a_longer_one_is_not(

@@ -43,7 +43,10 @@ def test_a_run_out_of_time_still_writes_the_page_and_the_next_one_takes_finished
 
     page = compare()
     assert all(f"| {method.title}" in page for method in METHODS.values())
-    assert page.count("not run: the time is over; the same command goes on here.") == len(METHODS) + 2
+    assert (
+        page.count("not run: the limit of --minutes is reached; run the same command again to continue.")
+        == len(METHODS) + 2
+    )
     assert f"{METHODS['tfidf'].title}, 200 rows: not run" in "\n".join(lines)
     assert "reviewrisk compare --shifted-root other --rows 200 --test-rows 80" in page
     assert "torch 2" in page and "cores" in page
@@ -109,7 +112,7 @@ def test_a_crashed_cell_is_an_error_once_the_page_is_written(
 )
 def test_a_curve_that_cannot_be_is_refused(corpus: Config, options: ComparisonOptions) -> None:
     with pytest.raises(
-        ReviewriskError, match=r"--curve-rows \d+ must be more than --rows 200, and lora_all one of the methods"
+        ReviewriskError, match=r"--curve-rows \d+ needs a value above --rows 200, and lora_all among the methods"
     ):
         run_compare(corpus, options, None, lambda _: None)
 

@@ -62,7 +62,7 @@ def test_a_text_stands_in_the_last_of_its_parts_alone(reviews: LabelledReviews) 
 
 
 def test_rows_that_do_not_suffice_for_both_classes_are_refused(reviews: LabelledReviews) -> None:
-    with pytest.raises(ReviewriskError, match=r"do not hold both satisfied and dissatisfied reviews: allow more rows"):
+    with pytest.raises(ReviewriskError, match=r"Satisfied or dissatisfied reviews are missing from"):
         cut_folds(reviews, 3, 8, 17)
 
 

@@ -230,8 +230,8 @@ def test_too_few_rows_prove_no_precision_and_the_reason_says_so() -> None:
     # ln(0.05 / 44) / ln(0.9) = 64.4
     assert (
         found.reason
-        == "no cut of 60 validation rows proves it; that takes 65 flagged rows of as many products if all are right,"
-        " and more if not"
+        == "no threshold proves this precision on 60 validation rows; a proof needs at least 65 flagged rows, each of"
+        " another product and all dissatisfied, and more if some are not"
     )
     for extra, is_proved in ((64, False), (65, True)):
         perfect = precision_threshold(np.full(extra, 0.9), np.ones(extra, dtype=np.int64), np.arange(extra), 0.9, 0.95)
@@ -273,8 +273,8 @@ def test_too_few_dissatisfied_rows_prove_no_recall_and_the_reason_says_so() -> N
     assert (found.threshold_name, found.threshold) == ("recall_90", None)
     # 0.9 ** 29 = 0.047
     assert found.reason == (
-        "28 dissatisfied validation rows of 28 products cannot prove it: they count as 28 independent ones, and at"
-        " least 29 are needed"
+        "the 28 dissatisfied validation rows of 28 products count as 28 independent rows; a proof of this recall needs"
+        " at least 29"
     )
     enough = recall_threshold(np.linspace(0.1, 0.9, 29), np.ones(29, dtype=np.int64), np.arange(29), 0.9, 0.95)
     assert enough.threshold == pytest.approx(0.05)
@@ -390,8 +390,8 @@ def test_reviews_of_too_few_products_prove_nothing_and_the_reason_says_what_they
     alone = recall_threshold(probability, label, np.zeros(600), 0.9, 0.95)
     assert (alone.threshold, alone.reason) == (
         None,
-        "400 dissatisfied validation rows of 1 products cannot prove it: they count as 0 independent ones, and at least"
-        " 29 are needed",
+        "the 400 dissatisfied validation rows of 1 products count as 0 independent rows; a proof of this recall needs"
+        " at least 29",
     )
     by_score = recall_threshold(probability, label, np.arange(600) // 60, 0.9, 0.95)  # a product is missed as a whole
     assert by_score.threshold is None and "400 dissatisfied validation rows of 7 products" in str(by_score.reason)

@@ -104,7 +104,11 @@ def test_what_cannot_be_trained_is_kept_with_its_reason(tmp_path: Path) -> None:
         ("no memory in Python", "memory", "failed: too little memory (MemoryError); the same command tries it again"),
         ("no memory in PyTorch", "memory", "failed: too little memory (DefaultCPUAllocator: can't allocate memory: 8 "),
         ("no memory on a GPU", "memory", "failed: too little memory (CUDA out of memory. Tried to allocate 2 GiB.); "),
-        ("killed", "memory", "failed: killed, as the system does without memory; the same command tries it again"),
+        (
+            "killed",
+            "memory",
+            "failed: the system killed it, probably because memory ran out; run the same command again",
+        ),
         ("defect", "crashed", "crashed: exit status 1; "),
         ("not a number", "crashed", "crashed: exit status 1; "),
     ],
@@ -136,9 +140,11 @@ def test_what_a_cell_prints_is_not_among_the_lines(tmp_path: Path, capfd: pytest
 def test_after_the_deadline_no_further_cell_is_begun(tmp_path: Path) -> None:
     lines: list[str] = []
     [outcome] = ran(["a"], tmp_path, lines.append, deadline_after(0))
-    assert outcome == Outcome("a", "waiting", None, "the time is over; the same command goes on here")
-    assert lines == ["cell 1 of 1: a: the time is over; the same command goes on here"]
-    assert outcome.in_words == "not run: the time is over; the same command goes on here"
+    assert outcome == Outcome(
+        "a", "waiting", None, "the limit of --minutes is reached; run the same command again to continue"
+    )
+    assert lines == ["cell 1 of 1: a: the limit of --minutes is reached; run the same command again to continue"]
+    assert outcome.in_words == "not run: the limit of --minutes is reached; run the same command again to continue"
     assert not calls(tmp_path, "a")
     assert deadline_after(1) - deadline_after(0) == pytest.approx(60, abs=5)
 

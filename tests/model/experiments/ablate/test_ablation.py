@@ -244,7 +244,10 @@ def test_a_run_out_of_time_says_so_and_the_same_command_goes_on(
     lines: list[str] = []
     first = run_ablation(planted_reviews(), settings, SWEEP, tmp_path, 0, lines.append)
     assert not first.is_complete and len(first.rounds) == 1 and len(first.rounds[0].waiting) == 5
-    assert lines[-1] == "round 1 of 2: 0 of 5 settings are done and the time is over; the same command goes on here"
+    assert (
+        lines[-1] == "round 1 of 2: 0 of 5 settings are done and the limit of --minutes is reached;"
+        " run the same command again to continue"
+    )
     for path in sorted(kept.glob("*.json"))[::2]:
         (tmp_path / path.name).write_text(path.read_text())
     some = run_ablation(planted_reviews(), settings, SWEEP, tmp_path, 0, silent)

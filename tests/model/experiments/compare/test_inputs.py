@@ -35,7 +35,7 @@ def test_the_shifted_population_has_the_rows_of_every_split(inputs: Inputs) -> N
 
 
 def test_too_few_rows_for_both_classes_are_refused(settings: ModelSettings, inputs: Inputs) -> None:
-    with pytest.raises(ReviewriskError, match=r"the drawn test rows \(\d\) do not hold both .* allow more rows"):
+    with pytest.raises(ReviewriskError, match=r"reviews are missing from the drawn test rows \(\d\)"):
         prepare_inputs(planted_reviews(), None, None, settings, 4)
     with pytest.raises(ReviewriskError, match="a draw of 1 training rows"):
         rows_for(Cell("tfidf", 1), inputs.data, 17)
