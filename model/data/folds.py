@@ -102,8 +102,8 @@ def check_both_classes(reviews: LabelledReviews, what: str) -> None:
     """Raises ReviewriskError where satisfied or dissatisfied reviews are missing."""
     if not 0 < int(reviews.labels.sum()) < len(reviews):
         raise ReviewriskError(
-            f"Satisfied or dissatisfied reviews are missing from {what} ({len(reviews):,}): raise the option that limits"
-            " these rows (--rows, --test-rows, --validation-rows), or ingest more reviews."
+            f"Satisfied or dissatisfied reviews are missing from {what} ({len(reviews):,}): raise the option that"
+            " limits these rows (--rows, --test-rows, --validation-rows), or ingest more reviews."
         )
 
 

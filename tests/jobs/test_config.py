@@ -122,7 +122,7 @@ def write(path: Path, text: str) -> Path:
         ),
         ("model: {}", r"paths: Field required"),
         ("- a list", "holds no settings"),
-        ("paths: {root: [", "cannot be read"),
+        ("paths: {root: [", "is not valid YAML"),
     ],
 )
 def test_a_wrong_config_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, message: str) -> None:

@@ -35,7 +35,7 @@ from model.errors import LostRaceError, OutageError, ReviewriskError
         (OSError("403 Forbidden <Code>SignatureDoesNotMatch</Code>"), ReviewriskError, "the credentials are refused"),
         (OSError("AWS Error ACCESS_DENIED during PutObject"), OutageError, "access is denied"),
         (OSError("Error performing PUT http://169.254.169.254/latest"), ReviewriskError, "no credentials were found"),
-        (OSError("503 Service Unavailable, retry_timeout 30s"), OutageError, "it is not available"),
+        (OSError("503 Service Unavailable, retry_timeout 30s"), OutageError, "the service is not available"),
         (ValueError("IO Error: Could not write file: No space left on device"), OutageError, "no space is left"),
         (OSError("the moon is full"), OutageError, "storage says: the moon is full"),
     ],

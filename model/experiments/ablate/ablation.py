@@ -247,8 +247,8 @@ def _run_round(title: str, trying: Sequence[Candidate], rows: RoundRows, runner:
             )
     if made.waiting:
         runner.log(
-            f"{title}: {len(trying) - len(made.waiting)} of {len(trying)} settings are done and the time is over; the"
-            " same command goes on here"
+            f"{title}: {len(trying) - len(made.waiting)} of {len(trying)} settings are done and the limit of"
+            " --minutes is reached; run the same command again to continue"
         )
     elif not made.done:
         first = made.outcomes[0]

@@ -369,7 +369,7 @@ def refused_without_comparison(config: Config, reason: str) -> None:
             ReviewriskError,
             match=(
                 rf"could not be compared with the champion on the old period.*: .*{reason}.*promote new-2"
-                r' --override "…"'
+                r' --override "REASON"'
             ),
         ):
             promote(config, override)

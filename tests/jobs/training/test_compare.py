@@ -13,6 +13,7 @@ from model.experiments.cells import Outcome
 from model.experiments.compare.comparison import run_comparison
 from model.experiments.compare.inputs import Cell, prepare_inputs
 from model.experiments.methods import METHODS
+from tests.support.pages import unwrapped
 from tests.support.tiny_models import planted_reviews, reviews_table, tiny_encoder
 from tests.support.trained_root import tiny_config
 from tests.support.warehouse_rows import review, write_root
@@ -43,10 +44,8 @@ def test_a_run_out_of_time_still_writes_the_page_and_the_next_one_takes_finished
 
     page = compare()
     assert all(f"| {method.title}" in page for method in METHODS.values())
-    assert (
-        page.count("not run: the limit of --minutes is reached; run the same command again to continue.")
-        == len(METHODS) + 2
-    )
+    waiting = "not run: the limit of --minutes is reached; run the same command again to continue."
+    assert "\n".join(unwrapped(page.splitlines())).count(waiting) == len(METHODS) + 2
     assert f"{METHODS['tfidf'].title}, 200 rows: not run" in "\n".join(lines)
     assert "reviewrisk compare --shifted-root other --rows 200 --test-rows 80" in page
     assert "torch 2" in page and "cores" in page

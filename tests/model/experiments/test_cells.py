@@ -101,7 +101,7 @@ def test_what_cannot_be_trained_is_kept_with_its_reason(tmp_path: Path) -> None:
     ("name", "ending", "said"),
     [
         ("refused", "refused", "not run: needs a GPU"),
-        ("no memory in Python", "memory", "failed: too little memory (MemoryError); the same command tries it again"),
+        ("no memory in Python", "memory", "failed: too little memory (MemoryError); run the same command again"),
         ("no memory in PyTorch", "memory", "failed: too little memory (DefaultCPUAllocator: can't allocate memory: 8 "),
         ("no memory on a GPU", "memory", "failed: too little memory (CUDA out of memory. Tried to allocate 2 GiB.); "),
         (
