@@ -232,8 +232,8 @@ def test_candidates_for_some_reviews_alone_are_promoted_by_name_and_reason_only(
     with pytest.raises(
         ReviewriskError,
         match=(
-            r"made for all reviews: c was .* with marketplace=de alone; .* route .*`reviewrisk models promote c"
-            r' --override "…"`'
+            r"made for all reviews: c was .* with marketplace=de; .* route .*`reviewrisk models promote c"
+            r' --override "REASON"`'
         ),
     ):
         promote(config, override=override)

@@ -280,7 +280,7 @@ def test_a_model_of_one_category_learns_from_it_alone_and_decides_for_it_alone(s
     assert summary.rows_by_version[version] == list(by_category(trained).values()).count("furniture")
     with pytest.raises(
         ReviewriskError,
-        match=f"{version} is not promoted: it was trained and tested on reviews with product_category=furniture alone",
+        match=f"{version} is not promoted: it was trained and tested only on reviews with product_category=furniture",
     ):
         run_promote(trained, version, None, None, lambda _: None)
     assert champion(trained.root)["model_version"] == first
