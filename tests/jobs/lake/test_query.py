@@ -246,7 +246,7 @@ def test_what_an_error_repeats_of_the_data_is_escaped(warehouse: duckdb.DuckDBPy
 def test_an_error_after_many_rows_is_a_sentence_too(warehouse: duckdb.DuckDBPyConnection) -> None:
     rows = run_query(warehouse, "select if(range < 300000, '1', 'x')::integer as a from range(300001)").rows
     # DuckDB's threads race: the one that is asked may only know that another one's error interrupted it
-    with pytest.raises(ReviewriskError, match="Could not convert string 'x' to INT32|Interrupted"):
+    with pytest.raises(ReviewriskError, match=r"Could not convert string 'x' to INT32|Interrupted"):
         list(rows)
 
 
