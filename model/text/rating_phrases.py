@@ -45,28 +45,34 @@ _STARS = re.compile(
 )
 # no stars, half a star, negative stars, not a single star
 _NO_STARS = re.compile(
-    rf"\b(?:no|negative|minus|single|(?:a\s{{1,2}})?half(?:\s{{1,2}}of)?(?:\s{{1,2}}an?)?)(?:\s{{1,3}}|-){_ADJECTIVE}?{_STAR}",
+    rf"\b(?:no|negative|minus|single|(?:a\s{{1,2}})?half(?:\s{{1,2}}of)?(?:\s{{1,2}}an?)?)(?:\s{{1,3}}"
+    rf"|-){_ADJECTIVE}?{_STAR}",
     re.IGNORECASE,
 )
 # knocked off a star, gave it another star: a change of the rating
 _A_STAR = re.compile(
-    r"\b(?:t[ao]k(?:e|es|en|ing)|took|knock|dock|ding|get|got|deduct|subtract|drop|los[eti]|remov|mark|add|g[ai]v|deserv|earn|minus|off|down)[a-z]{0,4}\b"
-    rf"(?:\s{{1,2}}[\w'’]{{1,20}}){{0,3}}?\s{{1,2}}(?P<rating>(?:an?|another|one\s{{1,2}}less)\s{{1,2}}(?:second\s{{1,2}}|half\s{{1,2}}|{_ADJECTIVE})?{_STAR})",
+    r"\b(?:t[ao]k(?:e|es|en|ing)|took|knock|dock|ding|get|got|deduct|subtract|drop|los[eti]|remov|mark|add|g[ai]v"
+    r"|deserv|earn|minus|off|down)[a-z]{0,4}\b"
+    rf"(?:\s{{1,2}}[\w'’]{{1,20}}){{0,3}}?\s{{1,2}}(?P<rating>(?:an?|another"
+    rf"|one\s{{1,2}}less)\s{{1,2}}(?:second\s{{1,2}}|half\s{{1,2}}|{_ADJECTIVE})?{_STAR})",
     re.IGNORECASE,
 )
 # "9 out of 10 times" counts something else, and so does "3 out of 5 broken".
 _COUNTED = (
-    r"(?!\s{0,2}(?:(?:of|the|them|were|are|had|have|arrived|came|broke|broken|damaged|defective|worked|failed|people|times?)\b"
+    r"(?!\s{0,2}(?:(?:of|the|them|were|are|had|have|arrived|came|broke|broken|damaged|defective|worked|failed|people"
+    r"|times?)\b"
     r"|(?!(?:stars?|points|pts|this|was|is|as|has|does|thanks|always|unless)\b)[a-z]{2,20}[^s\W]s\b))"
 )
 # 5 out of 5, 4.5 out of ten, 15 out of 10, ten points out of ten
 _OUT_OF = re.compile(
-    rf"{_NOT_INSIDE}{_MINUS}(?:{_NUMBER}|[0-9]{{2,3}})(?:\s{{1,2}}(?:points|pts))?\s{{1,2}}out\s{{1,2}}of\s{{1,2}}(?:a\s{{1,2}})?(?:(?:possible|perfect)\s{{1,2}})?"
+    rf"{_NOT_INSIDE}{_MINUS}(?:{_NUMBER}|[0-9]{{2,3}})(?:\s{{1,2}}(?:points"
+    rf"|pts))?\s{{1,2}}out\s{{1,2}}of\s{{1,2}}(?:a\s{{1,2}})?(?:(?:possible|perfect)\s{{1,2}})?"
     rf"(?:5|10|five|ten)\b(?![.,/]?[0-9]){_COUNTED}",
     re.IGNORECASE,
 )
 _MEASURED = (
-    r"(?!\s{0,2}(?:[\"”″'’]|(?:th|ths|the|of|full|in|inch|inches|ft|feet|lbs?|oz|mm|cm|mos?|months?|yrs?|years?|wks?|weeks?|days?|hrs?|hours?|mins?|minutes?"
+    r"(?!\s{0,2}(?:[\"”″'’]|(?:th|ths|the|of|full|in|inch|inches|ft|feet|lbs?|oz|mm|cm|mos?|months?|yrs?|years?|wks?"
+    r"|weeks?|days?|hrs?|hours?|mins?|minutes?"
     r"|size[sd]?|amps?|volts?|mbps|gb)\b))"
 )
 _DAY_OR_SIZE = (
@@ -94,13 +100,15 @@ def _followed_by(words: str) -> str:
 
 
 _REASON = (
-    r"because|bec|bc|b/c|'?cause|cuz|since|but|if|instead|rather|only|due|out\s{1,2}of|overall|just|not|and\s{1,2}not|so|when|though|although|until"
+    r"because|bec|bc|b/c|'?cause|cuz|since|but|if|instead|rather|only|due|out\s{1,2}of|overall|just|not"
+    r"|and\s{1,2}not|so|when|though|although|until"
     r"|simply|mainly|except|is"
 )
 # rate it a 5, gave the chair a solid 4 for, deserves a 10, gave it a 4 start: after the article almost anything but a
 # noun may follow
 _GIVEN_A = re.compile(
-    r"\b(?:rat(?:e|es|ed|ing)|giv(?:e|es|ing|en)|gave|scor(?:e|es|ed|ing)|deserv(?:e|es|ed|ing)|earn(?:s|ed)?)\b(?:\s{1,2}[\w'’-]{1,20}){0,5}?\s{1,2}an?\s{1,2}"
+    r"\b(?:rat(?:e|es|ed|ing)|giv(?:e|es|ing|en)|gave|scor(?:e|es|ed|ing)|deserv(?:e|es|ed|ing)|earn(?:s"
+    r"|ed)?)\b(?:\s{1,2}[\w'’-]{1,20}){0,5}?\s{1,2}an?\s{1,2}"
     r"(?:(?:solid|perfect|strong|big|full|whole|generous|definite|rating\s{1,2}of|score\s{1,2}of)\s{1,2})?"
     rf"(?P<rating>[\"“]?{_MINUS}(?:{_NUMBER}|[0-9]{{2,3}}\b){_AND_ANOTHER}?[\"”+]{{0,3}}(?:\s{{1,2}}starts?\b)?{_INSTEAD_OF}?)"
     + _followed_by(rf"{_REASON}|for|and(?!\s{{1,2}}[0-9])|as|on|in|was|with|would|at|it|i"),
