@@ -30,6 +30,15 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     session.stop()
 
 
+@pytest.fixture(autouse=True)
+def nothing_stays_persisted(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Each test with Spark fails if a frame is still persisted at its end."""
+    yield
+    if "spark" in request.fixturenames:
+        shared = request.getfixturevalue("spark")._jsparkSession.sharedState()
+        assert shared.cacheManager().isEmpty(), "a persisted frame was not released"
+
+
 @pytest.fixture
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
     """conf/test.yml around a root of the test's own."""

@@ -18,6 +18,7 @@ from jobs.lake import delta, staging, tables
 from jobs.lake.query import open_tables
 from jobs.lake.runs import JobRun
 from jobs.lake.schemas import REVIEW_SCORES
+from jobs.spark.session import persisted
 from jobs.storage import Root, StorageSettings, parse_root
 from model.errors import LostRaceError, OutageError, ReviewriskError
 from tests import ROOT
@@ -164,13 +165,13 @@ def test_an_outage_of_a_task_reaches_the_driver_as_a_sentence(
 ) -> None:
     root = parse_root(str(tmp_path / "root"), StorageSettings())
     tables.create_tables(root)
-    frame = spark.createDataFrame(scores(("a", JANUARY, 0.1)).to_pandas(), tables.spark_schema(REVIEW_SCORES)).cache()
-    frame.count()
+    frame = spark.createDataFrame(scores(("a", JANUARY, 0.1)).to_pandas(), tables.spark_schema(REVIEW_SCORES))
     month = tmp_path / "root" / "tables" / "review_scores" / "model_version=m-1"
     month.parent.mkdir(parents=True, exist_ok=True)
     month.write_text("a file where a folder is to be")
-    with pytest.raises(OutageError, match="a part of its path is no folder") as caught:
-        tables.stage_frame(frame, root, "review_scores", "r", {})
+    with persisted(frame) as kept, pytest.raises(OutageError, match="a part of its path is no folder") as caught:
+        kept.count()
+        tables.stage_frame(kept, root, "review_scores", "r", {})
     assert "Traceback" not in str(caught.value) and "\n" not in str(caught.value)
 
 
