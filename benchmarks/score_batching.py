@@ -11,6 +11,7 @@ over the rounds.
 from __future__ import annotations
 
 import argparse
+import copy
 import csv
 import gzip
 import io
@@ -25,8 +26,9 @@ import torch
 from jobs.sample.write import run_sample
 from model.evaluation.calibrators import Calibrator
 from model.network.backbone import encode, load_backbone, make_classifier
-from model.network.classifier import margin
 from model.scoring.batches import pad_rows
+from model.scoring.engines.interface import Precision
+from model.scoring.engines.torch_engine import TorchEngine
 from model.scoring.scorer import Scorer
 from model.settings import BackboneSettings, ScoringSettings
 from model.text.compose import model_text
@@ -55,8 +57,7 @@ def plain(scorer: Scorer, texts: Sequence[str], fixed: bool) -> None:
         for start in range(0, len(ids), PLAIN_BATCH):
             batch = ids[start : start + PLAIN_BATCH]
             length = MAX_LENGTH if fixed else max(map(len, batch))
-            input_ids, mask = pad_rows(batch, length, scorer.pad_id, scorer.device)
-            margin(scorer.model(input_ids=input_ids, attention_mask=mask)).tolist()
+            scorer.engine.logits(*pad_rows(batch, length, scorer.pad_id)).tolist()
 
 
 def main() -> None:
@@ -71,11 +72,9 @@ def main() -> None:
     backbone = load_backbone(BackboneSettings(max_length=MAX_LENGTH))
     model = make_classifier(backbone, 0.2, seed=0).eval().requires_grad_(False)
 
-    def scorer(precision: str) -> Scorer:
-        settings = ScoringSettings(precision=precision)
-        return Scorer(
-            model, backbone.tokenizer, Calibrator(), "benchmark", MAX_LENGTH, "keep", settings, torch.device("cpu")
-        )
+    def scorer(precision: Precision) -> Scorer:
+        engine = TorchEngine(copy.deepcopy(model).to(getattr(torch, precision)), torch.device("cpu"), precision)
+        return Scorer(engine, backbone.tokenizer, Calibrator(), "benchmark", MAX_LENGTH, "keep", ScoringSettings())
 
     exact, half = scorer("float32"), scorer("bfloat16")
     contestants: dict[str, Callable[[], object]] = {

@@ -212,6 +212,22 @@ class PromotionSettings(Settings):
     maximum_ece: float = Field(0.05, ge=0, le=1)
 
 
+class ParitySettings(Settings):
+    """What an engine must keep to before it may serve: its scores held against adapter + base in float32."""
+
+    rows: int = Field(
+        2000, ge=50, description="Newest labelled validation and test reviews; with fewer, only the reference serves."
+    )
+    max_flipped_share: float = Field(
+        0.001, ge=0, le=1, description="Of these reviews, decided otherwise at any one threshold."
+    )
+    max_ece_change: float = Field(
+        0.001, ge=0, le=1, description="Of the expected calibration error, in 10 bins of equal width."
+    )
+    max_mean_difference: float = Field(0.05, gt=0, description="Mean |logit difference|.")
+    min_rank_correlation: float = Field(0.999, ge=-1, le=1, description="Spearman's, of the logits.")
+
+
 class ScoringSettings(Settings):
     """The scoring engine: shape of its batches, and the tolerance of its checks."""
 
@@ -221,7 +237,17 @@ class ScoringSettings(Settings):
     rows_per_buffer: int = Field(
         2048, ge=1, description="Rows sorted by length together before they are cut into batches."
     )
-    precision: Literal["float32", "bfloat16"] = "float32"
+    engine: Literal["auto", "torch", "openvino"] = Field(
+        "auto",
+        description=(
+            "What computes the network. auto: score takes the fastest on this processor of those that decide like the"
+            " reference, PyTorch in float32."
+        ),
+    )
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="The arithmetic of the network; auto: as for engine."
+    )
+    parity: ParitySettings = ParitySettings()
     parity_tolerance: float = Field(
         1e-3, gt=0, description="Greatest |logit difference| between the merged model and adapter + base."
     )

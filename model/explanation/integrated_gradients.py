@@ -202,7 +202,8 @@ class AttributionPath:
         return torch.where((position > 0) & (position < last), self.pad_id, ids)
 
     def _pad(self, rows: Sequence[list[int]]) -> tuple[Tensor, Tensor]:
-        return pad_rows(rows, max(len(row) for row in rows), self.pad_id, self.device)
+        ids, mask = pad_rows(rows, max(len(row) for row in rows), self.pad_id)
+        return torch.from_numpy(ids).to(self.device), torch.from_numpy(mask).to(self.device)
 
     def _batches(self, lengths: Sequence[int], nodes: int) -> Iterator[list[tuple[int, int]]]:
         """All pairs of row and node, short rows first, cut so that no batch has more padded tokens than it may."""

@@ -13,6 +13,7 @@ from typing import Any, Literal, cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import load_file
 from torch import Tensor
@@ -21,9 +22,10 @@ from model.bundle.bundle import bundle_backbone, verify_bundle
 from model.errors import ReviewriskError
 from model.files import read_json
 from model.network.backbone import Backbone, make_classifier
-from model.network.classifier import ReviewClassifier
 from model.network.hardware import cpu_threads
-from model.network.lora import attach_adapter, load_adapter
+from model.network.lora import attach_adapter
+from model.scoring.engines.interface import Engine, EngineKind
+from model.scoring.parity import unmerged_scorer
 from model.scoring.scorer import Scorer
 from model.settings import ModelSettings, RowSettings, ScoringSettings
 
@@ -96,12 +98,8 @@ def compare_folded(
 
     A decision is flipped where just one of the two calibrated probabilities is at least `threshold`.
     """
-    settings = ModelSettings.model_validate(read_json(bundle / "settings.json"))
-    backbone = bundle_backbone(verify_bundle(bundle))
-    adapted = load_adapter(make_classifier(backbone, settings.training.head_dropout, seed=0), bundle / "adapter")
     with cpu_threads(1):
-        merged = Scorer.load(serving, ScoringSettings())
-        unmerged = dataclasses.replace(merged, model=cast(ReviewClassifier, adapted))
+        merged, unmerged = Scorer.load(serving, ScoringSettings()), unmerged_scorer(bundle, serving)
         before, after = unmerged.score(headlines, bodies), merged.score(headlines, bodies)
         both = np.isfinite(before.logit) & np.isfinite(after.logit)
         if not both.any():
@@ -310,16 +308,24 @@ def _mean_head(parents: Sequence[Parent], weights: Sequence[float]) -> dict[str,
     }
 
 
+@dataclass(eq=False)
 class _Timed:
-    """A model that adds up the seconds of its forward passes."""
+    """An engine that adds up the seconds of its forward passes."""
 
-    def __init__(self, model: ReviewClassifier) -> None:
-        self.model = model
-        self.seconds = 0.0
+    engine: Engine
+    seconds: float = 0.0
 
-    def __call__(self, **inputs: Tensor) -> Tensor:
+    @property
+    def kind(self) -> EngineKind:
+        return self.engine.kind
+
+    @property
+    def few_shapes(self) -> bool:
+        return self.engine.few_shapes
+
+    def logits(self, ids: NDArray[np.int64], mask: NDArray[np.int64]) -> NDArray[np.float32]:
         start = time.perf_counter()
-        logits: Tensor = self.model(**inputs)
+        logits = self.engine.logits(ids, mask)
         self.seconds += time.perf_counter() - start
         return logits
 
@@ -327,13 +333,13 @@ class _Timed:
 def _forward_seconds(
     scorers: Sequence[Scorer], headlines: Sequence[str | None], bodies: Sequence[str | None], passes: int
 ) -> list[float]:
-    """Median seconds in each scorer's model over the same reviews, the scorers taken in turn; the first pass is thrown
+    """Median seconds in each scorer's engine over the same reviews, the scorers taken in turn; the first pass is thrown
     away.
     """
     seconds: list[list[float]] = [[] for _ in scorers]
     for _ in range(passes + 1):
         for scorer, taken in zip(scorers, seconds, strict=True):
-            timed = _Timed(scorer.model)
-            dataclasses.replace(scorer, model=cast(ReviewClassifier, timed)).score(headlines, bodies)
+            timed = _Timed(scorer.engine)
+            dataclasses.replace(scorer, engine=timed).score(headlines, bodies)
             taken.append(timed.seconds)
     return [median(taken[1:]) for taken in seconds]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -27,7 +29,7 @@ def resolve_device(wanted: Literal["auto", "cpu", "cuda"]) -> torch.device:
 def resolve_precision(wanted: Literal["auto", "float32", "bfloat16"], device: torch.device) -> torch.dtype:
     """The arithmetic of the encoder; `auto` is bfloat16 where the hardware computes it itself, else float32."""
     if wanted == "auto":
-        return torch.bfloat16 if _computes_bfloat16(device) else torch.float32
+        return torch.bfloat16 if computes_bfloat16(device) else torch.float32
     return torch.bfloat16 if wanted == "bfloat16" else torch.float32
 
 
@@ -55,9 +57,22 @@ def cpu_threads(threads: int | None) -> Iterator[int]:
         torch.set_num_threads(before)
 
 
-def _computes_bfloat16(device: torch.device) -> bool:
+def computes_bfloat16(device: torch.device) -> bool:
+    """Whether the device multiplies in bfloat16 itself: without such instructions it is slower than float32."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    # Older versions of PyTorch do not tell; without such instructions bfloat16 is slower than float32.
-    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+    return bool({"avx512_bf16", "amx_bf16"} & set(cpu_capabilities()))
+
+
+def cpu_capabilities() -> list[str]:
+    """The instruction sets that PyTorch finds on this CPU, sorted; older versions of PyTorch do not tell."""
+    found = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return sorted(name for name, is_there in found.items() if is_there is True)
+
+
+def cpu_name() -> str:
+    """The processor's name as Linux tells it, elsewhere its architecture."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()

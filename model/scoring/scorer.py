@@ -18,9 +18,12 @@ from model.bundle.bundle import read_serving, verify_serving_folder
 from model.errors import ReviewriskError
 from model.evaluation.calibrators import Calibrator, sigmoid
 from model.files import read_json
-from model.network.backbone import encode, load_classifier, load_tokenizer
-from model.network.classifier import ReviewClassifier, margin, share_equal_tensors
+from model.network.backbone import encode, load_tokenizer
+from model.network.classifier import ReviewClassifier, share_equal_tensors
 from model.scoring.batches import length_batches, pad_rows
+from model.scoring.engines.interface import REFERENCE, Engine, EngineKind
+from model.scoring.engines.openvino_engine import OpenVinoEngine
+from model.scoring.engines.torch_engine import TorchEngine
 from model.scoring.faults import Failure, isolate_failures
 from model.settings import ScoringSettings
 from model.text.compose import NO_TEXT, HeadlineMode, model_text
@@ -76,16 +79,15 @@ class EncodedText:
 
 @dataclass(eq=False)
 class Scorer:
-    """A merged classifier with its tokenizer and calibrator, in evaluation mode on one device."""
+    """A merged classifier behind an engine, with its tokenizer and calibrator."""
 
-    model: ReviewClassifier
+    engine: Engine
     tokenizer: PreTrainedTokenizerFast
     calibrator: Calibrator
     model_version: str
     max_length: int
     headline_mode: HeadlineMode
     settings: ScoringSettings
-    device: torch.device
 
     @classmethod
     def load(
@@ -96,30 +98,45 @@ class Scorer:
         device: str = "cpu",
         beside: Scorer | None = None,
     ) -> Scorer:
-        """The scorer of a serving folder (see `bundle.build_serving_folder`).
+        """The scorer of a serving folder (see `bundle.build_serving_folder`), on the engine that the settings name.
 
-        `threads` limits torch in this whole process. With `beside`, weights that are those of that scorer's model are
-        kept once for both. Raises ReviewriskError where the folder is none or damaged, or the device is absent: a model
-        is never quietly run elsewhere than where it was asked to.
+        An `engine` or `precision` of auto is the reference's: whoever wants the fastest that is let through names it
+        (see `engine_choice`). `threads` limits torch in this whole process. With `beside`, weights that are those of
+        that scorer's model are kept once for both. Raises ReviewriskError where the folder is none or damaged, or the
+        device is absent: a model is never quietly run elsewhere than where it was asked to.
         """
         target = _find_device(device)
         serving = verify_serving_folder(serving_folder)
         os.environ["TOKENIZERS_PARALLELISM"] = "false"  # tokenizers deadlock in processes that were forked after use
         if threads is not None:
             torch.set_num_threads(threads)
-        model = load_classifier(serving_folder).requires_grad_(False).to(target)
-        if beside is not None:
-            share_equal_tensors(model, beside.model)
+        engine = _load_engine(serving_folder, engine_kind(settings), target, threads)
+        if isinstance(engine, TorchEngine) and beside is not None and isinstance(beside.engine, TorchEngine):
+            share_equal_tensors(engine.model, beside.engine.model)
         return cls(
-            model=model,
+            engine=engine,
             tokenizer=load_tokenizer(serving_folder / "tokenizer"),
             calibrator=Calibrator.from_json(read_json(serving_folder / "calibrator.json")),
             model_version=serving["model_version"],
             max_length=serving["max_length"],
             headline_mode=serving["headline_mode"],
             settings=settings,
-            device=target,
         )
+
+    @property
+    def model(self) -> ReviewClassifier:
+        """The classifier itself, for what goes beyond scores; only PyTorch has one."""
+        return self._torch_engine.model
+
+    @property
+    def device(self) -> torch.device:
+        return self._torch_engine.device
+
+    @property
+    def _torch_engine(self) -> TorchEngine:
+        if not isinstance(self.engine, TorchEngine):
+            raise TypeError(f"a scorer on {self.engine.kind} has no PyTorch module")
+        return self.engine
 
     def score(
         self,
@@ -135,7 +152,7 @@ class Scorer:
 
         A row that fails carries its error, and the others are scored as if it were not there; raises MachineFaultError
         where it is not the row that fails. Rows are batched by length, so a logit may differ by about 1e-6 (float32) or
-        1e-2 (bfloat16) with the company it is computed in.
+        1e-2 (bfloat16) with the rows that it is computed beside.
         """
         reviews = list(zip(headlines, bodies, strict=True))
         scores = Scores.empty(len(reviews))
@@ -179,9 +196,7 @@ class Scorer:
 
     def _score_rows(self, rows: list[tuple[list[int], int]], scores: Scores) -> None:
         """Fill in the logits of rows of (token ids, position)."""
-        # PyTorch keeps a compiled bfloat16 kernel for every shape it has met on a CPU: with few shapes, memory stays
-        # flat.
-        few_shapes = self.device.type == "cpu" and self.settings.precision == "bfloat16"
+        few_shapes = self.engine.few_shapes
         for length, batch in length_batches(rows, self.max_length, self.settings.tokens_per_batch, few_shapes):
             self._score_batch(length, batch, scores)
 
@@ -207,14 +222,9 @@ class Scorer:
         scores.real_tokens += sum(len(ids) for ids, _ in batch)
         scores.padded_tokens += len(batch) * length
 
-    @torch.inference_mode()
     def _logits(self, rows: Sequence[list[int]], length: int) -> list[float]:
         """The log-odds of each row of token ids, computed in one pass with rows padded to `length`."""
-        ids, mask = pad_rows(rows, length, self.pad_id, self.device)
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.settings.precision == "bfloat16"):
-            logits = self.model(input_ids=ids, attention_mask=mask)
-        values: list[float] = margin(logits).cpu().tolist()
-        return values
+        return [float(logit) for logit in self.engine.logits(*pad_rows(rows, length, self.pad_id))]
 
     @property
     def pad_id(self) -> int:
@@ -242,6 +252,24 @@ def cached(
     if key not in _LOADED:
         _LOADED[key] = Scorer.load(serving_folder, settings, threads, device, next(iter(_LOADED.values()), None))
     return _LOADED[key]
+
+
+def engine_kind(settings: ScoringSettings) -> EngineKind:
+    """The engine that the settings name, or the reference's name or precision where they say auto."""
+    return EngineKind(
+        REFERENCE.name if settings.engine == "auto" else settings.engine,
+        REFERENCE.precision if settings.precision == "auto" else settings.precision,
+    )
+
+
+def _load_engine(serving_folder: Path, kind: EngineKind, device: torch.device, threads: int | None) -> Engine:
+    if kind.name == "torch":
+        return TorchEngine.load(serving_folder, device, kind.precision)
+    if device.type != "cpu":
+        raise ReviewriskError(
+            f"The engine {kind.name} computes on CPUs, not on {device}: set score.engine to torch for a GPU."
+        )
+    return OpenVinoEngine.load(serving_folder, kind.precision, threads)
 
 
 def readable_start(tokenizer: PreTrainedTokenizerFast, text: str) -> str:

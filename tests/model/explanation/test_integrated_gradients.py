@@ -27,6 +27,7 @@ from model.explanation.integrated_gradients import (
 )
 from model.explanation.quadrature import Quadrature, refined_quadrature
 from model.network.classifier import Pooling, ReviewClassifier, margin
+from model.scoring.engines.torch_engine import TorchEngine
 from model.scoring.faults import Failure, MachineFaultError
 from model.scoring.scorer import Scorer
 from model.settings import AttributionSettings, ScoringSettings
@@ -215,7 +216,8 @@ def scorer() -> Scorer:
         loss.backward()
         optimiser.step()
     assert loss.item() < 0.1
-    return Scorer(classifier.eval(), tiny_tokenizer(), Calibrator(), "planted", 64, "keep", ScoringSettings(), CPU)
+    engine = TorchEngine(classifier.eval(), CPU)
+    return Scorer(engine, tiny_tokenizer(), Calibrator(), "planted", 64, "keep", ScoringSettings())
 
 
 def stored_words(explanation: Explanation, headline: str | None, body: str | None) -> list[str]:

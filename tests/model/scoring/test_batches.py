@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-import torch
 
 from model.scoring.batches import length_batches, pad_rows, padded_length
 
@@ -39,6 +38,6 @@ def test_the_budget_may_be_met_exactly_and_a_greater_row_stands_alone() -> None:
 
 
 def test_padding_is_masked() -> None:
-    ids, mask = pad_rows([[2, 9, 3], [2, 3]], 4, 5, torch.device("cpu"))
+    ids, mask = pad_rows([[2, 9, 3], [2, 3]], 4, 5)
     assert ids.tolist() == [[2, 9, 3, 5], [2, 3, 5, 5]]
     assert mask.tolist() == [[1, 1, 1, 0], [1, 1, 0, 0]]

@@ -1,0 +1,144 @@
+"""OpenVINO on a CPU: the merged classifier as one graph, compiled for the processor that it runs on.
+
+The graph is made once from the serving folder and lies in it, with the checksums of its files.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from model.bundle.bundle import read_serving
+from model.bundle.listing import read_listing
+from model.errors import ReviewriskError, needs_extra
+from model.files import file_sha256, folder_sha256, put_folder, read_json, temporary_folder_beside, write_json
+from model.network.backbone import load_classifier
+from model.network.classifier import ReviewClassifier, margin
+from model.scoring.engines.interface import EngineKind, Precision
+
+FOLDER = "openvino"
+_HINTS: dict[Precision, str] = {"float32": "f32", "bfloat16": "bf16"}
+
+
+@dataclass(eq=False)
+class OpenVinoEngine:
+    """A compiled graph and its one request: a process scores one batch at a time."""
+
+    request: Any
+    precision: Precision
+
+    @classmethod
+    def load(cls, serving_folder: Path, precision: Precision, threads: int | None) -> OpenVinoEngine:
+        """The graph of a serving folder, compiled in this precision for `threads` CPU threads (None: as many as there
+        are cores).
+
+        Raises ReviewriskError where the folder has no graph, or a damaged one.
+        """
+        graph = _verified_graph(serving_folder)
+        hints = {"INFERENCE_PRECISION_HINT": _HINTS[precision], "NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": threads or 0}
+        compiled = _openvino().Core().compile_model(str(graph), "CPU", hints)
+        return cls(compiled.create_infer_request(), precision)
+
+    @property
+    def kind(self) -> EngineKind:
+        return EngineKind("openvino", self.precision)
+
+    @property
+    def few_shapes(self) -> bool:
+        return True
+
+    def logits(self, ids: NDArray[np.int64], mask: NDArray[np.int64]) -> NDArray[np.float32]:
+        values: NDArray[np.float32] = self.request.infer([ids, mask])[0]
+        return values.copy()  # the request writes its next answer into the same memory
+
+
+def compile_graph(serving_folder: Path) -> Path:
+    """The folder's classifier as an OpenVINO graph in <folder>/openvino/, float32, made where it is not there whole.
+
+    graph.json has the serving folder's checksum, OpenVINO's version and files {path: sha256}.
+    """
+    target = serving_folder / FOLDER
+    if has_graph(serving_folder):
+        return target
+    openvino = _openvino()
+    with temporary_folder_beside(target) as folder:
+        graph = _converted(load_classifier(serving_folder).requires_grad_(False))
+        openvino.save_model(graph, str(folder / "model.xml"), compress_to_fp16=False)
+        listing = {"serving": _serving_checksum(serving_folder), "openvino": openvino.__version__}
+        write_json(folder / "graph.json", {**listing, "files": folder_sha256(folder)})
+        put_folder(folder, target)
+    return target
+
+
+def has_graph(serving_folder: Path) -> bool:
+    """Whether a whole graph of this very model, made by this version of OpenVINO, lies in the folder."""
+    try:
+        path = _verified_graph(serving_folder)
+    except ReviewriskError:
+        return False
+    return bool(read_json(path.with_name("graph.json"))["openvino"] == _openvino().__version__)
+
+
+def computes_bfloat16() -> bool:
+    """Whether this processor multiplies in bfloat16 itself: elsewhere OpenVINO computes in float32 all the same."""
+    return "BF16" in _openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+class _Margin(nn.Module):
+    """The classifier with one log-odds per row as its output, shape (rows,)."""
+
+    def __init__(self, classifier: ReviewClassifier) -> None:
+        super().__init__()
+        self.classifier = classifier
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        return margin(self.classifier(input_ids=input_ids, attention_mask=attention_mask))
+
+
+def _converted(classifier: ReviewClassifier) -> Any:
+    """The graph for any number of rows of any length, traced on two rows of unequal length."""
+    ids = torch.ones((2, 16), dtype=torch.int64)
+    mask = torch.ones_like(ids)
+    mask[1, 9:] = 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the tracer's, on conditions that are the same for every text
+        return _openvino().convert_model(
+            _Margin(classifier).eval(), example_input={"input_ids": ids, "attention_mask": mask}
+        )
+
+
+def _verified_graph(serving_folder: Path) -> Path:
+    """The graph's file, once it was found to be this model's and whole."""
+    folder = serving_folder / FOLDER
+    if not (folder / "graph.json").is_file():
+        raise ReviewriskError(f"{serving_folder} has no OpenVINO graph: make it with `reviewrisk models compile`.")
+    listing = read_listing(folder / "graph.json", {"serving": str, "openvino": str})
+    for name, expected in listing["files"].items():
+        if not (folder / name).is_file() or file_sha256(folder / name) != expected:
+            raise ReviewriskError(f"{folder / name} is damaged: make it again with `reviewrisk models compile`.")
+    if listing["serving"] != _serving_checksum(serving_folder):
+        raise ReviewriskError(
+            f"{folder} was made of another model than {serving_folder}: make it again with `reviewrisk models compile`."
+        )
+    return folder / "model.xml"
+
+
+def _serving_checksum(serving_folder: Path) -> str:
+    read_serving(serving_folder)
+    return file_sha256(serving_folder / "serving.json")
+
+
+def _openvino() -> Any:
+    """The package; its telemetry, which reports every import to its makers, is kept from loading."""
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    with needs_extra("engines", "The engine openvino"):
+        import openvino
+    return openvino
