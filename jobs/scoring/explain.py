@@ -167,7 +167,9 @@ class Explaining(IncrementalTable):
     def computed(self, missing: DataFrame) -> DataFrame:
         from pyspark.sql import functions as F
 
-        settings = (self.config.score, self.config.explain)
+        # gradients need the network itself, in float32
+        reference = self.config.score.model_copy(update={"engine": "torch", "precision": "float32"})
+        settings = (reference, self.config.explain)
         explain = explaining_udf(tuple(self.versions), *settings, task_threads(self.spark))
         explained = missing.select(explain(F.struct(*KEY, *TEXT)).alias("explanation")).select("explanation.*")
         return explained.select("*", F.explode("words").alias("entry")).select(

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jobs.config import Config
+from jobs.config import Config, ScoreSettings
 from jobs.lake.runs import JobRun
 from jobs.registry.models import champion, routable
 from jobs.registry.routes import Routes, assigned, configured_routes, publish_routes
+from jobs.scoring.engines import chosen_settings
 from jobs.scoring.incremental import IDENTITY, KEY, TEXT, Counts, IncrementalTable, Todo, errors_of
 from jobs.scoring.ship import ship_all, task_threads
 from jobs.scoring.udfs import scoring_udf
@@ -103,6 +104,7 @@ class Scoring(IncrementalTable):
         self._rows = [row, *(routable(config, version) for version in routes.versions(self._champion)[1:])]
         super().__init__(spark, config, [one["model_version"] for one in self._rows], run, report, retry_failed)
         self._todo = _ScoreTodo({})
+        self._engines: dict[str, ScoreSettings] = {}
         self._started = time.monotonic()
 
     def score_all(self) -> None:
@@ -115,6 +117,9 @@ class Scoring(IncrementalTable):
         if self._todo.stale:  # first and in one commit: a review that moved must at no time have two scores
             self.publish_months(list(self._todo.stale), 0, self._todo)
         if self._todo.rows:  # all models of the pass: a review that comes in the meantime may be any one's
+            threads = task_threads(self.spark)
+            for row in self._rows:
+                self._engines[row["model_version"]] = chosen_settings(self.config, row, threads, self.report)
             ship_all(self.spark, self.config, self._rows)
         self.publish(self._todo)
 
@@ -177,13 +182,8 @@ class Scoring(IncrementalTable):
     def computed(self, missing: DataFrame) -> DataFrame:
         from pyspark.sql import functions as F
 
-        score = scoring_udf(tuple(self.versions), self.config.score, task_threads(self.spark))
-        constants = {
-            "engine": "torch",
-            "precision": self.config.score.precision,
-            "scored_at": self.run.started_at,
-            "run_id": self.run.run_id,
-        }
+        score = scoring_udf(self._engines, self.config.score.rows_per_buffer, task_threads(self.spark))
+        constants = {"scored_at": self.run.started_at, "run_id": self.run.run_id}
         scored = missing.select(score(F.struct(*KEY, *TEXT)).alias("score"))
         return scored.select("score.*", *(F.lit(value).alias(name) for name, value in constants.items()))
 

@@ -104,7 +104,9 @@ def _decider(config: Config, version: str) -> _Decider:
     folder = serving_folder(config, row)
     from model.scoring.scorer import Scorer
 
-    return _Decider(version, Scorer.load(folder, config.score), default["threshold_name"], default["threshold"])
+    # words need the network itself, in float32
+    reference = config.score.model_copy(update={"engine": "torch", "precision": "float32"})
+    return _Decider(version, Scorer.load(folder, reference), default["threshold_name"], default["threshold"])
 
 
 def _decided(config: Config, decider: _Decider, texts: list[SingleText], with_words: bool) -> Iterator[SingleResult]:

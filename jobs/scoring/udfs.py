@@ -6,7 +6,7 @@ non-deterministic: Spark then evaluates them once a row, however often fields of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -20,12 +20,14 @@ if TYPE_CHECKING:
     from pyspark.sql import Column
 
     from model.explanation.integrated_gradients import Explanation
+    from model.scoring.engines.interface import EngineKind
     from model.scoring.faults import Failure
     from model.scoring.scorer import Scores
 
 SCORE = (
     "review_id string, review_month date, text_hash string, model_version string, logit double, raw_probability double,"
-    " probability double, token_count int, is_truncated boolean, has_rating_phrase boolean, error string"
+    " probability double, token_count int, is_truncated boolean, has_rating_phrase boolean, error string,"
+    " engine string, precision string"
 )
 EXPLANATION = (
     "review_id string, review_month date, text_hash string, model_version string, nodes int, convergence_delta double,"
@@ -44,31 +46,35 @@ NO_WORDS = {
 }
 
 
-def scoring_udf(versions: tuple[str, ...], settings: ScoreSettings, threads: int) -> Callable[[Column], Column]:
+def scoring_udf(
+    settings: Mapping[str, ScoreSettings], rows_per_buffer: int, threads: int
+) -> Callable[[Column], Column]:
     """An iterator pandas UDF: struct(review_id, review_month, text_hash, model_version, review_headline, review_body)
     to one struct (SCORE).
 
-    Each row is scored by the model of its `model_version`, which is one of the shipped `versions`.
+    Each row is scored by the model of its `model_version`, which is one of those shipped: `settings` has the engine of
+    each.
     """
     from pyspark.sql.pandas.functions import pandas_udf
 
     def score(batches: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
-        for buffer in buffered(batches, settings.rows_per_buffer):
+        for buffer in buffered(batches, rows_per_buffer):
             for version, rows in buffer.groupby("model_version"):
-                scorer = worker_scorer(str(version), settings, threads, versions)
+                scorer = worker_scorer(str(version), settings[str(version)], threads, tuple(settings))
                 scores = scorer.score(rows["review_headline"].tolist(), rows["review_body"].tolist())
-                yield _scores_frame(rows, scores)
+                yield _scores_frame(rows, scores, scorer.engine.kind)
 
     udf: Callable[[Column], Column] = pandas_udf(score, SCORE).asNondeterministic()  # type: ignore[call-overload]
     return udf
 
 
-def _scores_frame(rows: pd.DataFrame, scores: Scores) -> pd.DataFrame:
-    """The rows' keys with their scores, column by column as SCORE."""
+def _scores_frame(rows: pd.DataFrame, scores: Scores, kind: EngineKind) -> pd.DataFrame:
+    """The rows' keys with their scores and what computed them, column by column as SCORE."""
     result = rows[list(KEY)].copy()
     for column in ("logit", "raw_probability", "probability", "token_count", "is_truncated", "has_rating_phrase"):
         result[column] = getattr(scores, column)
     result["error"] = scores.error
+    result["engine"], result["precision"] = kind
     return result.astype({"logit": "Float64", "raw_probability": "Float64", "probability": "Float64"})
 
 

@@ -244,10 +244,10 @@ def cached(
     """The process's one scorer for this model version, settings and device.
 
     It stays alone in the process, but for the versions in `beside`, with which it shares the weights that are equal: a
-    process holds the models of one pass, and what they have in common once.
+    process holds the models of one pass, each on one engine, and what they have in common once.
     """
     key = (read_serving(serving_folder)["model_version"], settings, device)
-    for other in [other for other in _LOADED if other != key and (other[0] not in beside or other[1:] != key[1:])]:
+    for other in [other for other in _LOADED if other != key and (other[0] not in beside or other[0] == key[0])]:
         del _LOADED[other]  # models of another pass would need the memory of theirs
     if key not in _LOADED:
         _LOADED[key] = Scorer.load(serving_folder, settings, threads, device, next(iter(_LOADED.values()), None))

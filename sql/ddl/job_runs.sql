@@ -3,7 +3,7 @@
 create table if not exists job_runs (
     run_id string not null comment 'The run that wrote the row; see job_runs.',
     command string not null comment
-        'ingest, train, retrain, promote, retire, thresholds, merge, push, score, explain or report.',
+        'ingest, train, retrain, promote, retire, thresholds, merge, push, compile, score, explain or report.',
     status string not null comment 'succeeded or failed.',
     started_at timestamp not null comment 'Start of the run.',
     finished_at timestamp not null comment 'End of the run.',

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from model.bundle.bundle import read_serving
-from model.bundle.listing import read_listing
+from model.bundle.listing import read_listing, verify_files
 from model.errors import ReviewriskError, needs_extra
 from model.files import file_sha256, folder_sha256, put_folder, read_json, temporary_folder_beside, write_json
 from model.network.backbone import load_classifier
@@ -121,9 +121,7 @@ def _verified_graph(serving_folder: Path) -> Path:
     if not (folder / "graph.json").is_file():
         raise ReviewriskError(f"{serving_folder} has no OpenVINO graph: make it with `reviewrisk models compile`.")
     listing = read_listing(folder / "graph.json", {"serving": str, "openvino": str})
-    for name, expected in listing["files"].items():
-        if not (folder / name).is_file() or file_sha256(folder / name) != expected:
-            raise ReviewriskError(f"{folder / name} is damaged: make it again with `reviewrisk models compile`.")
+    verify_files(folder, listing["files"], "graph.json")
     if listing["serving"] != _serving_checksum(serving_folder):
         raise ReviewriskError(
             f"{folder} was made of another model than {serving_folder}: make it again with `reviewrisk models compile`."

@@ -1,0 +1,181 @@
+"""Which engine scores a model here: tried once for each processor, kept in `job_runs`, and read from there after that."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+import pyarrow.compute as pc
+
+from jobs.config import Config, ScoreSettings
+from jobs.lake import tables
+from jobs.lake.labelled import newest_labelled
+from jobs.lake.runs import JobRun
+from jobs.registry.bundles import local_bundle, serving_folder
+from jobs.registry.models import thresholds
+from model.errors import ReviewriskError, needs_extra
+from model.files import canonical_json
+from model.progress import Report
+from model.terminal import align
+
+if TYPE_CHECKING:
+    from model.scoring.engine_choice import ComparedReviews, Trial
+    from model.scoring.engines.interface import EngineKind
+
+COMMAND = "compile"
+_PACKAGES = ("torch", "transformers", "openvino", "tokenizers")
+
+
+def chosen_settings(config: Config, row: dict[str, Any], threads: int, report: Report) -> ScoreSettings:
+    """config.score with the engine and precision by which a row of `models` is to be scored here, its graph compiled.
+
+    What was found for this model, processor, number of threads and set of limits is read from `job_runs`; where nothing
+    is there, the engines are tried now. Raises ReviewriskError where the engine that the config names does not decide
+    like the reference, or none does.
+    """
+    with needs_extra("train", "Scoring"):
+        from model.scoring.engine_choice import candidates, named
+        from model.scoring.engines.interface import REFERENCE, EngineKind
+        from model.scoring.engines.openvino_engine import compile_graph
+    kinds = candidates(config.score)
+    kind = REFERENCE
+    if kinds != [REFERENCE]:
+        found = _recorded(config, row, _fingerprint(config, row, kinds, threads))
+        kind = EngineKind(*found) if found else run_compile(config, row, threads, report)
+    if kind.name == "openvino":
+        compile_graph(serving_folder(config, row))
+    chosen: ScoreSettings = named(config.score, kind)  # type: ignore[assignment]
+    return chosen
+
+
+def run_compile(config: Config, row: dict[str, Any], threads: int, report: Report) -> EngineKind:
+    """Try the engines that config.score leaves open on this machine, report their parity and speed as a table, keep it
+    in `job_runs`, and return the fastest that may serve.
+
+    Raises ReviewriskError where none may.
+    """
+    with needs_extra("train", "Scoring"):
+        from model.scoring.engine_choice import candidates, fastest, try_engines
+        from model.scoring.engines.interface import REFERENCE
+    model_version = row["model_version"]
+    with JobRun(config.root, COMMAND) as run:
+        kinds = candidates(config.score)
+        reviews = _compared_reviews(config, model_version)
+        least = config.score.parity.rows
+        if len(reviews.label) < least and kinds[0] == REFERENCE:
+            report(
+                f"  {model_version} is scored by {REFERENCE}: other engines are compared on {least:,} labelled"
+                f" validation and test reviews (score.parity.rows), and there are {len(reviews.label):,}"
+            )
+            run.finish(
+                model_version=model_version, details={"engine": REFERENCE.name, "precision": REFERENCE.precision}
+            )
+            return REFERENCE
+        report(f"  {model_version}: trying {len(kinds)} engines on {_processor()}, threads: {threads}")
+        trials = try_engines(
+            local_bundle(config, row), serving_folder(config, row), kinds, reviews, config.score, threads, report
+        )
+        for line in _table(trials):
+            report(line)
+        details = {
+            "fingerprint": _fingerprint(config, row, kinds, threads),
+            "processor": _processor(),
+            "threads": threads,
+            "limits": config.score.parity.model_dump(),
+            "trials": [asdict(trial) for trial in trials],
+        }
+        run.finish(model_version=model_version, rows_read=len(reviews.label), details=details)
+        best = fastest(trials)
+        details |= {"engine": best.kind.name, "precision": best.kind.precision}
+        run.finish(model_version=model_version, rows_read=len(reviews.label), details=details)
+    report(f"  {model_version} is scored by {best.kind}: the fastest that decides like the reference")
+    return best.kind
+
+
+def _recorded(config: Config, row: dict[str, Any], fingerprint: str) -> tuple[str, str] | None:
+    """Engine and precision that the newest successful trial of this fingerprint chose; None where there is none."""
+    is_trial = (pc.field("command") == COMMAND) & (pc.field("status") == "succeeded")
+    where = is_trial & (pc.field("model_version") == row["model_version"])
+    runs = tables.read_arrow(config.root, "job_runs", ("started_at", "details"), where).sort_by(
+        [("started_at", "descending")]
+    )
+    for text in runs["details"].to_pylist():
+        details = json.loads(text)
+        if details.get("fingerprint") == fingerprint:
+            return details["engine"], details["precision"]
+    return None
+
+
+def _fingerprint(config: Config, row: dict[str, Any], kinds: Sequence[EngineKind], threads: int) -> str:
+    """What a trial depends on: another model, processor, package or limit asks for another one."""
+    parts = {
+        "bundle": row["bundle_checksum"],
+        "thresholds": _limits_by_name(config, row["model_version"]),
+        "processor": _processor(),
+        "threads": threads,
+        "kinds": [str(kind) for kind in kinds],
+        "limits": config.score.parity.model_dump(),
+        "packages": {name: _installed(name) for name in _PACKAGES},
+    }
+    return hashlib.sha256(canonical_json(parts).encode()).hexdigest()[:16]
+
+
+def _processor() -> str:
+    """The processor's name with the instruction sets that decide how fast an engine is on it."""
+    from model.network.hardware import cpu_capabilities, cpu_name
+
+    matter = [name for name in cpu_capabilities() if name.startswith(("avx512_bf16", "avx512_vnni", "amx", "avx2"))]
+    return f"{cpu_name()} ({', '.join(matter) or 'no AVX2'})"
+
+
+def _installed(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _compared_reviews(config: Config, model_version: str) -> ComparedReviews:
+    from model.scoring.engine_choice import ComparedReviews
+
+    columns = ("review_headline", "review_body", "star_rating")
+    reviews = newest_labelled(config.root, columns, ["validation", "test"], config.score.parity.rows)
+    label = pc.less_equal(reviews["star_rating"], 2).to_numpy().astype("int64")
+    return ComparedReviews(
+        reviews["review_headline"].to_pylist(),
+        reviews["review_body"].to_pylist(),
+        label,
+        _limits_by_name(config, model_version),
+    )
+
+
+def _limits_by_name(config: Config, model_version: str) -> dict[str, float]:
+    found = {row["threshold_name"]: float(row["threshold"]) for row in thresholds(config.root, model_version)}
+    if not found:
+        raise ReviewriskError(f"{model_version} has no threshold in model_thresholds: train again.")
+    return found
+
+
+def _table(trials: Sequence[Trial]) -> list[str]:
+    """One line for each engine: speed, differences from the reference, and whether it may serve."""
+    slowest = min(trial.rows_per_second for trial in trials)
+    head = ["engine", "reviews/s", "ratio", "logit differs by", "at most", "flipped", "ECE changes by", "may serve"]
+    rows = [
+        [
+            str(trial.kind),
+            f"{trial.rows_per_second:,.0f}",
+            f"{trial.rows_per_second / slowest:.2f}",
+            f"{trial.parity.mean_difference:.2g}",
+            f"{trial.parity.greatest_difference:.2g}",
+            f"{max(trial.parity.flipped.values())} of {trial.parity.rows:,}",
+            f"{trial.parity.ece_change:+.5f}",
+            f"no: {trial.problems[0]}" if trial.problems else "yes",
+        ]
+        for trial in trials
+    ]
+    right = [False, True, True, True, True, True, True, False]
+    return [f"  {line}" for line in align([head, *rows], right)]
