@@ -1,4 +1,4 @@
-"""Which engine scores a model here: tried once for each processor, kept in `job_runs`, and read from there after that."""
+"""Which engine scores a model here: tried once for each processor, kept in `job_runs`, and read from there later."""
 
 from __future__ import annotations
 
@@ -71,9 +71,7 @@ def run_compile(config: Config, row: dict[str, Any], threads: int, report: Repor
                 f"  {model_version} is scored by {REFERENCE}: other engines are compared on {least:,} labelled"
                 f" validation and test reviews (score.parity.rows), and there are {len(reviews.label):,}"
             )
-            run.finish(
-                model_version=model_version, details={"engine": REFERENCE.name, "precision": REFERENCE.precision}
-            )
+            run.finish(model_version=model_version, details=REFERENCE._asdict())
             return REFERENCE
         report(f"  {model_version}: trying {len(kinds)} engines on {_processor()}, threads: {threads}")
         trials = try_engines(
@@ -90,7 +88,7 @@ def run_compile(config: Config, row: dict[str, Any], threads: int, report: Repor
         }
         run.finish(model_version=model_version, rows_read=len(reviews.label), details=details)
         best = fastest(trials)
-        details |= {"engine": best.kind.name, "precision": best.kind.precision}
+        details |= best.kind._asdict()
         run.finish(model_version=model_version, rows_read=len(reviews.label), details=details)
     report(f"  {model_version} is scored by {best.kind}: the fastest that decides like the reference")
     return best.kind
@@ -106,7 +104,7 @@ def _recorded(config: Config, row: dict[str, Any], fingerprint: str) -> tuple[st
     for text in runs["details"].to_pylist():
         details = json.loads(text)
         if details.get("fingerprint") == fingerprint:
-            return details["engine"], details["precision"]
+            return details["name"], details["precision"]
     return None
 
 

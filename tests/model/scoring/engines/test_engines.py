@@ -96,7 +96,7 @@ def test_auto_is_the_reference_until_somebody_chose(serving: Path) -> None:
 def test_openvino_computes_on_cpus_alone(serving: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("model.scoring.scorer._find_device", lambda name: torch.device(name))
     settings = SMALL.model_copy(update={"engine": "openvino", "precision": "float32"})
-    with pytest.raises(ReviewriskError, match="openvino computes on CPUs, not on cuda: set score.engine to torch"):
+    with pytest.raises(ReviewriskError, match=r"openvino computes on CPUs, not on cuda: set score\.engine to torch"):
         Scorer.load(serving, settings, device="cuda")
 
 
