@@ -1,4 +1,4 @@
-"""Every engine gives the reference's logits, whatever the batch, and refuses what is damaged or not its own."""
+"""OpenVINO's graph: made once, verified before it serves, and told to nobody."""
 
 from __future__ import annotations
 
@@ -11,59 +11,19 @@ import numpy as np
 import pytest
 import torch
 
-from model.bundle.bundle import build_serving_folder
 from model.errors import ReviewriskError
 from model.files import read_json, write_json
 from model.scoring.engines import openvino_engine
-from model.scoring.engines.interface import REFERENCE, EngineKind
+from model.scoring.engines.interface import EngineKind
 from model.scoring.engines.openvino_engine import OpenVinoEngine, compile_graph, has_graph
-from model.scoring.engines.torch_engine import TorchEngine
 from model.scoring.scorer import Scorer
-from model.settings import ScoringSettings
 from tests import ROOT
-from tests.support.tiny_models import tiny_bundle
-
-SMALL = ScoringSettings(tokens_per_batch=512, rows_per_buffer=16)
-TOLERANCE = {"float32": 1e-5, "bfloat16": 0.05}
-KINDS = [EngineKind(name, precision) for name in ("torch", "openvino") for precision in ("float32", "bfloat16")]
-WORDS = ["the", "leg", "broke", "chair", "nice", "love", "awful", "again", "good", "smell", "two", "weeks"]
+from tests.support.engines import SMALL, compiled_serving, scorer_on
 
 
-@pytest.fixture(scope="module", params=["distilbert", "bert"])
-def serving(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp(request.param)
-    built = build_serving_folder(tiny_bundle(folder, request.param), folder / "serving", tolerance=1e-3)
-    compile_graph(built)
-    return built
-
-
-def scorer_on(serving: Path, kind: EngineKind) -> Scorer:
-    return Scorer.load(serving, SMALL.model_copy(update={"engine": kind.name, "precision": kind.precision}), threads=1)
-
-
-def texts(rows: int, seed: int = 5) -> list[str]:
-    random = np.random.default_rng(seed)
-    return [" ".join(random.choice(WORDS, size=length)) for length in random.integers(1, 90, size=rows)]
-
-
-@pytest.mark.parametrize("kind", KINDS, ids=str)
-def test_an_engine_gives_the_logits_of_the_reference(serving: Path, kind: EngineKind) -> None:
-    bodies = texts(40)
-    expected = scorer_on(serving, REFERENCE).score([None] * 40, bodies).logit
-    found = scorer_on(serving, kind)
-    assert found.engine.kind == kind
-    np.testing.assert_allclose(found.score([None] * 40, bodies).logit, expected, atol=TOLERANCE[kind.precision])
-    assert np.ptp(expected) > 0.01, "the texts differ, so a mixed-up order would show"
-
-
-@pytest.mark.parametrize("kind", KINDS, ids=str)
-def test_a_score_belongs_to_its_text_whatever_comes_before_and_beside_it(serving: Path, kind: EngineKind) -> None:
-    scorer, bodies = scorer_on(serving, kind), texts(60)
-    alone = np.array([scorer.score([None], [body]).logit[0] for body in bodies])
-    for seed in range(3):
-        order = np.random.default_rng(seed).permutation(60)
-        together = scorer.score([None] * 60, [bodies[place] for place in order]).logit
-        np.testing.assert_allclose(together, alone[order], atol=TOLERANCE[kind.precision])
+@pytest.fixture(scope="module")
+def serving(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return compiled_serving(tmp_path_factory.mktemp("engine"))
 
 
 def test_an_answer_is_not_overwritten_by_the_next(serving: Path) -> None:
@@ -76,21 +36,10 @@ def test_an_answer_is_not_overwritten_by_the_next(serving: Path) -> None:
     assert first.shape == (2,) and first.dtype == np.float32
 
 
-def test_bfloat16_weights_are_cast_once(serving: Path) -> None:
-    engine = TorchEngine.load(serving, torch.device("cpu"), "bfloat16")
-    assert {parameter.dtype for parameter in engine.model.parameters()} == {torch.bfloat16}
-    assert engine.few_shapes and not TorchEngine.load(serving, torch.device("cpu"), "float32").few_shapes
-
-
 def test_a_scorer_without_a_pytorch_module_says_so(serving: Path) -> None:
     scorer = scorer_on(serving, EngineKind("openvino", "float32"))
     with pytest.raises(TypeError, match="openvino float32 has no PyTorch module"):
         _ = scorer.model
-
-
-def test_auto_is_the_reference_until_somebody_chose(serving: Path) -> None:
-    assert ScoringSettings().engine == ScoringSettings().precision == "auto"
-    assert Scorer.load(serving, SMALL).engine.kind == REFERENCE
 
 
 def test_openvino_computes_on_cpus_alone(serving: Path, monkeypatch: pytest.MonkeyPatch) -> None:
