@@ -73,10 +73,13 @@ def test_control_characters_of_a_file_name_do_not_reach_the_terminal() -> None:
     )
 
 
+# Ctrl-C is asked for by name: tests that run in the background of a shell inherit that it is ignored.
 LONG_COMMAND = """
-import time
+import signal, time
 from jobs.cli.main import main
 from jobs.sample import write
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 def wait(*_):
     print("ready", flush=True)
