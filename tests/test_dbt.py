@@ -189,7 +189,7 @@ def staged(name: str, *rows: Row) -> list[Row]:
 
 @pytest.mark.parametrize("name", STAGED)
 def test_a_staging_model_carries_columns_of_the_same_name_as_they_are(name: str) -> None:
-    table, row = STAGED[name]
+    _, row = STAGED[name]
     [found] = staged(name, row)
     assert {column: found[column] for column in found if column in row} == {
         column: row[column] for column in found if column in row

@@ -22,7 +22,7 @@ from jobs.spark.session import persisted
 from jobs.storage import Root, StorageSettings, parse_root
 from model.errors import LostRaceError, OutageError, ReviewriskError
 from tests import ROOT
-from tests.support.score_rows import JANUARY, object_store, publish, s3_root, s3_settings, scores, stored
+from tests.support.score_rows import FEBRUARY, JANUARY, object_store, publish, s3_root, s3_settings, scores, stored
 from tests.support.warehouse_rows import arrow_rows, source
 
 
@@ -104,7 +104,7 @@ LIMITED = """
 import resource, sys
 from jobs.lake import tables
 from jobs.storage import StorageSettings, parse_root
-from tests.support.score_rows import JANUARY, publish, scores
+from tests.support.score_rows import FEBRUARY, JANUARY, publish, scores
 from model.errors import OutageError
 root = parse_root(sys.argv[1], StorageSettings())
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), int(sys.argv[2])))
@@ -243,5 +243,13 @@ def test_runs_at_once_get_different_numbers(config: Config) -> None:
 
 
 def test_rows_are_counted_out_of_the_log(config: Config) -> None:
-    tables.create_tables(config.root)
-    assert delta.rows_by_partition(config.root, "reviews") == []
+    root = config.root
+    tables.create_tables(root)
+    assert delta.rows_by_partition(root, "review_scores") == []
+    publish(root, scores(("a", JANUARY, 0.1), ("b", JANUARY, 0.2)), JANUARY)
+    january = ({"model_version": "m-1", "review_month": "2015-01-01"}, 2)
+    february = ({"model_version": "m-1", "review_month": "2015-02-01"}, 1)
+    publish(root, scores(("c", FEBRUARY, 0.3)), FEBRUARY)
+    counted = delta.rows_by_partition(root, "review_scores")
+    assert sorted(counted, key=lambda one: one[0]["review_month"]) == [january, february]
+    assert delta.rows_by_partition(root, "review_scores", 1) == [january], "at an earlier version"
