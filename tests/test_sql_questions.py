@@ -17,45 +17,6 @@ SQL = resource_folder("sql")
 MAY, JUNE, AUGUST = (datetime.date(2015, month, 1) for month in (5, 6, 8))
 
 
-@pytest.fixture(scope="module")
-def answers() -> dict[str, list[tuple[Any, ...]]]:
-    """The answer of every question in sql/adhoc over the built corpus, by the question's number."""
-    with open_warehouse(str(built_root())) as connection:
-        return {
-            path.stem[:2]: connection.execute(path.read_text(encoding="utf-8")).fetchall()
-            for path in sorted((SQL / "adhoc").glob("*.sql"))
-        }
-
-
-def test_the_eight_questions_are_answered(answers: dict[str, list[tuple[Any, ...]]]) -> None:
-    assert list(answers) == ["01", "02", "03", "04", "05", "06", "07", "08"]
-    assert answers["01"] == [("furniture.tsv", "bad_star_rating", 1, 1 / 91, 17)]
-    assert [(stars, count) for stars, count, *_ in answers["02"]] == [(1, 8), (2, 2), (3, 2), (4, 18), (5, 6)]
-    assert {row[0] for row in answers["03"]} == {"R0600", "R0615", "R0700", "R0715", "R0800", "R0815"}
-    assert answers["04"][0] == (
-        "minilm-aaaaaaaaaaaa",
-        datetime.date(2015, 6, 1),
-        "recall_90",
-        0.3,
-        False,
-        7,
-        5 / 6,
-        1.0,
-    )
-    assert [row[0] for row in answers["05"]] == ["LAMP", "SOFA"]
-    assert answers["06"][0] == (1, "SOFA", "Grey sofa", 1, "broken", 10)
-    assert {row[0]: round(row[2], 6) for row in answers["07"]} == dict.fromkeys(
-        ("train", "validation", "test", "live"), round(2.7 / 17, 6)
-    )
-    assert answers["08"] == [("minilm-bbbbbbbbbbbb", 51, 3, 0, 33, 0)]
-
-
-def test_every_question_begins_with_the_question_and_how_to_read_its_answer() -> None:
-    for path in (SQL / "adhoc").glob("*.sql"):
-        first, second, *_ = path.read_text(encoding="utf-8").splitlines()
-        assert first.startswith("-- ") and first.endswith("?") and second.startswith("-- A row is "), path.name
-
-
 def asked(question: str, **tables: list[Row]) -> list[tuple[Any, ...]]:
     """The answer to a question over a few rows, with the columns that it looks at alone."""
     with duckdb.connect() as connection:
@@ -177,3 +138,42 @@ def test_two_models_disagree_on_labelled_unseen_reviews_at_their_default_thresho
     ]
     found = asked("08", reviews=reviews, review_scores=scores, models=models, model_thresholds=thresholds)
     assert found == [("new", 4, 1, 1, 1, 1)]
+
+
+@pytest.fixture(scope="module")
+def answers() -> dict[str, list[tuple[Any, ...]]]:
+    """The answer of every question in sql/adhoc over the built corpus, by the question's number."""
+    with open_warehouse(str(built_root())) as connection:
+        return {
+            path.stem[:2]: connection.execute(path.read_text(encoding="utf-8")).fetchall()
+            for path in sorted((SQL / "adhoc").glob("*.sql"))
+        }
+
+
+def test_the_eight_questions_are_answered(answers: dict[str, list[tuple[Any, ...]]]) -> None:
+    assert list(answers) == ["01", "02", "03", "04", "05", "06", "07", "08"]
+    assert answers["01"] == [("furniture.tsv", "bad_star_rating", 1, 1 / 91, 17)]
+    assert [(stars, count) for stars, count, *_ in answers["02"]] == [(1, 8), (2, 2), (3, 2), (4, 18), (5, 6)]
+    assert {row[0] for row in answers["03"]} == {"R0600", "R0615", "R0700", "R0715", "R0800", "R0815"}
+    assert answers["04"][0] == (
+        "minilm-aaaaaaaaaaaa",
+        datetime.date(2015, 6, 1),
+        "recall_90",
+        0.3,
+        False,
+        7,
+        5 / 6,
+        1.0,
+    )
+    assert [row[0] for row in answers["05"]] == ["LAMP", "SOFA"]
+    assert answers["06"][0] == (1, "SOFA", "Grey sofa", 1, "broken", 10)
+    assert {row[0]: round(row[2], 6) for row in answers["07"]} == dict.fromkeys(
+        ("train", "validation", "test", "live"), round(2.7 / 17, 6)
+    )
+    assert answers["08"] == [("minilm-bbbbbbbbbbbb", 51, 3, 0, 33, 0)]
+
+
+def test_every_question_begins_with_the_question_and_how_to_read_its_answer() -> None:
+    for path in (SQL / "adhoc").glob("*.sql"):
+        first, second, *_ = path.read_text(encoding="utf-8").splitlines()
+        assert first.startswith("-- ") and first.endswith("?") and second.startswith("-- A row is "), path.name

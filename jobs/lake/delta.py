@@ -268,7 +268,7 @@ def take_numbers(root: Root, name: str, keys: Sequence[str], after: int = 0, att
                 )
             return {**known, **new}
         except CommitFailedError:
-            time.sleep(random.uniform(0, 0.05 * min(attempt + 1, 10)))  # noqa: S311 (so that two do not meet again)
+            pause(attempt)
     raise LostRaceError(f"{name}: other runs kept being first, so nothing was published: give the command again.")
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from deltalake import DeltaTable
+from deltalake.exceptions import CommitFailedError, DeltaError
 
 from jobs.config import Config
 from jobs.lake import delta, staging, tables
@@ -182,10 +183,11 @@ def test_a_race_that_is_always_lost_ends_as_one(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(delta.time, "sleep", waits.append)
     with monkeypatch.context() as patched:
         patched.setattr(delta, "_commit_once", lambda *_: False)
-        with pytest.raises(LostRaceError, match="review_scores: other writers were first 20 times in a row"):
+        lost = "other writers were first 20 times in a row, so nothing was published: give the command again"
+        with pytest.raises(LostRaceError, match=rf"^review_scores: {lost}\.$"):
             publish(root, scores(("a", JANUARY, 0.1)), JANUARY)
         with (
-            pytest.raises(LostRaceError, match="job_runs: other writers were first 20 times in a row"),
+            pytest.raises(LostRaceError, match=r"^job_runs: other writers were first 20 times in a row, .* again\.$"),
             JobRun(root, "score"),
         ):
             pass
@@ -223,6 +225,36 @@ def test_a_key_keeps_its_number_and_no_other_gets_it(config: Config) -> None:
     assert delta.take_numbers(config.root, "sources", ["d", "b"]) == {"d": 10, "b": 1}
     assert tables.current_version(config.root, "sources") == version, "nothing new is no commit"
     assert tables.read_arrow(config.root, "sources").num_rows == 0
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind", "message", "waits"),
+    [
+        (CommitFailedError("another was first"), LostRaceError, "sources: other runs kept being first, so nothing", 50),
+        (DeltaError("torn"), ReviewriskError, r"The table sources of .* is damaged or cannot be read \(torn\)", 0),
+    ],
+)
+def test_a_number_that_cannot_be_taken_is_a_sentence(
+    config: Config, monkeypatch: pytest.MonkeyPatch, fault: Exception, kind: type[Exception], message: str, waits: int
+) -> None:
+    tables.create_tables(config.root)
+    waited: list[int] = []
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise fault
+
+    monkeypatch.setattr(DeltaTable, "create_write_transaction", fail)
+    monkeypatch.setattr(delta, "pause", waited.append)
+    with pytest.raises(kind, match=message):
+        delta.take_numbers(config.root, "sources", ["a"])
+    assert waited == list(range(waits))
+
+
+def test_a_long_reason_of_delta_rs_is_cut_and_its_frames_are_left_out(config: Config) -> None:
+    with pytest.raises(ReviewriskError) as raised, delta.delta_errors(config.root, "models"):
+        raise DeltaError("torn  \n" + "x" * 400 + "0: <unknown>\n1: more")
+    reason = str(raised.value).partition("(")[2].partition(")")[0]
+    assert reason == "torn " + "x" * 295
 
 
 def test_numbers_outlive_the_log_s_checkpoint(config: Config) -> None:
