@@ -14,6 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 from deltalake import write_deltalake
+from deltalake.exceptions import CommitFailedError
+from deltalake.table import TableAlterer
 
 from jobs.lake import delta, staging, tables
 from jobs.lake.runs import JobRun
@@ -90,6 +92,17 @@ def test_a_table_of_an_earlier_version_that_lacks_a_needed_column_is_refused(roo
         pass
     with pytest.raises(ReviewriskError, match="earlier version of the code, has no engine: build a new root"):
         tables.read_arrow(root, "review_scores")
+
+
+def test_columns_that_another_run_adds_at_the_same_time_are_no_error(
+    root: Root, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lose(*_: Any) -> None:
+        raise CommitFailedError("another was first")
+
+    made_by_an_earlier_version(root, "error")
+    monkeypatch.setattr(TableAlterer, "add_columns", lose)
+    assert delta.add_missing_columns(root, REVIEW_SCORES)
 
 
 def test_a_scope_is_replaced_and_the_rest_stays(root: Root) -> None:
