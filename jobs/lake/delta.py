@@ -268,15 +268,12 @@ def take_numbers(root: Root, name: str, keys: Sequence[str], after: int = 0, att
                 )
             return {**known, **new}
         except CommitFailedError:
-            time.sleep(random.uniform(0, 0.05 * min(attempt + 1, 10)))  # noqa: S311 (so that two do not meet again)
+            pause(attempt)
     raise LostRaceError(f"{name}: other runs kept being first, so nothing was published: give the command again.")
 
 
 def rows_by_partition(root: Root, name: str, version: int | None = None) -> list[tuple[dict[str, str], int]]:
     """The partition values and the number of rows of each of a version's files, out of the log alone."""
-    handle = open_table(root, name, version)
-    actions = pa.table(handle.get_add_actions(flatten=True))
+    files = pa.table(open_table(root, name, version).get_add_actions(flatten=True)).to_pylist()
     columns = TABLES[name].partition_by
-    values = zip(*(map(str, actions[f"partition.{column}"].to_pylist()) for column in columns), strict=True)
-    counts = actions["num_records"].to_pylist()
-    return [(dict(zip(columns, row, strict=True)), int(count)) for row, count in zip(values, counts, strict=True)]
+    return [({column: str(file[f"partition.{column}"]) for column in columns}, file["num_records"]) for file in files]

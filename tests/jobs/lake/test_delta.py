@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from deltalake import DeltaTable
+from deltalake.exceptions import CommitFailedError, DeltaError
 
 from jobs.config import Config
 from jobs.lake import delta, staging, tables
@@ -22,7 +23,7 @@ from jobs.spark.session import persisted
 from jobs.storage import Root, StorageSettings, parse_root
 from model.errors import LostRaceError, OutageError, ReviewriskError
 from tests import ROOT
-from tests.support.score_rows import JANUARY, object_store, publish, s3_root, s3_settings, scores, stored
+from tests.support.score_rows import FEBRUARY, JANUARY, object_store, publish, s3_root, s3_settings, scores, stored
 from tests.support.warehouse_rows import arrow_rows, source
 
 
@@ -104,7 +105,7 @@ LIMITED = """
 import resource, sys
 from jobs.lake import tables
 from jobs.storage import StorageSettings, parse_root
-from tests.support.score_rows import JANUARY, publish, scores
+from tests.support.score_rows import FEBRUARY, JANUARY, publish, scores
 from model.errors import OutageError
 root = parse_root(sys.argv[1], StorageSettings())
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), int(sys.argv[2])))
@@ -182,10 +183,11 @@ def test_a_race_that_is_always_lost_ends_as_one(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(delta.time, "sleep", waits.append)
     with monkeypatch.context() as patched:
         patched.setattr(delta, "_commit_once", lambda *_: False)
-        with pytest.raises(LostRaceError, match="review_scores: other writers were first 20 times in a row"):
+        lost = "other writers were first 20 times in a row, so nothing was published: give the command again"
+        with pytest.raises(LostRaceError, match=rf"^review_scores: {lost}\.$"):
             publish(root, scores(("a", JANUARY, 0.1)), JANUARY)
         with (
-            pytest.raises(LostRaceError, match="job_runs: other writers were first 20 times in a row"),
+            pytest.raises(LostRaceError, match=r"^job_runs: other writers were first 20 times in a row, .* again\.$"),
             JobRun(root, "score"),
         ):
             pass
@@ -225,6 +227,36 @@ def test_a_key_keeps_its_number_and_no_other_gets_it(config: Config) -> None:
     assert tables.read_arrow(config.root, "sources").num_rows == 0
 
 
+@pytest.mark.parametrize(
+    ("fault", "kind", "message", "waits"),
+    [
+        (CommitFailedError("another was first"), LostRaceError, "sources: other runs kept being first, so nothing", 50),
+        (DeltaError("torn"), ReviewriskError, r"The table sources of .* is damaged or cannot be read \(torn\)", 0),
+    ],
+)
+def test_a_number_that_cannot_be_taken_is_a_sentence(
+    config: Config, monkeypatch: pytest.MonkeyPatch, fault: Exception, kind: type[Exception], message: str, waits: int
+) -> None:
+    tables.create_tables(config.root)
+    waited: list[int] = []
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise fault
+
+    monkeypatch.setattr(DeltaTable, "create_write_transaction", fail)
+    monkeypatch.setattr(delta, "pause", waited.append)
+    with pytest.raises(kind, match=message):
+        delta.take_numbers(config.root, "sources", ["a"])
+    assert waited == list(range(waits))
+
+
+def test_a_long_reason_of_delta_rs_is_cut_and_its_frames_are_left_out(config: Config) -> None:
+    with pytest.raises(ReviewriskError) as raised, delta.delta_errors(config.root, "models"):
+        raise DeltaError("torn  \n" + "x" * 400 + "0: <unknown>\n1: more")
+    reason = str(raised.value).partition("(")[2].partition(")")[0]
+    assert reason == "torn " + "x" * 295
+
+
 def test_numbers_outlive_the_log_s_checkpoint(config: Config) -> None:
     tables.create_tables(config.root)
     delta.take_numbers(config.root, "sources", ["a"])
@@ -243,5 +275,13 @@ def test_runs_at_once_get_different_numbers(config: Config) -> None:
 
 
 def test_rows_are_counted_out_of_the_log(config: Config) -> None:
-    tables.create_tables(config.root)
-    assert delta.rows_by_partition(config.root, "reviews") == []
+    root = config.root
+    tables.create_tables(root)
+    assert delta.rows_by_partition(root, "review_scores") == []
+    publish(root, scores(("a", JANUARY, 0.1), ("b", JANUARY, 0.2)), JANUARY)
+    january = ({"model_version": "m-1", "review_month": "2015-01-01"}, 2)
+    february = ({"model_version": "m-1", "review_month": "2015-02-01"}, 1)
+    publish(root, scores(("c", FEBRUARY, 0.3)), FEBRUARY)
+    counted = delta.rows_by_partition(root, "review_scores")
+    assert sorted(counted, key=lambda one: one[0]["review_month"]) == [january, february]
+    assert delta.rows_by_partition(root, "review_scores", 1) == [january], "at an earlier version"

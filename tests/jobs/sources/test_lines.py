@@ -66,6 +66,28 @@ def test_lines_of_a_file_cut_into_blocks_keep_their_numbers(
     assert found == dict(enumerate(written, start=2))
 
 
+def test_blocks_are_whole_lines_that_meet_and_only_the_first_has_the_header(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "BLOCK", 400)
+    source = source_of(write_source(tmp_path / "a.tsv", [f"{place:099}" for place in range(12)]))
+    blocks = lines._blocks(source)
+    assert [block.first_line for block in blocks][:2] == [1, source.cuts[1].line] and len(blocks) > 2
+    assert rows_of(source) == [(number, f"{number - 2:099}".encode(), None) for number in range(2, 14)]
+    assert lines._blocks(source_of(write_source(tmp_path / "b.tsv.gz", ["one"] * 999)))[0].length is None
+
+
+def test_each_row_has_its_source_and_none_has_what_it_is_not(tmp_path: Path) -> None:
+    path = write_source(tmp_path / "a.tsv", ["one"])
+    source = source_of(path)
+    path.write_bytes(path.read_bytes() + b"two\n")
+    rows = [row for batch in read_block(lines._blocks(source)[0], "none") for row in batch.to_pylist()]
+    assert rows == [
+        {"source_checksum": source.checksum, "source_line": 2, "value": b"one", "fields": None, "problem": None},
+        rows[1] | {"source_checksum": source.checksum, "source_line": 3, "value": None, "fields": None},
+    ]
+
+
 def test_a_damaged_file_says_where_reading_had_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lines, "CHUNK", 100_000)
     written = [line(review_id=f"r{i}", review_body=f"{i * 7919}") for i in range(50_000)]
