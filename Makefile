@@ -36,8 +36,7 @@ test-long: .venv/ready   ## the tests that take minutes
 	$(BIN)/python -m pytest -m long
 
 mutants: .venv/ready   ## mutation tests over the modules named in pyproject.toml, and their survivors; takes hours
-	OMP_NUM_THREADS=1 $(BIN)/mutmut run
-	$(BIN)/mutmut results
+	$(BIN)/python benchmarks/mutants.py
 
 check: .venv/ready   ## ruff, mypy, sqlfluff
 	$(BIN)/ruff check .

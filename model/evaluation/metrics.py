@@ -341,11 +341,6 @@ class RankedRows:
         return values if len(self.starts) == len(self.order) else np.add.reduceat(values, self.starts, axis=1)
 
 
-def ranking(logit: FloatArray, label: LabelArray, weights: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """(AUC, average precision) per resample; rows of one logit are one step of both curves."""
-    return RankedRows.of(logit, label).ranking(weights)
-
-
 def _decisions(scored: Scored, weights: FloatArray) -> list[FloatArray]:
     """f1, macro_f1, precision, recall and flagged_share per resample."""
     flagged = scored.probability >= scored.threshold

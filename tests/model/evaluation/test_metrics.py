@@ -39,6 +39,13 @@ def scored(logit: np.ndarray, label: np.ndarray, threshold: float = 0.5) -> Scor
     return Scored(logit, expit(logit), label, threshold)
 
 
+@pytest.mark.parametrize("rows", [np.array([0, 2]), np.array([True, False, True, False])])
+def test_rows_are_taken_by_place_or_mask(rows: np.ndarray) -> None:
+    taken = Scored(LOGIT, PROBABILITY, LABEL, 0.4).take(rows)
+    columns = taken.logit.tolist(), taken.probability.tolist(), taken.label.tolist(), taken.threshold
+    assert columns == ([2.0, -0.4], [0.9, 0.4], [1, 1], 0.4)
+
+
 def test_all_figures_by_hand() -> None:
     found = metrics(Scored(LOGIT, PROBABILITY, LABEL, 0.5), bins=10)
     assert found == {
@@ -223,6 +230,8 @@ def test_figures_that_are_not_asked_for_are_left_out_and_the_others_stay_the_sam
     for name in FIGURES:
         assert intervals(first, 10, product, 0.95, 7, 50, (name,)) == {name: every[name]}
         assert difference_intervals(first, second, 10, product, 0.95, 7, 50, (name,)) == {name: gain[name]}
+    [found] = bootstrap([first], 10, product, 7, 50, ("f1", "auc"))
+    assert list(found.point) == list(found.samples) == ["auc", "f1"]
 
 
 def test_intervals_are_wider_where_reviews_of_one_product_agree() -> None:

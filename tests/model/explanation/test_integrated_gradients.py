@@ -345,6 +345,12 @@ def test_a_review_that_fails_is_alone_with_its_error(scorer: Scorer) -> None:
         assert [word.word for word in found.words] == [word.word for word in alone.words]
 
 
+@pytest.mark.parametrize("function", [explain, explain_each])
+def test_a_headline_without_a_body_is_refused(scorer: Scorer, function: Any) -> None:
+    with pytest.raises(ValueError, match="shorter"):
+        function(scorer, [None, "Nice"], ["broken chair"], fine((16,)))
+
+
 def test_where_the_machine_fails_no_review_has_an_error(scorer: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:
     def out_of_memory(*arguments: Any) -> Any:
         raise torch.OutOfMemoryError("CUDA out of memory")
