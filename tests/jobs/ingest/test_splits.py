@@ -12,6 +12,7 @@ import pytest
 from jobs.config import Config, SplitSettings
 from jobs.ingest import splits
 from jobs.ingest.splits import Boundaries, resolve_boundaries
+from jobs.lake.schemas import SPLITS
 from model.errors import ReviewriskError
 
 GIVEN = Boundaries(date(2014, 12, 31), date(2015, 4, 30), date(2015, 8, 31), "given")
@@ -43,6 +44,7 @@ def test_the_stored_days_are_those_that_reviews_are_cut_by() -> None:
         ("live", date(2015, 9, 1), None),
     ]
     assert {(row["origin"], row["run_id"]) for row in rows} == {("given", "run")}
+    assert GIVEN.to_rows("run").schema.equals(SPLITS.schema)
     assert Boundaries.from_rows(GIVEN.to_rows("run")) == GIVEN
     assert Boundaries.from_rows(GIVEN.to_rows("run").slice(0, 0)) is None
 

@@ -205,6 +205,7 @@ def test_rows_that_depend_on_the_whole_table_are_worked_out_anew_after_any_commi
 
     published = tables.publish(local, "review_scores", "r", stage, guard_whole_table)
     assert seen == builds and published is not None and published.rows == 1
+    assert delta.open_table(local, "review_scores").history(1)[0]["run_id"] == "r"
     assert stored(local) == [("mine", 0.1), ("theirs", 0.2)]
 
 
