@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 import signal
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from jobs.cli.exits import CommandGroup
+from jobs.cli.exits import INTERRUPTED, NOTHING_NEW, CommandGroup
 from model.errors import LostRaceError, OutageError, ReviewriskError
 from tests import ROOT
 
@@ -101,3 +102,11 @@ def test_ctrl_c_in_the_middle_of_a_command_ends_with_130_and_no_traceback() -> N
         process.kill()
     assert process.returncode == 130
     assert said == "interrupted: what was published stays whole, and the same command goes on from there\n"
+
+
+def test_the_page_for_operators_lists_every_exit_code() -> None:
+    page = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    section = page.partition("\n## Exit codes\n")[2].partition("\n## ")[0]
+    raised = {error.exit_code for error in (ReviewriskError, LostRaceError, OutageError)}
+    listed = re.findall(r"^\| (\d+) \|", section, re.MULTILINE)
+    assert sorted(map(int, listed)) == sorted({0, 1, 2, *raised, NOTHING_NEW, INTERRUPTED})

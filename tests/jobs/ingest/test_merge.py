@@ -580,3 +580,23 @@ def test_the_wrong_dialect_is_refused_with_its_reason(spark: Any, config: Config
     with pytest.raises(ReviewriskError, match=r"(?s)bad_review_date: .*first in line 2: '8/31/2015'"):
         ingest(spark, with_ingest(with_splits(config), quoting="double"), source)
     assert rows(config, "reviews", "review_id") == []
+
+
+def test_a_night_is_held_against_its_own_reviews_alone(
+    spark: Any, config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of twelve stored reviews the night has one; what it adds is a correction of that and a new one."""
+    from jobs.ingest import versions
+
+    chosen = with_splits(config)
+    ingest(spark, chosen, write_source(tmp_path / "a.tsv", corpus()))
+    real, stored = versions.compare, []
+
+    def compare(newest: Any, found: Any) -> Any:
+        stored.append([row["review_id"] for row in found.select("review_id").collect()])
+        return real(newest, found)
+
+    monkeypatch.setattr(versions, "compare", compare)
+    night = [line(review_id=name, review_date="2016-02-03") for name in ("train-1", "N")]
+    summary, _ = ingest(spark, chosen, write_source(tmp_path / "night.tsv", night))
+    assert (summary.new, summary.corrected, stored) == (1, 1, [["train-1"]])

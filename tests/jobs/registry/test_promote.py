@@ -20,7 +20,7 @@ import pytest
 from deltalake import write_deltalake
 
 from jobs.config import Config
-from jobs.lake import tables
+from jobs.lake import delta, tables
 from jobs.lake.query import open_warehouse
 from jobs.lake.schemas import MODEL_THRESHOLDS, MODELS, REVIEW_SCORES, SPLITS
 from jobs.registry.compare_champion import challenge, compare_with_champion, held_against_champion
@@ -761,3 +761,20 @@ def test_fitting_the_same_thresholds_again_changes_nothing(root: Config) -> None
     before = tables.current_version(root.root, "model_thresholds")
     run_thresholds(root, None, lambda _: None)
     assert tables.current_version(root.root, "model_thresholds") == before
+
+
+def test_of_the_champions_scores_no_month_without_a_test_row_is_opened(root: Config) -> None:
+    """The file of such a month holds zeros, so whoever opens it ends in an error."""
+    duel(root, (1.5, 1.5), (1.5, 1.5))
+    month = {"model_version": ["old-1"], "review_month": [datetime.date(2012, 1, 1)]}
+    rows = pa.Table.from_pylist(
+        [score("X", model_version="old-1", review_month=month["review_month"][0])], REVIEW_SCORES.schema
+    )
+    tables.publish(
+        root.root, "review_scores", "r", lambda _: tables.stage_arrow(rows, root.root, "review_scores", "r", month)
+    )
+    [path] = delta.files_in_scope(delta.open_table(root.root, "review_scores"), month)
+    file = root.root.local_path / "tables" / "review_scores" / path
+    file.write_bytes(bytes(file.stat().st_size))
+    old, new = compare_with_champion(root, champion(root.root), registered(root.root, "new-2"))
+    assert old.rows == new.rows == ROWS // 2
