@@ -420,6 +420,23 @@ def test_recall_counts_rows_by_the_products_of_those_up_to_the_rank_of_the_recal
     assert probability[probability >= found.threshold].min() == ranked[last]
 
 
+def test_precision_counts_the_flagged_rows_by_their_products() -> None:
+    generator = np.random.default_rng(8)
+    products = np.repeat(np.arange(300), 5)
+    true = generator.normal(1.5, 1, 300)[products] + generator.normal(0, 1.5, 1500)
+    probability, label = expit(true), (generator.random(1500) < expit(2 * true)).astype(np.int64)
+    order, chance, proved = np.argsort(-probability), 0.05 / len(GRID), []
+    for flagged in (int(share * 1500) for share in GRID):
+        wrong, names = label[order[:flagged]] == 0, np.unique(products[order[:flagged]], return_inverse=True)[1]
+        rows = effective_rows(wrong, names, 1 - chance)
+        missed = wrong.mean() * rows
+        if beta.ppf(1 - chance, missed + 1, rows - missed) <= 0.1:  # Clopper and Pearson's upper limit
+            proved.append(flagged)
+    found = precision_threshold(probability, label, products, 0.9, 0.95)
+    assert (probability >= found.threshold).sum() == max(proved)
+    assert len(proved) > 5 and max(proved) < 1350
+
+
 # ---- the review band
 
 
