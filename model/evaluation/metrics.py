@@ -330,11 +330,10 @@ class RankedRows:
         with np.errstate(invalid="ignore", divide="ignore"):
             # a positive beats the negatives below it, and half of those beside it
             pairs = (positive * (negatives[:, None] - (flagged - hits) + negative / 2)).sum(axis=1)
-            auc = pairs / (positives * negatives)
-            precision = np.divide(hits, flagged, out=np.zeros_like(hits), where=flagged > 0)
+            auc = pairs / (positives * negatives)  # 0 / 0 where a class is missing
+            precision = hits / np.where(flagged > 0, flagged, 1)
             average_precision = (positive * precision).sum(axis=1) / positives
-        undefined = (positives == 0) | (negatives == 0)
-        return np.where(undefined, np.nan, auc), np.where(undefined, np.nan, average_precision)
+        return auc, np.where(np.isnan(auc), np.nan, average_precision)
 
     def _by_step(self, values: FloatArray) -> FloatArray:
         """Sums over the rows of each step; the values themselves where each row is one."""

@@ -5,6 +5,7 @@ simulated worlds.
 from __future__ import annotations
 
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -146,6 +147,16 @@ def test_one_class_and_no_row_have_none_where_nothing_is_defined() -> None:
         "low": None,
         "high": None,
     }
+
+
+@pytest.mark.parametrize("label", [[0, 0, 0, 0], [1, 1, 1, 1], [0, 1, 1, 0]])
+@pytest.mark.parametrize("threshold", [0.0, 0.5, 1.0])
+def test_what_is_not_defined_is_none_without_a_warning(label: list[int], threshold: float) -> None:
+    weights = np.array([[1, 1, 1, 1], [1, 1, 0, 0], [0, 0, 2, 1]], dtype=np.float64)
+    with warnings.catch_warnings(action="error"):
+        found = figures(Scored(LOGIT, PROBABILITY, np.array(label), threshold), 10, weights)
+    for name in ("auc", "average_precision"):
+        assert np.isnan(found[name]).tolist() == [len({*label}) == 1, len({*label[:2]}) == 1, len({*label[2:]}) == 1]
 
 
 def test_a_row_on_the_threshold_is_flagged_and_one_of_no_probability_costs_a_bounded_loss() -> None:
