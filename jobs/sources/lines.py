@@ -121,7 +121,7 @@ def _check_unchanged(source: SourceFile) -> None:
 
 def _batch(block: Block, first: int, lines: list[bytes], quoting: Quoting) -> pa.RecordBatch:
     fields: list[list[bytes] | None] = [
-        quoted_fields(line.removesuffix(b"\r")) if quoting == "double" and b'"' in line else None for line in lines
+        quoted_fields(line) if quoting == "double" and b'"' in line else None for line in lines
     ]
     return _rows(block, list(range(first, first + len(lines))), lines, fields)
 
