@@ -34,11 +34,11 @@ class Boundaries:
 
     def to_rows(self, run_id: str) -> pa.Table:
         """The rows of the table `splits`."""
-        ends = (self.train_end, self.validation_end, self.test_end, None)
-        starts = (None, *(end + datetime.timedelta(days=1) for end in ends[:3] if end is not None))
+        ends = (self.train_end, self.validation_end, self.test_end)
+        starts = (None, *(end + datetime.timedelta(days=1) for end in ends))
         rows = [
             {"split": name, "first_date": first, "last_date": last, "origin": self.origin, "run_id": run_id}
-            for name, first, last in zip(NAMES, starts, ends, strict=True)
+            for name, first, last in zip(NAMES, starts, (*ends, None), strict=True)
         ]
         return pa.Table.from_pylist(rows, schema=SPLITS.schema)
 
