@@ -229,7 +229,7 @@ def pause(attempt: int) -> None:
 
 def _lost_race(table: Table, attempts: int) -> LostRaceError:
     return LostRaceError(
-        f"{table.name}: other writers were first {attempts} times in a row, so nothing was published: give the command"
+        f"{table.name}: other writers were first {attempts} times in a row, so nothing was published: run the command"
         " again."
     )
 
@@ -269,7 +269,7 @@ def take_numbers(root: Root, name: str, keys: Sequence[str], after: int = 0, att
             return {**known, **new}
         except CommitFailedError:
             time.sleep(random.uniform(0, 0.05 * min(attempt + 1, 10)))  # noqa: S311 (so that two do not meet again)
-    raise LostRaceError(f"{name}: other runs kept being first, so nothing was published: give the command again.")
+    raise LostRaceError(f"{name}: other runs kept being first, so nothing was published: run the command again.")
 
 
 def rows_by_partition(root: Root, name: str, version: int | None = None) -> list[tuple[dict[str, str], int]]:

@@ -192,7 +192,7 @@ def publish(
             return staged
         delta.pause(attempt)
     raise LostRaceError(
-        f"{name}: other writers kept changing the same rows, so nothing was published: give the command again when they"
+        f"{name}: other writers kept changing the same rows, so nothing was published: run the command again when they"
         " are done."
     )
 

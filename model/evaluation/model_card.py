@@ -372,8 +372,8 @@ def _calibration(metrics: dict[str, Any]) -> str:
                 " (first column), and fits it again"
             ),
             (
-                "on both. The figures on test are of each method fitted on both, and had no say (reliability.png shows"
-                " test)."
+                "on both. The figures on test are of each method fitted on both, and played no part in the choice"
+                " (reliability.png shows test)."
             ),
             "",
             *table(

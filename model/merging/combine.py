@@ -105,7 +105,10 @@ def compare_folded(
         before, after = unmerged.score(headlines, bodies), merged.score(headlines, bodies)
         both = np.isfinite(before.logit) & np.isfinite(after.logit)
         if not both.any():
-            raise ReviewriskError("The merged and the unmerged model cannot be compared: no review was scored by both.")
+            raise ReviewriskError(
+                "The merged and the unmerged model cannot be compared, as no review was scored by both: name reviews"
+                " that have text."
+            )
         difference = np.abs(before.logit - after.logit)[both]
         flipped = ((before.probability >= threshold) != (after.probability >= threshold))[both]
         seconds = _forward_seconds([unmerged, merged], headlines[:_LATENCY_ROWS], bodies[:_LATENCY_ROWS], passes)
@@ -124,10 +127,10 @@ def make_recipe(
     and dare_ties, which take a mean by themselves. Raises ReviewriskError where the parts do not fit each other.
     """
     if parents < 2:
-        raise ReviewriskError("Combining takes at least two models.")
+        raise ReviewriskError("Combining needs at least two models: name another.")
     if method == "average" and weights:
         raise ReviewriskError(
-            "Method average weighs all models alike: leave the weights out, or use method arithmetic."
+            "Method average gives all models the same weight: leave the weights out, or use method arithmetic."
         )
     if method == "arithmetic" and not weights:
         raise ReviewriskError("Method arithmetic needs weights, one per model, such as 1 and -0.5.")
@@ -222,8 +225,8 @@ def check_alike(parents: Sequence[Parent]) -> None:
             )
         if differing:
             raise ReviewriskError(
-                f"{first.version} and {other.version} cannot be combined, as they differ in {'; '.join(differing)}."
-                " Train them alike."
+                f"{first.version} and {other.version} cannot be combined, as they differ in {'; '.join(differing)}:"
+                " train them with the same settings."
             )
 
 
@@ -296,8 +299,7 @@ def _set_tensors(model: PeftModel, tensors: dict[str, Tensor], adapter: str) -> 
     result: Any = set_peft_model_state_dict(model, tensors, adapter_name=adapter)
     if result.unexpected_keys:
         raise ReviewriskError(
-            f"The adapter does not fit its base: there is no place for {result.unexpected_keys[0]}. Copy the bundle"
-            " again."
+            f"The adapter does not fit its base: {result.unexpected_keys[0]} has no place there; copy the bundle again."
         )
 
 

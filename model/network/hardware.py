@@ -18,7 +18,7 @@ def resolve_device(wanted: Literal["auto", "cpu", "cuda"]) -> torch.device:
         return torch.device("cpu")
     if not torch.cuda.is_available():
         raise ReviewriskError(
-            "model.training.device is 'cuda', but PyTorch sees no GPU here: set it to 'auto' or 'cpu', or mend the"
+            "model.training.device is 'cuda', but PyTorch sees no GPU here: set it to 'auto' or 'cpu', or repair the"
             " driver."
         )
     return torch.device("cuda", torch.cuda.current_device())

@@ -223,7 +223,7 @@ def _winner(ablation: Ablation, verdict: Verdict) -> list[str]:
         (
             f"The last fold chose among {len(verdict.finalists)} finalists; this one in"
             f" {choice.shares[choice.winner]:.0%} of resamples. The corrected figure (BBC-CV, Tsamardinos et al. 2018)"
-            " is what a setting chosen in this way has on rows that had no say, for a training on"
+            " is what a setting chosen in this way has on rows that played no part in the choice, for a training on"
             f" {len(rows.training):,} rows and reviews like these. It is no test figure: `train` gives that."
         ),
     ]

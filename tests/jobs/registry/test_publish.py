@@ -346,5 +346,5 @@ def test_repository_names_that_are_none_are_refused_before_anything(
     made: tuple[Config, list[str]], hub: Hub, name: str
 ) -> None:
     config, (version, _) = made
-    with pytest.raises(ReviewriskError, match="is no name of a hub repository: write owner/name"):
+    with pytest.raises(ReviewriskError, match="is not the name of a hub repository: write owner/name"):
         run_push(config, version, name, True, print)
