@@ -161,9 +161,7 @@ def test_the_limit_of_explaining_is_met_or_passed(
     before = tables.current_version(config.root, "token_attributions")
     monkeypatch.setattr("jobs.scoring.udfs.worker_scorer", worker_that(raising(ValueError("no"), "unread")))
     if allowed < 3:
-        sentence = (
-            r"^3 of 30 reviews failed, most often with 'ValueError: no', .*max_failed_share 0\.05 allows only 2, so"
-        )
+        sentence = r"^3 of 30 reviews failed, most often with 'ValueError: no', .*max_failed_share 0\.05 allows only 2"
         with pytest.raises(ReviewriskError, match=sentence):
             run_explain(spark, config, lambda _: None)
         assert tables.current_version(config.root, "token_attributions") == before
