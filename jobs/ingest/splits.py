@@ -57,7 +57,7 @@ class Boundaries:
 
 
 def resolve_boundaries(settings: SplitSettings, rows_by_day: dict[datetime.date, int]) -> Boundaries:
-    """The boundaries for a new corpus: the given ones, or the days that come nearest to the wanted shares of rows.
+    """The boundaries for a new corpus: the given ones, or the days that come nearest to the configured shares of rows.
 
     A day is never cut. With `auto`, test ends on the corpus's last day, so whatever is ingested later and is newer is
     live.
@@ -94,8 +94,8 @@ def check_given(settings: SplitSettings, stored: Boundaries) -> None:
         )
 
 
-def _nearest(shares: list[float], wanted: float, low: int, high: int) -> int:
-    return min(range(low, high + 1), key=lambda index: abs(shares[index] - wanted))
+def _nearest(shares: list[float], target: float, low: int, high: int) -> int:
+    return min(range(low, high + 1), key=lambda index: abs(shares[index] - target))
 
 
 def split_column(date: Column, boundaries: Boundaries) -> Column:

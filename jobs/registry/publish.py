@@ -157,7 +157,7 @@ def _combine(config: Config, versions: Sequence[str], recipe_parts: tuple[Any, .
     with needs_extra("train", "Combining"):
         from model.data.reviews import COLUMNS, SPLITS
         from model.merging.combine import combined_rows, load_parent, make_recipe
-        from model.merging.merged_adapter import make_child
+        from model.merging.merged_adapter import make_combined_model
     root = config.root
     with JobRun(root, "merge") as run:
         rows = [registered(root, version) for version in versions]
@@ -167,7 +167,7 @@ def _combine(config: Config, versions: Sequence[str], recipe_parts: tuple[Any, .
         with progress("reading the reviews", report):
             reviews = stored_reviews(root, COLUMNS, SPLITS, combined_rows(parents))
         output = root.local_path / "models" if root.is_local else config.scratch / "models"
-        combined = make_child(
+        combined = make_combined_model(
             parents, limits, recipe, reviews, output, config.scratch / "merge", config.score.parity_tolerance, report
         )
         register(root, combined, run)

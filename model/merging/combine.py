@@ -173,15 +173,15 @@ def load_parent(bundle: Path) -> Parent:
 
 
 def combine(parents: Sequence[Parent], recipe: Recipe) -> tuple[PeftModel, Backbone, ModelSettings]:
-    """The child: adapted model with the parents' changes combined and the weighted mean of their heads, its base, and
-    its settings.
+    """The combined model: adapted model with the parents' changes combined and the weighted mean of their heads, its
+    base, and its settings.
 
-    The settings are the first parent's with the child's rank, scaled by 1; parents of different reviews (`model.rows`)
-    have a child for all reviews. Raises ReviewriskError where the parents do not sit on the same places of the same
+    The settings are the first parent's with its own rank, scaled by 1; parents of different reviews (`model.rows`)
+    give a model for all reviews. Raises ReviewriskError where the parents do not sit on the same places of the same
     base or read other texts, or where the rank is more than a layer has.
     """
     check_alike(parents)
-    rank = _child_rank(parents, recipe)
+    rank = _combined_rank(parents, recipe)
     first = parents[0].settings
     lora = first.lora.model_copy(
         update={
@@ -237,7 +237,7 @@ def heads_began_alike(parents: Sequence[Parent]) -> bool:
     return len({parent.settings.training.seed for parent in parents}) == 1
 
 
-def _child_rank(parents: Sequence[Parent], recipe: Recipe) -> int:
+def _combined_rank(parents: Sequence[Parent], recipe: Recipe) -> int:
     greatest = min(
         min(tensor.shape[-1] for name, tensor in parents[0].factors.items() if ".lora_A." in name),
         _least_outputs(parents[0]),
@@ -261,7 +261,7 @@ def _peft_name(recipe: Recipe) -> str:
 
 
 def _combined_factors(parents: Sequence[Parent], recipe: Recipe, rank: int) -> dict[str, Tensor]:
-    """The child's A and B by peft's names, scaled so that B A is the whole change."""
+    """The combined A and B by peft's names, scaled so that B A is the whole change."""
     classifier = make_classifier(bundle_backbone(parents[0].manifest), 0.0, seed=0)
     names = [f"parent{number}" for number in range(len(parents))]
     with torch.random.fork_rng(devices=[]):  # peft draws first weights, and dare the entries that it drops
@@ -274,18 +274,18 @@ def _combined_factors(parents: Sequence[Parent], recipe: Recipe, rank: int) -> d
         cast(Any, model).add_weighted_adapter(
             names,
             list(recipe.weights),
-            "child",
+            "combined",
             _peft_name(recipe),
             svd_rank=rank,
             svd_full_matrices=False,
             density=recipe.density,
         )
-    child: dict[str, Tensor] = get_peft_model_state_dict(model, adapter_name="child", save_embedding_layers=False)
-    return child
+    combined: dict[str, Tensor] = get_peft_model_state_dict(model, adapter_name="combined", save_embedding_layers=False)
+    return combined
 
 
 def _without_head(config: LoraConfig) -> LoraConfig:
-    """The same change of the encoder alone, scaled by alpha / rank: peft combines no heads, and would give a child of
+    """The same change of the encoder alone, scaled by alpha / rank: peft combines no heads, and would give one of
     rsLoRA a scale of its own.
     """
     # peft computes with any number here
