@@ -82,11 +82,9 @@ def compare_with_champion(
             for row, column in ((champion, "champion_logit"), (challenger, "model_logit"))
         )
         champion_figures, challenger_figures = (
-            {name: all_[name] for name in FIGURES}
-            for all_ in (intervals(model, settings.calibration.bins, groups, *options) for model in (one, other))
+            intervals(model, settings.calibration.bins, groups, *options, names=FIGURES) for model in (one, other)
         )
-        gain = difference_intervals(other, one, settings.calibration.bins, groups, *options)
-        gains = {name: gain[name] for name in FIGURES}
+        gains = difference_intervals(other, one, settings.calibration.bins, groups, *options, names=FIGURES)
         left_out = common.num_rows - part.num_rows
         found.append(
             PeriodComparison(

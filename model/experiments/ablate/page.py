@@ -271,7 +271,7 @@ def _frontier(ablation: Ablation, verdict: Verdict) -> list[str]:
     for each in frontier(last.trials):
         outcome = by_candidate[each.candidate]
         bins, confidence, seed = settings.calibration.bins, settings.thresholds.confidence, settings.training.seed
-        precision = intervals(_scored(outcome, ablation), bins, groups, confidence, seed)[_MEASURE]
+        precision = intervals(_scored(outcome, ablation), bins, groups, confidence, seed, names=[_MEASURE])[_MEASURE]
         difference = _NONE if outcome is verdict.winner else signed(_difference(outcome, verdict.winner, ablation))
         *_, adapter, head_parameters, _, speed = _figures(outcome)
         rows.append([_named(outcome.cell, ablation), adapter, head_parameters, interval(precision), difference, speed])
@@ -296,9 +296,8 @@ def _difference(one: Outcome[Candidate], other: Outcome[Candidate], ablation: Ab
     """one - other in average precision on the last fold, with a paired interval."""
     settings, groups = ablation.settings, np.asarray(ablation.rounds[-1].rows.validation.product_ids)
     first, second = _scored(one, ablation), _scored(other, ablation)
-    return difference_intervals(
-        first, second, settings.calibration.bins, groups, settings.thresholds.confidence, settings.training.seed
-    )[_MEASURE]
+    options = (settings.calibration.bins, groups, settings.thresholds.confidence, settings.training.seed)
+    return difference_intervals(first, second, *options, names=[_MEASURE])[_MEASURE]
 
 
 def _scored(outcome: Outcome[Candidate], ablation: Ablation) -> Scored:
