@@ -18,8 +18,9 @@ from model.errors import ReviewriskError
 from model.evaluation.baseline import TFIDF_WEIGHTING
 from model.evaluation.calibrators import Calibrator
 from model.evaluation.metrics import Scored
-from model.evaluation.model_card import only_in_words, results, threshold_table
+from model.evaluation.model_card import only_in_words
 from model.evaluation.plots import reliability_diagram
+from model.evaluation.results import results, threshold_table
 from model.evaluation.views import CalibratedModel, Logits, calibrate, prediction_table, threshold_rows
 from model.files import temporary_folder_beside, write_json
 from model.merging.combine import Parent, Recipe, combine, heads_began_alike

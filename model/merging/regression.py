@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.evaluation.calibrators import LabelArray
+from model.evaluation.markdown import interval, signed, table
 from model.evaluation.metrics import Groups, Scored, difference_intervals, intervals
-from model.evaluation.model_card import interval, signed, table
 from model.evaluation.views import FEWEST_TO_RANK
 from model.settings import ModelSettings
 

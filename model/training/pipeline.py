@@ -21,8 +21,9 @@ from model.errors import ReviewriskError
 from model.evaluation.baseline import TFIDF_WEIGHTING, fit_tfidf
 from model.evaluation.calibration_error import reliability_table
 from model.evaluation.calibrators import Calibrator, FloatArray, sigmoid
-from model.evaluation.model_card import comparison, model_card
+from model.evaluation.model_card import model_card
 from model.evaluation.plots import loss_curves, reliability_diagram
+from model.evaluation.results import comparison
 from model.evaluation.thresholds import check_names
 from model.evaluation.views import (
     READ_AS,

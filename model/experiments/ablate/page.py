@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from model.data.reviews import LabelledReviews
+from model.evaluation.markdown import interval, number, signed, table
 from model.evaluation.metrics import Scored, difference_intervals, intervals
-from model.evaluation.model_card import interval, number, only_line, signed, table
+from model.evaluation.model_card import only_line
 from model.evaluation.selection import Choice, Limits, choose
 from model.experiments.ablate.ablation import FIGURES, Ablation, logits_of, trial
 from model.experiments.ablate.grid import Candidate, frontier, survivors

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from model.evaluation.calibrators import Calibrator
+from model.evaluation.markdown import interval
 from model.evaluation.metrics import Groups, Scored, difference_intervals
-from model.evaluation.model_card import interval
 from model.experiments.cells import Figures, Outcome
 from model.experiments.compare.inputs import Cell, Inputs, scored_rows
 from model.experiments.methods import METHODS

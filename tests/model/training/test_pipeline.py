@@ -20,8 +20,9 @@ from model.data.reviews import labelled_reviews
 from model.errors import ReviewriskError
 from model.evaluation.calibration_error import reliability_table
 from model.evaluation.calibrators import Calibrator, fit_calibrator, probability_log_loss
+from model.evaluation.markdown import interval
 from model.evaluation.metrics import FIGURES, Scored, intervals, metrics
-from model.evaluation.model_card import comparison, gain_in_words, interval, view_table
+from model.evaluation.results import comparison, gain_in_words, view_table
 from model.evaluation.views import READ_AS, VIEWS, refit_thresholds
 from model.files import read_json
 from model.network.backbone import load_backbone
