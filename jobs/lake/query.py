@@ -152,7 +152,7 @@ def _raise_the_cause(connection: duckdb.DuckDBPyConnection, sql: str) -> NoRetur
             connection.execute(sql)
             for _row in _fetched(connection):
                 pass
-    raise ReviewriskError("DuckDB stopped the query and does not say why: give the command again.")
+    raise ReviewriskError("DuckDB stopped the query and does not say why: run the command again.")
 
 
 @contextmanager

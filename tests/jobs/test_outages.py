@@ -17,7 +17,7 @@ from model.errors import LostRaceError, OutageError, ReviewriskError
         (
             OSError(errno.ENOSPC, "No space left on device", "/root/a.parquet"),
             OutageError,
-            "the root: /root/a.parquet cannot be used, since no space is left: make room, then give the command again.",
+            "the root: /root/a.parquet cannot be used (no space is left): make room, then run the command again.",
         ),
         (
             OSError("Generic LocalFileSystem error ↳ Read-only file system (os error 30)"),
@@ -70,7 +70,7 @@ During handling of the above exception, another exception occurred:
 
   File "a.py", line 2, in write
     raise OutageError(
-model.errors.{name}: The table reviews cannot be used, since no space is left: make room.
+model.errors.{name}: The table reviews cannot be used (no space is left): make room.
 {end}"""
 
 
@@ -79,7 +79,7 @@ model.errors.{name}: The table reviews cannot be used, since no space is left: m
 def test_an_error_of_ours_in_a_worker_comes_back_as_itself(kind: type[Exception], end: str) -> None:
     found = error_in_trace(TRACE.format(name=kind.__name__, end=end))
     assert type(found) is kind
-    assert str(found) == "The table reviews cannot be used, since no space is left: make room."
+    assert str(found) == "The table reviews cannot be used (no space is left): make room."
     assert error_in_trace("ValueError: model.errors") is None
 
 
@@ -91,7 +91,7 @@ def test_a_workers_error_ends_the_step_as_it_was_raised(spark: Any) -> None:
 
     with pytest.raises(OutageError, match=r"^The disk of a worker is full: make room\.$"), worker_errors("the root"):
         spark.range(3).mapInArrow(refuse, "id long").collect()
-    with pytest.raises(OutageError, match="the root cannot be used, since no space is left"), worker_errors("the root"):
+    with pytest.raises(OutageError, match=r"the root cannot be used \(no space is left\)"), worker_errors("the root"):
         raise RuntimeError("java.io.IOException: No space left on device")
     with pytest.raises(KeyError), worker_errors("the root"):
         raise KeyError

@@ -40,12 +40,12 @@ def ended_by(error: BaseException) -> Result:
         (
             OSError(errno.ENOSPC, "No space left on device", "/data/x"),
             6,
-            "error: /data/x cannot be used, since no space is left: make room, then give the command again.\n",
+            "error: /data/x cannot be used (no space is left): make room, then run the command again.\n",
         ),
         (
             PermissionError(errno.EACCES, "Permission denied", "/data/x"),
             6,
-            "error: /data/x cannot be used, since permission is denied: give this user the right, then give the command"
+            "error: /data/x cannot be used (permission is denied): give this user access, then run the command"
             " again.\n",
         ),
         (

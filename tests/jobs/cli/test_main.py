@@ -125,7 +125,7 @@ def test_ingest_takes_split_ends_from_the_command_line(
     partial = run("ingest", "--conf", conf, "--train-end", "2014-12-31", source)
     assert (
         partial.exit_code == 3
-        and "--train-end alone does not fix the splits: give --validation-end, --test-end too" in partial.output
+        and "--train-end alone does not set the splits: give --validation-end, --test-end too" in partial.output
         and "{" not in partial.output
     )
     ends = ("--train-end", "2014-12-31", "--validation-end", "2015-04-30", "--test-end", "2015-08-31")

@@ -373,7 +373,7 @@ def test_lines_that_are_lost_on_the_way_are_an_error(
         return real(frame.where("review_id <> 'test-1'") if name == "reviews" else frame, root, name, *rest)
 
     monkeypatch.setattr(tables, "stage_frame", lossy)
-    with pytest.raises(ReviewriskError, match="11 reviews were written where 12 were counted"):
+    with pytest.raises(ReviewriskError, match="11 reviews were written but 12 were counted"):
         ingest(spark, with_splits(config), write_source(tmp_path / "a.tsv", corpus()))
     assert rows(config, "reviews", "review_id") == []
 
@@ -439,7 +439,7 @@ def test_a_damaged_archive_is_a_sentence(spark: Any, config: Config, tmp_path: P
     path.write_bytes(path.read_bytes()[:-2000])
     with pytest.raises(
         ReviewriskError,
-        match=r"^a\.tsv\.gz is refused after line [\d,]+: the compressed file is cut short: copy it again\. Nothing",
+        match=r"^a\.tsv\.gz is refused at line [\d,]+: the compressed file is cut short: copy it again\. Nothing",
     ):
         ingest(spark, with_splits(config), path)
     assert rows(config, "reviews", "review_id") == []
@@ -452,7 +452,8 @@ def test_every_file_that_is_refused_is_named(spark: Any, config: Config, tmp_pat
     with pytest.raises(ReviewriskError) as caught:
         ingest(spark, with_splits(config), tmp_path)
     assert str(caught.value) == (
-        "b.tsv is refused: the names in its header are in capitals: write them in small letters, as marketplace.\n"
+        "b.tsv is refused: the names in its header have capital letters: write them in small letters, such as"
+        " marketplace.\n"
         "c.tsv.gz is refused: its name ends in .gz, but it is not compressed: rename it to end in .tsv."
         " Nothing was published."
     )

@@ -63,7 +63,7 @@ def test_a_store_that_is_down_is_said_to_be_down(monkeypatch: pytest.MonkeyPatch
     root = parse_root("s3://bucket/x", s3_settings("http://127.0.0.1:9"))
     for sentence in said(every_use(root), OutageError):
         assert "s3://bucket/x" in sentence
-        assert "it does not answer: see to the network and to storage.endpoint_url" in sentence
+        assert "it does not answer: check the network and storage.endpoint_url" in sentence
 
 
 def test_a_bucket_that_does_not_exist_is_named(endpoint: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ def test_a_file_that_cannot_grow_leaves_the_version_before(tmp_path: Path, bytes
         text=True,
     )
     assert (ended.returncode, ended.stdout.count("\n")) == (0, 1), ended.stderr
-    assert f"The table review_scores of {root.uri} cannot be used, since a file may not become so large" in ended.stdout
+    assert f"The table review_scores of {root.uri} cannot be used (the file is too large" in ended.stdout
     assert stored(root) == [("old", 0.5)]
     assert len(list((tmp_path / "root" / "tables" / "review_scores").rglob("*.parquet"))) == 1, "no half file is left"
 
@@ -157,7 +157,7 @@ def test_a_full_disk_and_a_read_only_one_leave_the_version_before(
 
     with monkeypatch.context() as patched:
         patched.setattr(Path, "mkdir", read_only)
-        with pytest.raises(OutageError, match=r"table reviews of .*new cannot be used, since it is read-only"):
+        with pytest.raises(OutageError, match=r"table reviews of .*new cannot be used \(it is read-only"):
             tables.create_tables(parse_root(str(tmp_path / "new"), StorageSettings()))
 
 

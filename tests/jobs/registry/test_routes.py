@@ -302,7 +302,7 @@ def test_a_model_that_may_not_decide_is_not_routed_to(spark: Any, pair: tuple[Co
     strict = config.model_copy(update={"promotion": config.promotion.model_copy(update={"minimum_f1": 1.0})})
     with pytest.raises(
         ReviewriskError,
-        match=rf"routing\.models names {second}, which may not decide: .*F1 0\.\d+ is below the config's 1\.0",
+        match=rf"routing\.models names {second}, but on its test split .*F1 0\.\d+ is below the config's 1\.0",
     ):
         run_score(spark, routed(strict, {"furniture": second}), lambda _: None)
     inactive = [

@@ -135,9 +135,9 @@ def test_more_failed_reviews_than_allowed_fail_the_run_and_their_months_stay_as_
     with pytest.raises(ReviewriskError) as raised:
         run_score(spark, strict, lambda _: None)
     assert str(raised.value) == (
-        f'1 of {reviews:,} reviews failed, most often by "FloatingPointError: the model\'s logit is nan", and'
-        " score.max_failed_share 0.0 allows 0: nothing of 2015-06 was published, so mend the cause or raise the limit,"
-        " and give the command again."
+        f'1 of {reviews:,} reviews failed, most often with "FloatingPointError: the model\'s logit is nan", but'
+        " score.max_failed_share 0.0 allows only 0, so nothing of 2015-06 was published: remove the cause or raise the"
+        " limit, then run the command again."
     )
     months = {row["review_month"] for row in tables.read_arrow(trained.root, "review_scores").to_pylist()}
     assert months and min(months) > JUNE
@@ -161,9 +161,7 @@ def test_the_limit_of_explaining_is_met_or_passed(
     before = tables.current_version(config.root, "token_attributions")
     monkeypatch.setattr("jobs.scoring.udfs.worker_scorer", worker_that(raising(ValueError("no"), "unread")))
     if allowed < 3:
-        sentence = (
-            r"^3 of 30 reviews failed, most often by 'ValueError: no', .*max_failed_share 0\.05 allows 2: nothing"
-        )
+        sentence = r"^3 of 30 reviews failed, most often with 'ValueError: no', .*max_failed_share 0\.05 allows only 2"
         with pytest.raises(ReviewriskError, match=sentence):
             run_explain(spark, config, lambda _: None)
         assert tables.current_version(config.root, "token_attributions") == before

@@ -99,7 +99,7 @@ def test_what_may_not_be_read_is_a_sentence(tmp_path: Path, monkeypatch: pytest.
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "open", refused)
-    with pytest.raises(OutageError, match=r"^a\.tsv cannot be read \(Permission denied\): see to it that"):
+    with pytest.raises(OutageError, match=r"^a\.tsv cannot be read \(Permission denied\): give the user who"):
         find_sources([str(tmp_path / "a.tsv")])
 
 

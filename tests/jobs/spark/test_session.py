@@ -91,7 +91,7 @@ def test_a_damaged_file_is_a_sentence_and_no_trace(config: Config, tmp_path: Pat
     done = ran([sys.executable, "-m", "jobs.cli.main"], config, source)
     assert done.returncode != 0
     own = [text for text in done.stderr.splitlines() if not text.startswith("WARNING: Using incubator modules")]
-    assert len(own) == 1 and own[0].startswith("error: a.tsv.gz is refused after line ")
+    assert len(own) == 1 and own[0].startswith("error: a.tsv.gz is refused at line ")
 
 
 def test_spark_submit_prints_our_lines_alone(config: Config, tmp_path: Path) -> None:

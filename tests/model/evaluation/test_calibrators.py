@@ -335,7 +335,8 @@ def test_every_method_is_held_to_the_selection_slice_as_fitted_on_the_calibratio
     choice = choose_calibrator("auto", 0.4, fitting, choosing)
     assert list(choice.log_loss) == list(LADDER)
     for method, loss in choice.log_loss.items():
-        assert loss == pytest.approx(log_loss(choosing[1], fit_calibrator(method, 0.4, *fitting).apply(later)))  # type: ignore[arg-type]
+        calibrator = fit_calibrator(method, 0.4, *fitting)  # type: ignore[arg-type]
+        assert loss == pytest.approx(log_loss(choosing[1], calibrator.apply(later)))
 
 
 def test_the_chosen_method_is_fitted_again_on_both_slices() -> None:

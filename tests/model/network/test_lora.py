@@ -252,7 +252,7 @@ def test_any_other_number_of_adapted_modules_is_an_error() -> None:
     with pytest.raises(
         ReviewriskError,
         match=(
-            r"attached to 3 modules instead of 6; not wanted: \[\], missing:"
+            r"attached to 3 modules instead of 6; unexpected: \[\], missing:"
             r" \['encoder\.transformer\.layer\.0\.attention\.v_lin'"
         ),
     ):

@@ -399,7 +399,7 @@ def test_a_device_that_is_absent_is_an_error(serving: Path, device: str) -> None
 def test_a_damaged_file_is_not_loaded(serving: Path, tmp_path: Path, name: str) -> None:
     folder = shutil.copytree(serving, tmp_path / "serving")
     flip_a_bit(folder / name)
-    with pytest.raises(ReviewriskError, match=rf"{name} is damaged: give the command again"):
+    with pytest.raises(ReviewriskError, match=rf"{name} is damaged: run the command again"):
         Scorer.load(folder, SMALL)
 
 
