@@ -183,7 +183,7 @@ def test_a_race_that_is_always_lost_ends_as_one(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(delta.time, "sleep", waits.append)
     with monkeypatch.context() as patched:
         patched.setattr(delta, "_commit_once", lambda *_: False)
-        lost = "other writers were first 20 times in a row, so nothing was published: give the command again"
+        lost = "other writers were first 20 times in a row, so nothing was published: run the command again"
         with pytest.raises(LostRaceError, match=rf"^review_scores: {lost}\.$"):
             publish(root, scores(("a", JANUARY, 0.1)), JANUARY)
         with (

@@ -226,7 +226,7 @@ def test_rows_that_change_at_every_attempt_are_given_up_after_the_fifth(
     with pytest.raises(LostRaceError) as raised:
         tables.publish(local, "review_scores", "r", stage)
     assert str(raised.value) == (
-        "review_scores: other writers kept changing the same rows, so nothing was published: give the command again"
+        "review_scores: other writers kept changing the same rows, so nothing was published: run the command again"
         " when they are done."
     )
     assert (seen, waits) == ([0, 1, 2, 3, 4], [0, 1, 2, 3, 4])
