@@ -327,7 +327,7 @@ class RankedRows:
         negative = every - positive
         hits, flagged = positive.cumsum(axis=1), every.cumsum(axis=1)
         positives, negatives = hits[:, -1], (flagged - hits)[:, -1]
-        with np.errstate(invalid="ignore", divide="ignore"):
+        with np.errstate(invalid="ignore"):
             # a positive beats the negatives below it, and half of those beside it
             pairs = (positive * (negatives[:, None] - (flagged - hits) + negative / 2)).sum(axis=1)
             auc = pairs / (positives * negatives)  # 0 / 0 where a class is missing
@@ -351,7 +351,7 @@ def _decisions(scored: Scored, weights: FloatArray) -> list[FloatArray]:
         weights.sum(axis=1),
     )
     right_passes = total - alarms - positives + hits
-    with np.errstate(invalid="ignore", divide="ignore"):
+    with np.errstate(invalid="ignore"):
         f1 = np.where(positives > 0, 2 * hits / (alarms + positives), np.nan)
         f1_satisfied = np.where(total > positives, 2 * right_passes / (2 * total - alarms - positives), np.nan)
         return [f1, (f1 + f1_satisfied) / 2, hits / alarms, hits / positives, alarms / total]

@@ -315,7 +315,7 @@ def _is_chosen_bias(adapted: PeftModel, name: str) -> bool:
     if not isinstance(adapted, PeftModel):  # a network of model.experiments.methods without LoRA
         return False
     bias = cast(LoraConfig, adapted.peft_config["default"]).bias
-    if bias == "none" or ".lora_" in name or ".modules_to_save." in name:
+    if bias == "none" or ".modules_to_save." in name:
         return False
     return name.endswith(".base_layer.bias" if bias == "lora_only" else ".bias")
 

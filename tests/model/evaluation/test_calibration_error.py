@@ -97,6 +97,13 @@ def test_an_empty_bin_has_no_gap_and_no_share() -> None:
     assert counts.share.tolist() == [[0.5, 0, 0.5]]
 
 
+@pytest.mark.parametrize("rows", [0, 2])
+def test_no_row_and_rows_of_the_first_bin_alone_are_one_bin(rows: int) -> None:
+    counts = count_bins(np.full(rows, 0.5), np.ones(rows, dtype=np.int64), np.zeros(rows, dtype=np.int64))
+    assert (counts.weight.tolist(), counts.probability.tolist()) == ([[rows]], [[rows / 2]])
+    assert (counts.label.tolist(), counts.gap.tolist()) == ([[rows]], [[-0.5 if rows else 0]])
+
+
 def test_weights_count_rows_again() -> None:
     counts = count_bins(
         np.array([0.1, 0.2, 0.9]),

@@ -158,6 +158,16 @@ def test_isotonic_mends_a_shape_that_no_formula_has() -> None:
     assert errors["isotonic"] < 0.03 < 0.05 < min(error for method, error in errors.items() if method != "isotonic")
 
 
+@pytest.mark.parametrize(
+    ("calibrator", "logit"),
+    list(zip(EVERY_RUNG, (2.0, 0.5, 0.5 / 2.5, beta_log_odds(np.array(2.5), 0.7, 1.4, -0.3), None), strict=True)),
+    ids=LADDER,
+)
+def test_every_method_by_its_formula(calibrator: Calibrator, logit: float | None) -> None:
+    expected = np.interp(2.0 - 1.5, (0.0, 3.0), (0.2, 0.97)) if logit is None else expit(logit)
+    assert calibrator.apply(np.array([2.0])) == pytest.approx([expected])
+
+
 # ---- what every method keeps to
 
 

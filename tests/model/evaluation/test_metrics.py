@@ -157,6 +157,8 @@ def test_what_is_not_defined_is_none_without_a_warning(label: list[int], thresho
         found = figures(Scored(LOGIT, PROBABILITY, np.array(label), threshold), 10, weights)
     for name in ("auc", "average_precision"):
         assert np.isnan(found[name]).tolist() == [len({*label}) == 1, len({*label[:2]}) == 1, len({*label[2:]}) == 1]
+    for name in ("f1", "recall"):
+        assert np.isnan(found[name]).tolist() == [not any(label), not any(label[:2]), not any(label[2:])]
 
 
 def test_a_row_on_the_threshold_is_flagged_and_one_of_no_probability_costs_a_bounded_loss() -> None:
@@ -276,8 +278,10 @@ def test_rows_of_two_products_have_intervals() -> None:
 
 def test_an_interval_takes_nine_tenths_of_the_resamples_and_errors_no_limit_below_zero() -> None:
     values = np.r_[np.linspace(0.2, 0.4, 9), np.nan]
-    whole = Bootstrap({"f1": 0.3}, {"f1": values}).intervals(0.5)["f1"]
+    whole = Bootstrap({"f1": 0.4}, {"f1": values}).intervals(0.5)["f1"]  # not moved, as chance moves it neither way
     assert (whole["low"], whole["high"]) == (pytest.approx(0.25), pytest.approx(0.35))
+    [of_one] = Bootstrap({"f1": 0.4}, {"f1": np.array([0.3])}).intervals(0.5).values()
+    assert of_one == {"value": 0.4, "low": 0.3, "high": 0.3}
     fewer = Bootstrap({"f1": 0.3}, {"f1": np.r_[values, np.nan]}).intervals(0.5)["f1"]
     assert fewer == {"value": 0.3, "low": None, "high": None}
     moved = Bootstrap({"ece": 0.01}, {"ece": values}).intervals(0.5)["ece"]  # 0.25 to 0.35, less the bias of 0.29

@@ -228,6 +228,7 @@ def test_too_few_rows_prove_no_precision_and_the_reason_says_so() -> None:
     probability = np.linspace(0.99, 0.01, 60)
     found = precision_threshold(probability, (probability > 0.5).astype(np.int64), np.arange(60), 0.9, 0.95)
     assert (found.threshold_name, found.threshold) == ("precision_90", None)
+    assert found.purpose == "precision of at least 90% (95% confidence, for products like validation's)"
     # ln(0.05 / 44) / ln(0.9) = 64.4
     assert (
         found.reason
@@ -272,6 +273,7 @@ def test_too_few_dissatisfied_rows_prove_no_recall_and_the_reason_says_so() -> N
     rows = np.linspace(0.1, 0.9, 40), np.r_[np.zeros(12, dtype=np.int64), np.ones(28, dtype=np.int64)]
     found = recall_threshold(*rows, np.arange(40), 0.9, 0.95)
     assert (found.threshold_name, found.threshold) == ("recall_90", None)
+    assert found.purpose == "recall of at least 90% (95% confidence, for products like validation's)"
     # 0.9 ** 29 = 0.047
     assert found.reason == (
         "the 28 dissatisfied validation rows of 28 products count as 28 independent rows; a proof of this recall needs"

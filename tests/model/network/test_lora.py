@@ -143,7 +143,8 @@ def test_counts_are_right_by_hand_for_every_setting(
     assert (counts.lora, counts.head, counts.biases) == (lora_parameters, head, biases)
     assert counts.trainable == lora_parameters + head + biases
     assert counts.distinct == sum(parameter.numel() for parameter in classifier().parameters()) + lora_parameters
-    assert ("biases" in str(counts)) == (biases > 0)
+    with_biases = f" head + {biases:,} biases, " if biases else " head, "
+    assert with_biases in str(counts)
 
 
 @pytest.mark.parametrize(
@@ -211,6 +212,27 @@ def test_thawed_base_is_counted() -> None:
     adapted = attach_adapter(classifier("bert"), lora(bias="all"), seed=0)
     adapted.get_submodule("base_model.model.encoder.embeddings.word_embeddings").weight.requires_grad_(True)
     assert trained_base_parameters(adapted) == 200 * 16
+    adapted = attach_adapter(classifier("bert"), lora(bias="lora_only", targets=("attention",)), seed=0)
+    adapted.get_submodule("base_model.model.encoder.embeddings.LayerNorm").bias.requires_grad_(True)
+    assert trained_base_parameters(adapted) == 16, "the bias of a layer that has no adapter is the base's"
+
+
+@pytest.mark.parametrize("mark", ["is_loaded_in_8bit", "is_loaded_in_4bit"])
+def test_peft_is_told_how_the_encoder_is_quantised(mark: str) -> None:
+    plain, marked = classifier(), classifier()
+    setattr(marked.encoder, mark, True)
+    for network, expected in ((plain, {False}), (marked, {True, False})):
+        attach_adapter(network, lora(), seed=0)
+        assert {network.is_loaded_in_8bit, network.is_loaded_in_4bit} == expected
+    assert getattr(marked, mark) is True
+
+
+def test_an_adapter_is_moved_to_another_copy_of_the_base() -> None:
+    adapted = one_step(attach_adapter(classifier(), lora(bias="all"), seed=0))
+    base = classifier()
+    moved = move_to_base(adapted, base)
+    assert moved.get_base_model() is base and not moved.training
+    torch.testing.assert_close(logits(moved), logits(adapted), atol=1e-5, rtol=0)
 
 
 def test_b_is_zero_at_the_start_but_for_pissa() -> None:
@@ -241,6 +263,7 @@ def test_b_is_zero_at_the_start_but_for_pissa() -> None:
 def test_no_match_and_partial_match_are_errors_that_list_the_names(targets: tuple[str, ...], message: str) -> None:
     with pytest.raises(ReviewriskError, match=message) as caught:
         attach_adapter(classifier(), lora(targets=targets), seed=0)
+    assert "Linear layers of this encoder (* is the layer's number): encoder" in str(caught.value)
     assert "encoder.transformer.layer.*.attention.v_lin, encoder.transformer.layer.*.attention.out_lin" in str(
         caught.value
     )
