@@ -16,7 +16,7 @@ import pytest
 
 from jobs.config import Config, RoutingSettings
 from jobs.ingest.merge import run_ingest
-from jobs.lake import tables
+from jobs.lake import delta, tables
 from jobs.registry.bundles import serving_folder
 from jobs.registry.models import champion, default_threshold, list_models, registered, run_show
 from jobs.registry.promote import run_promote
@@ -356,6 +356,7 @@ def test_routes_are_published_in_one_commit_where_they_differ(config: Config) ->
         for row in tables.read_arrow(root, "model_routes").to_pylist()
     }
     assert rows == {"de": ("run-1", NOW), "fr": ("run-3", later)}
+    assert delta.open_table(root, "model_routes").history(1)[0]["run_id"] == "run-3"
     assert publish_routes(root, configured_routes(RoutingSettings(column="marketplace")), "run-4", later)
     assert published_routes(root) == Routes() and tables.read_arrow(root, "model_routes").num_rows == 0
     assert not publish_routes(root, Routes(), "run-5", later) and tables.current_version(root, "model_routes") == 3
