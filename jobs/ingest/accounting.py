@@ -109,10 +109,7 @@ def _too_many_rejected(source: SourceFile, counts: Counts, limit: float) -> str 
         for row in rejected[:5]
     ]
     share, allowed = told_apart(bad / read, limit)
-    head = (
-        f"{source.name} is refused: {bad:,} of {read:,} lines ({share}) are not valid reviews, and the limit is"
-        f" {allowed}."
-    )
+    head = f"{source.name} is refused: {bad:,} of {read:,} lines ({share}) are not valid, and the limit is {allowed}."
     return "\n".join([head, *shown])
 
 

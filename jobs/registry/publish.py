@@ -259,6 +259,6 @@ def _push_problem(error: Exception, repo_id: str, endpoint: str) -> tuple[str, t
     # without an answer, the HTTP client's own errors are of the network
     is_outage = isinstance(error, HfHubHTTPError.__bases__) if status is None else status >= 500
     return (
-        f"Pushing to {repo_id} on {endpoint} failed: {type(error).__name__}: {error}{cause}; nothing is pushed by"
-        " halves, so run the command again."
+        f"Pushing to {repo_id} on {endpoint} failed: {type(error).__name__}: {error}{cause}; a push arrives whole"
+        " or not at all, so run the command again."
     ), OutageError if is_outage else ReviewriskError

@@ -24,7 +24,11 @@ from model.errors import LostRaceError, OutageError, ReviewriskError
             OutageError,
             "it is read-only",
         ),
-        (OSError("[Errno 27] Error writing bytes. Detail: [errno 27] File too large"), OutageError, "become so large"),
+        (
+            OSError("[Errno 27] Error writing bytes. Detail: [errno 27] File too large"),
+            OutageError,
+            "the file is too large",
+        ),
         (PermissionError(errno.EACCES, "Permission denied"), OutageError, "permission is denied"),
         (OSError(errno.ESTALE, "Stale file handle"), OutageError, "stale file handle"),
         (OSError("HTTP error ↳ tcp connect error ↳ Connection refused (os error 111)"), OutageError, "does not answer"),

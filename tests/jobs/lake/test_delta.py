@@ -72,7 +72,7 @@ def test_a_bucket_that_does_not_exist_is_named(endpoint: str, monkeypatch: pytes
     opening, writing = every_use(root)[:6], every_use(root)[6:7]
     for sentence in said([*opening, *writing], ReviewriskError):
         assert "s3://no-such-bucket/x" in sentence
-        assert "the bucket does not exist: make it or name another in paths.root" in sentence
+        assert "the bucket does not exist: create it or name another in paths.root" in sentence
 
 
 def test_a_bucket_without_tables_has_none_yet(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,7 +170,7 @@ def test_an_outage_of_a_task_reaches_the_driver_as_a_sentence(
     month = tmp_path / "root" / "tables" / "review_scores" / "model_version=m-1"
     month.parent.mkdir(parents=True, exist_ok=True)
     month.write_text("a file where a folder is to be")
-    with persisted(frame) as kept, pytest.raises(OutageError, match="a part of its path is no folder") as caught:
+    with persisted(frame) as kept, pytest.raises(OutageError, match="a part of its path is not a folder") as caught:
         kept.count()
         tables.stage_frame(kept, root, "review_scores", "r", {})
     assert "Traceback" not in str(caught.value) and "\n" not in str(caught.value)

@@ -521,9 +521,7 @@ def test_a_root_without_live_reviews_has_no_new_period_to_compare(root: Config) 
     duel(root, (1.5, 1.5), (1.5, 1.5))
     keep_predictions(root, "new-2", IS_OLD)
     [said] = [line for line in promote(root) if "not compared" in line]
-    assert said.endswith(
-        "new period (reviews since then (live)): no labelled review after the test split is stored yet"
-    )
+    assert said.endswith("new period (reviews since then (live)): it has no labelled review yet: ingest newer reviews")
 
 
 def test_a_new_period_that_the_champion_has_not_scored_is_named(root: Config) -> None:
@@ -544,7 +542,7 @@ def test_a_new_period_that_the_champion_has_not_scored_is_named(root: Config) ->
             "product_category=unknown",
             "new-2 was not tested on any of the 3 labelled reviews with product_category=unknown after 2015-08-31",
         ),
-        ("product_category=toys", "no labelled review with product_category=toys after the test split is stored yet"),
+        ("product_category=toys", "it has no labelled review with product_category=toys yet: ingest newer reviews"),
     ],
 )
 def test_live_reviews_that_a_model_is_not_for_are_not_said_to_be_untested(

@@ -201,7 +201,7 @@ def test_merges_that_mean_nothing_are_refused(made: tuple[Config, list[str]], tm
     for versions in ([], [first, first]):
         with pytest.raises(ReviewriskError, match=r"Name one model .* or several different ones"):
             run_merge(config, versions, print)
-    with pytest.raises(ReviewriskError, match="`models export` writes it elsewhere"):
+    with pytest.raises(ReviewriskError, match="leave --output out, and use `reviewrisk models export`"):
         run_merge(config, [first, second], print, output=tmp_path / "x")
     with pytest.raises(ReviewriskError, match="There is no model nobody; there are: "):
         run_merge(config, [first, "nobody"], print)

@@ -142,7 +142,7 @@ def test_a_default_that_cannot_be_fitted_is_an_error_with_its_reason(data: Prepa
     useless = simulated(data, 1, noise=20.0)
     with pytest.raises(
         ReviewriskError,
-        match=r"The default threshold precision_90 cannot be fitted: no threshold proves this precision on 6\d\d",
+        match=r"The default threshold precision_90 cannot be fitted \(no threshold proves this precision on 6\d\d",
     ):
         calibrate(useless, data, with_thresholds(default="precision_90"))
     with pytest.raises(
