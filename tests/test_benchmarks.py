@@ -247,3 +247,22 @@ def test_a_break_is_killed_where_its_test_fails_and_survives_where_it_passes(
     breaks.ROOT.joinpath("benchmarks/breaks.yml").write_text("tests/test_limits.py: {limits.py: [[COUNT, count]]}\n")
     with pytest.raises(SystemExit, match=r"limits\.py holds 0 times, not once: COUNT"):
         breaks.main()
+
+
+def test_mutants_prints_a_row_per_module_and_who_survived(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Exit codes are mutmut's: 1 killed, 0 survived, 33 no tests, -24 out of time, none not run yet."""
+    codes = {"a.x_f__mutmut_1": 1, "a.x_f__mutmut_2": 0, "a.x_f__mutmut_3": -24, "a.x_f__mutmut_4": 33}
+    (tmp_path / "mutants").mkdir()
+    for name, found in (("a", codes), ("b", {"b.x_f__mutmut_1": None}), ("c", {})):
+        (tmp_path / "mutants" / f"{name}.py.meta").write_text(json.dumps({"exit_code_by_key": found}))
+    monkeypatch.chdir(tmp_path)
+    out = printed("mutants.py", monkeypatch, capsys, "--table").splitlines()
+    assert out[3:6] == [
+        "| `a.py` | 4 | 1 | 1 | 2 | 25.0% |",
+        "| `b.py` | 0 | 0 | 0 | 0 | – |",
+        "| all | 4 | 1 | 1 | 2 | 25.0% |",
+    ]
+    assert "1 mutants have no result yet." in out
+    assert out[-2:] == ["- a.x_f__mutmut_2: survived", "- a.x_f__mutmut_4: no tests"]

@@ -168,6 +168,18 @@ def test_every_method_by_its_formula(calibrator: Calibrator, logit: float | None
     assert calibrator.apply(np.array([2.0])) == pytest.approx([expected])
 
 
+@pytest.mark.parametrize("calibrator", EVERY_RUNG, ids=LADDER)
+def test_logits_of_single_precision_are_computed_with_in_double(calibrator: Calibrator) -> None:
+    single = np.array([0.1, 2.7], dtype=np.float32)
+    for function in (calibrator.apply, sigmoid):
+        np.testing.assert_array_equal(function(single), function(single.astype(np.float64)))
+        assert function(single).dtype == np.float64
+    labels = np.array([1, 0])
+    assert fit_calibrator(calibrator.method, 0.3, single, labels) == fit_calibrator(
+        calibrator.method, 0.3, single.astype(np.float64), labels
+    )
+
+
 # ---- what every method keeps to
 
 

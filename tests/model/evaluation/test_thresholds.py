@@ -411,7 +411,10 @@ def test_recall_counts_rows_by_the_products_of_those_up_to_the_rank_of_the_recal
     generator = np.random.default_rng(8)
     products = np.repeat(np.arange(100), 5)
     score = generator.normal(0, 1, 100)[products] + generator.normal(0, 1, 500)
-    probability = np.round(expit(score), 1 if tied else 9)
+    probability = expit(score)
+    if tied:  # the rows about the rank of the recall, the 50th of 500
+        low, high = np.sort(probability)[[39, 60]]
+        probability[(probability > low) & (probability < high)] = (low + high) / 2
     ranked = np.sort(probability)
     rows = effective_rows(probability <= ranked[49], products, 0.95)
     # Clopper and Pearson's upper limit for the rows that lie below each one

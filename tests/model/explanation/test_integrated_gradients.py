@@ -193,6 +193,17 @@ def test_a_batch_may_meet_the_budget_exactly(budget: int, batches: list[int]) ->
     assert sizes == batches
 
 
+def test_short_rows_come_first_and_no_batch_has_more_padded_tokens_than_it_may() -> None:
+    long, short = ROWS[0], [*ROWS[0][:2], SEP]
+    classifier, shapes = tiny_classifier("distilbert", "cls"), []
+    classifier.register_forward_hook(
+        lambda module, inputs, named, logits: shapes.append(tuple(named["input_ids"].shape)), with_kwargs=True
+    )
+    found = AttributionPath(classifier, PAD, CPU, 14).logits([long, short, long, short])
+    assert shapes == [(2, 3), (2, 7)]
+    assert found[0] == found[2] != found[1] == found[3]
+
+
 def test_no_review_has_no_attribution() -> None:
     assert attribute(tiny_classifier("bert", "cls"), [], fine((16, 32))) == []
 

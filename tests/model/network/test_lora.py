@@ -227,6 +227,21 @@ def test_peft_is_told_how_the_encoder_is_quantised(mark: str) -> None:
     assert getattr(marked, mark) is True
 
 
+@pytest.mark.parametrize("mark", ["is_loaded_in_8bit", "is_loaded_in_4bit"])
+def test_quantised_weights_are_neither_decomposed_nor_merged_into(mark: str) -> None:
+    marked = classifier()
+    setattr(marked.encoder, mark, True)
+    with pytest.raises(ReviewriskError, match="'pissa' decomposes the base weights, which is impossible for 8- and"):
+        attach_adapter(marked, lora(initialisation="pissa"), seed=0)
+    with pytest.raises(ReviewriskError, match="cannot be merged into 8- or 4-bit weights"):
+        merge_adapter(attach_adapter(marked, lora(), seed=0))
+
+
+def test_of_a_network_without_an_adapter_everything_is_the_base() -> None:
+    network: Any = classifier()
+    assert trained_base_parameters(network) == sum(parameter.numel() for parameter in network.parameters())
+
+
 def test_an_adapter_is_moved_to_another_copy_of_the_base() -> None:
     adapted = one_step(attach_adapter(classifier(), lora(bias="all"), seed=0))
     base = classifier()
@@ -375,6 +390,8 @@ def test_first_weights_depend_on_the_seed_alone_and_files_on_the_weights(tmp_pat
         folder = tmp_path / str(noise)
         save_adapter(attach_adapter(base, lora(rank=2), seed), folder)
         files.append([(folder / name).read_bytes() for name in ("adapter_config.json", "adapter_model.safetensors")])
+        names = read_json(folder / "adapter_config.json")["target_modules"]
+        assert names == sorted(targeted_modules(classifier("bert"), ("all-linear",)))
     assert files[0] == files[1]
     assert files[0][1] != files[2][1]
 
