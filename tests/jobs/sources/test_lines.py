@@ -49,9 +49,13 @@ def test_lines_are_numbered_after_the_header(tmp_path: Path, ending: str, monkey
         (f"{HEADER}\n\n", [(2, b"", None)]),
     ],
 )
-def test_a_file_may_end_without_a_line_feed(tmp_path: Path, content: str, expected: list[Any]) -> None:
+def test_a_file_may_end_without_a_line_feed(
+    tmp_path: Path, content: str, expected: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "a.tsv").write_text(content)
-    assert rows_of(source_of(tmp_path / "a.tsv")) == expected
+    for chunk in (1, lines.CHUNK):
+        monkeypatch.setattr(lines, "CHUNK", chunk)
+        assert rows_of(source_of(tmp_path / "a.tsv")) == expected
 
 
 def test_lines_of_a_file_cut_into_blocks_keep_their_numbers(
