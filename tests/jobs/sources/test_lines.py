@@ -87,7 +87,9 @@ def test_each_row_has_its_source_and_none_has_what_it_is_not(tmp_path: Path) -> 
     path = write_source(tmp_path / "a.tsv", ["one"])
     source = source_of(path)
     path.write_bytes(path.read_bytes() + b"two\n")
-    rows = [row for batch in read_block(lines._blocks(source)[0], "none") for row in batch.to_pylist()]
+    batches = list(read_block(lines._blocks(source)[0], "none"))
+    assert all(batch.schema.equals(lines.LINES_SCHEMA) for batch in batches)
+    rows = [row for batch in batches for row in batch.to_pylist()]
     assert rows == [
         {"source_checksum": source.checksum, "source_line": 2, "value": b"one", "fields": None, "problem": None},
         rows[1] | {"source_checksum": source.checksum, "source_line": 3, "value": None, "fields": None},
