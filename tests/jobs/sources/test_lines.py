@@ -49,9 +49,13 @@ def test_lines_are_numbered_after_the_header(tmp_path: Path, ending: str, monkey
         (f"{HEADER}\n\n", [(2, b"", None)]),
     ],
 )
-def test_a_file_may_end_without_a_line_feed(tmp_path: Path, content: str, expected: list[Any]) -> None:
+def test_a_file_may_end_without_a_line_feed(
+    tmp_path: Path, content: str, expected: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "a.tsv").write_text(content)
-    assert rows_of(source_of(tmp_path / "a.tsv")) == expected
+    for chunk in (1, lines.CHUNK):
+        monkeypatch.setattr(lines, "CHUNK", chunk)
+        assert rows_of(source_of(tmp_path / "a.tsv")) == expected
 
 
 def test_lines_of_a_file_cut_into_blocks_keep_their_numbers(
@@ -83,7 +87,9 @@ def test_each_row_has_its_source_and_none_has_what_it_is_not(tmp_path: Path) -> 
     path = write_source(tmp_path / "a.tsv", ["one"])
     source = source_of(path)
     path.write_bytes(path.read_bytes() + b"two\n")
-    rows = [row for batch in read_block(lines._blocks(source)[0], "none") for row in batch.to_pylist()]
+    batches = list(read_block(lines._blocks(source)[0], "none"))
+    assert all(batch.schema.equals(lines.LINES_SCHEMA) for batch in batches)
+    rows = [row for batch in batches for row in batch.to_pylist()]
     assert rows == [
         {"source_checksum": source.checksum, "source_line": 2, "value": b"one", "fields": None, "problem": None},
         rows[1] | {"source_checksum": source.checksum, "source_line": 3, "value": None, "fields": None},
