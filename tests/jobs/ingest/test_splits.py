@@ -97,9 +97,9 @@ def test_days_are_never_cut_and_no_split_is_empty(rows_by_day: dict[int, int], e
 
 
 def test_two_days_are_too_few() -> None:
-    with pytest.raises(ReviewriskError, match="reviews of 2 different days from 2015-01-01 to 2015-01-02, and"):
+    with pytest.raises(ReviewriskError, match="reviews are of 2 different days from 2015-01-01 to 2015-01-02, and"):
         auto({1: 5, 2: 5})
-    with pytest.raises(ReviewriskError, match="reviews of 0 different days, and the splits need at least three"):
+    with pytest.raises(ReviewriskError, match="reviews are of 0 different days, and the splits need at least three"):
         auto({})
 
 

@@ -63,7 +63,7 @@ def test_a_store_that_is_down_is_said_to_be_down(monkeypatch: pytest.MonkeyPatch
     root = parse_root("s3://bucket/x", s3_settings("http://127.0.0.1:9"))
     for sentence in said(every_use(root), OutageError):
         assert "s3://bucket/x" in sentence
-        assert "it does not answer: check the network and storage.endpoint_url" in sentence
+        assert "(it does not answer): check the network and storage.endpoint_url" in sentence
 
 
 def test_a_bucket_that_does_not_exist_is_named(endpoint: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -72,7 +72,7 @@ def test_a_bucket_that_does_not_exist_is_named(endpoint: str, monkeypatch: pytes
     opening, writing = every_use(root)[:6], every_use(root)[6:7]
     for sentence in said([*opening, *writing], ReviewriskError):
         assert "s3://no-such-bucket/x" in sentence
-        assert "the bucket does not exist: create it or name another in paths.root" in sentence
+        assert "(the bucket does not exist): create it or name another in paths.root" in sentence
 
 
 def test_a_bucket_without_tables_has_none_yet(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,11 +146,11 @@ def test_a_full_disk_and_a_read_only_one_leave_the_version_before(
 
     with monkeypatch.context() as patched:
         patched.setattr(staging.pq.ParquetWriter, "write_table", full)
-        with pytest.raises(OutageError, match="since no space is left: make room"), JobRun(root, "score"):
+        with pytest.raises(OutageError, match=r"no space is left\): make room"), JobRun(root, "score"):
             publish(root, scores(("new", JANUARY, 0.9)), JANUARY)
     assert stored(root) == [("old", 0.5)]
     told = capsys.readouterr().err
-    assert told.startswith("job_runs has no row of this failed run ") and "since no space is left" in told
+    assert told.startswith("job_runs has no row of this failed run ") and "(no space is left)" in told
 
     def read_only(*_: object, **__: object) -> None:
         raise OSError(30, "Read-only file system")
