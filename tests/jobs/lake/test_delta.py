@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -180,7 +181,7 @@ def test_a_race_that_is_always_lost_ends_as_one(tmp_path: Path, monkeypatch: pyt
     root = parse_root(str(tmp_path / "root"), StorageSettings())
     tables.create_tables(root)
     waits: list[float] = []
-    monkeypatch.setattr(delta.time, "sleep", waits.append)
+    monkeypatch.setattr(delta, "time", SimpleNamespace(sleep=waits.append))
     with monkeypatch.context() as patched:
         patched.setattr(delta, "_commit_once", lambda *_: False)
         lost = "other writers were first 20 times in a row, so nothing was published: run the command again"
@@ -202,7 +203,7 @@ def test_a_race_that_is_always_lost_ends_as_one(tmp_path: Path, monkeypatch: pyt
 def test_a_pause_may_be_longer_with_each_attempt_up_to_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
     waits: list[float] = []
     monkeypatch.setattr(delta.random, "uniform", lambda _, most: most)
-    monkeypatch.setattr(delta.time, "sleep", waits.append)
+    monkeypatch.setattr(delta, "time", SimpleNamespace(sleep=waits.append))
     for attempt in range(9):
         delta.pause(attempt)
     assert waits == [0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.0, 1.0]
