@@ -5,7 +5,7 @@ CONF ?= demo
 SOURCE ?=
 SHIFTED ?=
 
-.PHONY: help setup demo test test-long check format bench results clean
+.PHONY: help setup demo test test-long mutants check format bench results clean
 help:            ## this list
 	@sed -n 's/^\([a-z-]*\):.*##/  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
 
@@ -34,6 +34,9 @@ test: .venv/ready   ## all tests but the long ones, with coverage
 
 test-long: .venv/ready   ## the tests that take minutes
 	$(BIN)/python -m pytest -m long
+
+mutants: .venv/ready   ## mutation tests over the modules named in pyproject.toml, and their survivors; takes hours
+	$(BIN)/python benchmarks/mutants.py
 
 check: .venv/ready   ## ruff, mypy, sqlfluff
 	$(BIN)/ruff check .

@@ -26,6 +26,7 @@ DEVELOP = [
     "captum>=0.8",
     "hypothesis>=6",
     "moto[s3,server]>=5",
+    "mutmut>=3.8",
     "mypy>=1.15",
     "pandas-stubs",
     "pytest>=8",

@@ -87,7 +87,7 @@ class SplitSettings(Settings):
                 "mode is auto, so train_end, validation_end and test_end must be left out (or set mode: given)"
             )
         if self.mode == "auto" and self.train_share + self.validation_share >= 1:
-            raise ValueError("train_share + validation_share must leave something for the test split")
+            raise ValueError("train_share + validation_share must be below 1, so that rows are left for the test split")
         if self.mode == "given":
             if self.train_end is None or self.validation_end is None or self.test_end is None:
                 raise ValueError("mode is given, so train_end, validation_end and test_end are all needed")
@@ -251,12 +251,12 @@ class Config(Settings):
                 for is_given in (True, False)
             )
             raise ReviewriskError(
-                f"{given} alone does not fix the splits: give {missing} too, or none of the three (then the config's"
-                " splits are taken)."
+                f"{given} alone does not set the splits: give {missing} too, or none of the three to take the config's"
+                " splits."
             )
         return _validated(
             {**self.model_dump(), "splits": {**self.splits.model_dump(), "mode": "given", **days}},
-            "given on the command line",
+            "The config with the split dates of the command line",
         )
 
     def with_only(self, only: str | None) -> Config:
@@ -264,7 +264,9 @@ class Config(Settings):
         if only is None:
             return self
         values = self.model_dump()
-        return _validated({**values, "model": {**values["model"], "rows": {"only": only}}}, "given on the command line")
+        return _validated(
+            {**values, "model": {**values["model"], "rows": {"only": only}}}, "The config with this --only"
+        )
 
     @property
     def warehouse(self) -> Path | None:
@@ -283,11 +285,11 @@ def load_config(path: Path | None) -> Config:
                 "Name a config by --conf FILE (conf/local.yml is a start), or a root in the environment variable"
                 " REVIEWRISK_ROOT."
             )
-        return _with_usable_places(_validated({"paths": {"root": root}}, "REVIEWRISK_ROOT"))
+        return _with_usable_places(_validated({"paths": {"root": root}}, "The root in REVIEWRISK_ROOT"))
     values = _read_yaml(path)
     if root:
         values["paths"] = {**(values.get("paths") or {}), "root": root}
-    return _with_usable_places(_validated(values, str(path)))
+    return _with_usable_places(_validated(values, f"The config {path}"))
 
 
 def _with_usable_places(config: Config) -> Config:
@@ -306,7 +308,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
             f"There is no config {path}. The ones that come with reviewrisk: demo, local, nightly, reference, test."
         ) from None
     except UnicodeDecodeError:
-        raise ReviewriskError(f"The config {path} cannot be read, since it is not UTF-8: save it as such.") from None
+        raise ReviewriskError(f"The config {path} is not UTF-8 text: save it as UTF-8.") from None
     except OSError as error:
         raise outage(error, f"The config {path}") from None
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that does not exist
@@ -342,7 +344,7 @@ def _validated(values: dict[str, Any], source: str) -> Config:
         return Config.model_validate(values)
     except ValidationError as error:
         problems = "\n".join(f"  {_problem(detail)}" for detail in error.errors())
-        raise ReviewriskError(f"The config {source} is not valid:\n{problems}") from None
+        raise ReviewriskError(f"{source} is not valid; correct this:\n{problems}") from None
 
 
 def _problem(detail: Any) -> str:
@@ -352,7 +354,8 @@ def _problem(detail: Any) -> str:
         return f"{key}: unknown key; the nearest known one is {_nearest_key(key)!r}"
     # What is set for storage and Spark's options may be a secret, put in the place of its name.
     is_shown = detail["type"] != "missing" and location[0] not in ("storage", "spark")
-    return f"{key}: {detail['msg']}" + (f" (it is {redacted(reprlib.repr(detail['input']))})" if is_shown else "")
+    said = detail["msg"].removeprefix("Value error, ")
+    return f"{key}: {said}" + (f" (it is {redacted(reprlib.repr(detail['input']))})" if is_shown else "")
 
 
 def _nearest_key(key: str) -> str:

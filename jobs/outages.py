@@ -14,40 +14,40 @@ from model.errors import LostRaceError, OutageError, ReviewriskError
 _BY_NUMBER: dict[int, tuple[str, str]] = {
     errno.ENOSPC: ("no space is left", "make room"),
     errno.EDQUOT: ("the quota is used up", "make room"),
-    errno.EFBIG: ("a file may not become so large there", "raise that limit"),
+    errno.EFBIG: ("the file is too large there", "raise the limit on file sizes"),
     errno.EROFS: ("it is read-only", "make it writable"),
-    errno.EACCES: ("permission is denied", "give this user the right"),
-    errno.EPERM: ("permission is denied", "give this user the right"),
+    errno.EACCES: ("permission is denied", "give this user access"),
+    errno.EPERM: ("permission is denied", "give this user access"),
     errno.EIO: ("the disk reports an I/O error", "check the disk"),
-    errno.EMFILE: ("too many files are open", "raise that limit"),
-    errno.ENFILE: ("too many files are open", "raise that limit"),
+    errno.EMFILE: ("too many files are open", "raise the limit on open files"),
+    errno.ENFILE: ("too many files are open", "raise the limit on open files"),
     errno.ENAMETOOLONG: ("its path is too long", "choose a shorter one"),
-    errno.ENOTDIR: ("a part of its path is no folder", "choose another path"),
-    errno.EISDIR: ("a folder stands where a file is to be", "choose another path"),
+    errno.ENOTDIR: ("a part of its path is not a folder", "choose another path"),
+    errno.EISDIR: ("a folder is there instead of a file", "choose another path"),
 }
 # What the libraries that reach s3 say in words.
 _BY_TEXT: tuple[tuple[str, type[ReviewriskError], tuple[str, str]], ...] = (
-    ("nosuchbucket", ReviewriskError, ("the bucket does not exist", "make it or name another in paths.root")),
+    ("nosuchbucket", ReviewriskError, ("the bucket does not exist", "create it or name another in paths.root")),
     (
         "invalidaccesskeyid|signaturedoesnotmatch|invalidtoken|expiredtoken|authorizationheadermalformed",
         ReviewriskError,
-        ("the credentials are refused", "mend the environment variables that `storage` names"),
+        ("the credentials are refused", "correct the environment variables that `storage` names"),
     ),
     (
         r"169\.254\.|nocredentials|credentialsprovider",
         ReviewriskError,
         ("no credentials were found", "set the environment variables that `storage` names"),
     ),
-    ("accessdenied|403forbidden", OutageError, ("access is denied", "have it granted")),
+    ("accessdenied|403forbidden", OutageError, ("access is denied", "give these credentials access")),
     (
         "slowdown|serviceunavailable|internal(server)?error|badgateway",
         OutageError,
-        ("the service is not available", "wait"),
+        ("the service is not available", "wait a while"),
     ),
     (
         "networkconnection|dnserror|connecterror|connectionrefused|errorsendingrequest|timedout|requesttimeout",
         OutageError,
-        ("it does not answer", "see to the network and to storage.endpoint_url"),
+        ("it does not answer", "check the network and storage.endpoint_url"),
     ),
 )
 _SECRET_NAMES = re.compile(r"KEY|SECRET|TOKEN|PASSW|CREDENTIAL", re.IGNORECASE)
@@ -77,12 +77,12 @@ def outage(error: Exception, place: str) -> ReviewriskError:
     number = _number(error)
     if number is not None:
         kind: type[ReviewriskError] = OutageError
-        wrong, remedy = _BY_NUMBER.get(number, (os.strerror(number).lower(), "mend that"))
+        wrong, remedy = _BY_NUMBER.get(number, (os.strerror(number).lower(), "correct that"))
     else:
         kind, (wrong, remedy) = _in_words(str(error))
     named = getattr(error, "filename", None)
     where = place if not isinstance(named, str) or named in place else f"{place}: {named}"
-    return kind(redacted(f"{where} cannot be used, since {wrong}: {remedy}, then give the command again."))
+    return kind(redacted(f"{where} cannot be used ({wrong}): {remedy}, then run the command again."))
 
 
 def _number(error: Exception) -> int | None:
@@ -102,7 +102,7 @@ def _in_words(text: str) -> tuple[type[ReviewriskError], tuple[str, str]]:
     for pattern, kind, words in _BY_TEXT:
         if re.search(pattern, plain):
             return kind, words
-    return OutageError, (f"storage says: {' '.join(redacted(text).split())[:200]}", "mend that")
+    return OutageError, (f"storage says: {' '.join(redacted(text).split())[:200]}", "correct that")
 
 
 @contextmanager
@@ -134,8 +134,8 @@ def worker_errors(place: str) -> Iterator[None]:
             own = outage(OSError(errno.ENOSPC, ""), place)
         if own is None and _WORKER_DIED in str(error):
             own = OutageError(
-                "A Python worker of Spark died, as happens where memory runs out: give this machine more memory or"
-                " fewer tasks at once (spark.master), and give the command again."
+                "A Python worker of Spark died, probably because memory ran out: lower the tasks at once"
+                " (spark.master) or add memory, then run the command again."
             )
         if own is None:
             raise

@@ -182,7 +182,7 @@ class CalibrationSettings(Settings):
     """How raw probabilities become calibrated ones."""
 
     method: Literal["auto", "none", "prior_shift", "temperature", "beta", "isotonic"] = Field(
-        "auto", description="auto: the method of this ladder with the least log-loss on the selection slice."
+        "auto", description="auto: the method with the least log-loss on the selection slice."
     )
     bins: int = Field(10, ge=2, description="Bins of the expected calibration error and of the reliability diagram.")
 

@@ -30,6 +30,14 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     session.stop()
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Each test with Spark gets the marker `spark`, so that `-m "not spark"` runs the others."""
+    for item in items:
+        if "spark" in getattr(item, "fixturenames", ()):
+            item.add_marker("spark")
+
+
 @pytest.fixture(autouse=True)
 def nothing_stays_persisted(request: pytest.FixtureRequest) -> Iterator[None]:
     """Each test with Spark fails if a frame is still persisted at its end."""

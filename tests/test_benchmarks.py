@@ -4,6 +4,7 @@ test's business.
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import re
@@ -11,6 +12,7 @@ import runpy
 import shutil
 import subprocess
 from pathlib import Path
+from types import ModuleType
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -199,3 +201,68 @@ def test_results_go_on_where_they_stopped_and_begin_anew_with_other_files_or_set
     assert code == 0 and sorted(command for command, *_ in calls) == sorted(
         ["ingest", "ingest", "ablate", "train", "sql", *last]
     )
+
+
+@pytest.fixture
+def breaks(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    return importlib.import_module("breaks")
+
+
+def test_every_break_by_hand_changes_a_text_that_stands_once_and_names_a_test(breaks: ModuleType) -> None:
+    listed = breaks.all_breaks()
+    assert len({(one.file, one.before, one.after) for one in listed}) == len(listed) >= 100
+    for one in listed:
+        assert one.broken() != (ROOT / one.file).read_text(encoding="utf-8")
+        path, _, name = one.test.partition("::")
+        assert f"def {name}" in (ROOT / path).read_text(encoding="utf-8")
+
+
+def test_a_break_is_killed_where_its_test_fails_and_survives_where_it_passes(
+    breaks: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = {
+        "limits.py": "LEAST = 3\n\n\ndef is_enough(count):\n    return count >= LEAST\n",
+        "tests/test_limits.py": "import limits\n\n\ndef test_five_is_enough():\n    assert limits.is_enough(5)\n",
+        "benchmarks/breaks.yml": (
+            "tests/test_limits.py:\n  limits.py:\n    - ['count >= LEAST', 'count < LEAST']\n"
+            "    - ['count >= LEAST', 'count > LEAST']\n"
+        ),
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    monkeypatch.setattr(breaks, "ROOT", tmp_path)
+    monkeypatch.setattr(breaks, "PARTS", ("limits.py", "tests", "benchmarks"))
+    monkeypatch.setattr("sys.argv", ["breaks.py"])
+    breaks.main()
+    assert capsys.readouterr().out.splitlines() == [
+        "| file | break | result |",
+        "|---|---|---|",
+        "| limits.py | `count >= LEAST` → `count < LEAST` | killed |",
+        "| limits.py | `count >= LEAST` → `count > LEAST` | **survived** |",
+        "",
+        "2 breaks, 1 killed, 1 survived.",
+    ]
+    breaks.ROOT.joinpath("benchmarks/breaks.yml").write_text("tests/test_limits.py: {limits.py: [[COUNT, count]]}\n")
+    with pytest.raises(SystemExit, match=r"limits\.py holds 0 times, not once: COUNT"):
+        breaks.main()
+
+
+def test_mutants_prints_a_row_per_module_and_who_survived(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Exit codes are mutmut's: 1 killed, 0 survived, 33 no tests, -24 out of time, none not run yet."""
+    codes = {"a.x_f__mutmut_1": 1, "a.x_f__mutmut_2": 0, "a.x_f__mutmut_3": -24, "a.x_f__mutmut_4": 33}
+    (tmp_path / "mutants").mkdir()
+    for name, found in (("a", codes), ("b", {"b.x_f__mutmut_1": None}), ("c", {})):
+        (tmp_path / "mutants" / f"{name}.py.meta").write_text(json.dumps({"exit_code_by_key": found}))
+    monkeypatch.chdir(tmp_path)
+    out = printed("mutants.py", monkeypatch, capsys, "--table").splitlines()
+    assert out[3:6] == [
+        "| `a.py` | 4 | 1 | 1 | 2 | 25.0% |",
+        "| `b.py` | 0 | 0 | 0 | 0 | – |",
+        "| all | 4 | 1 | 1 | 2 | 25.0% |",
+    ]
+    assert "1 mutants have no result yet." in out
+    assert out[-2:] == ["- a.x_f__mutmut_2: survived", "- a.x_f__mutmut_4: no tests"]

@@ -16,7 +16,22 @@ import pytest
 from jobs.lake.query import open_warehouse
 from jobs.lake.schemas import TABLES
 from jobs.resources import resource_folder
-from tests.support.warehouse_rows import CHAMPION, RETIRED, built_root, corpus, route, run_dbt, write_root
+from tests.support.warehouse_rows import (
+    CHAMPION,
+    RETIRED,
+    Row,
+    arrow_rows,
+    attribution,
+    built_root,
+    corpus,
+    model,
+    review,
+    route,
+    run_dbt,
+    score,
+    threshold,
+    write_root,
+)
 
 JUNE = datetime.date(2015, 6, 1)
 
@@ -148,6 +163,110 @@ def test_dates_are_dates_and_rates_doubles(warehouse: duckdb.DuckDBPyConnection)
     types = dict(rows(warehouse, "select column_name, column_type from (describe rpt_dissatisfaction_monthly)"))
     assert types["review_month"] == "DATE"
     assert {types[name] for name in ("dissatisfied_rate", "predicted_rate", "flagged_rate")} == {"DOUBLE"}
+
+
+STAGED: dict[str, tuple[str, Row]] = {
+    "stg_reviews": ("reviews", review("R1", product_parent="77", source_order=3, source_line=9)),
+    "stg_models": ("models", model(test_f1=0.91, test_auc=0.92, baseline_f1=0.83, baseline_auc=0.84, f1_gain=0.06)),
+    "stg_model_thresholds": ("model_thresholds", threshold(is_default=False)),
+    "stg_model_routes": ("model_routes", route()),
+    "stg_review_scores": ("review_scores", score("R1", is_truncated=True)),
+    "stg_token_attributions": ("token_attributions", attribution("R1", char_start=3, char_end=9)),
+}
+
+
+def staged(name: str, *rows: Row) -> list[Row]:
+    """What a staging model makes of rows of its table; such a model is plain SQL but for the table's name."""
+    table, _ = STAGED[name]
+    sql = (resource_folder("dbt") / "models" / "staging" / f"{name}.sql").read_text(encoding="utf-8")
+    with duckdb.connect() as connection:
+        connection.execute("set timezone = 'UTC'")
+        connection.register(table, arrow_rows(table, list(rows)))
+        made = connection.execute(sql.replace(f"{{{{ source('lake', '{table}') }}}}", table))
+        found: list[Row] = made.to_arrow_table().to_pylist()
+    return found
+
+
+@pytest.mark.parametrize("name", STAGED)
+def test_a_staging_model_carries_columns_of_the_same_name_as_they_are(name: str) -> None:
+    _, row = STAGED[name]
+    [found] = staged(name, row)
+    assert {column: found[column] for column in found if column in row} == {
+        column: row[column] for column in found if column in row
+    }
+
+
+def test_one_and_two_stars_are_dissatisfied_and_three_have_no_label() -> None:
+    found = staged("stg_reviews", *(review(f"R{stars}", star_rating=stars) for stars in range(1, 6)))
+    assert [row["is_dissatisfied"] for row in found] == [True, True, None, False, False]
+
+
+@pytest.mark.parametrize(("column", "key"), [("product_category", "category_key"), ("marketplace", "marketplace_key")])
+def test_a_value_is_the_same_in_either_case_and_with_spaces_and_unknown_where_there_is_none(
+    column: str, key: str
+) -> None:
+    found = staged("stg_reviews", *(review("R1", **{column: value}) for value in (" Home", "HOME ", "  ", "", None)))
+    assert [row[key] for row in found] == ["home", "home", "unknown", "unknown", "unknown"]
+
+
+def test_the_champion_alone_is_the_champion() -> None:
+    found = staged("stg_models", *(model(status=status) for status in ("candidate", "champion", "retired")))
+    assert [row["is_champion"] for row in found] == [False, True, False]
+
+
+def test_figures_of_a_threshold_keep_their_meaning() -> None:
+    [found] = staged("stg_model_thresholds", threshold(precision=0.1, recall=0.2, f1=0.3, flagged_share=0.4))
+    figures = ("test_precision", "test_recall", "test_f1", "test_flagged_share")
+    assert [found[name] for name in figures] == [0.1, 0.2, 0.3, 0.4]
+
+
+def test_a_review_that_could_not_be_explained_has_no_word() -> None:
+    failed = attribution("R2", 0, word=None, error="no word")
+    assert [
+        (row["review_id"], row["word_key"]) for row in staged("stg_token_attributions", attribution("R1"), failed)
+    ] == [("R1", "broken")]
+
+
+@pytest.mark.parametrize(
+    ("mart", "table", "keys"),
+    [
+        ("fct_review_scores", "review_scores", ("review_id", "model_version")),
+        ("fct_review_scores", "reviews", ("review_id",)),
+        ("fct_token_attributions", "token_attributions", ("review_id", "model_version", "attribution_rank")),
+        ("dim_models", "models", ("model_version",)),
+    ],
+)
+def test_a_mart_carries_the_columns_of_its_table_as_they_are(
+    warehouse: duckdb.DuckDBPyConnection, mart: str, table: str, keys: tuple[str, ...]
+) -> None:
+    described = rows(warehouse, f"select column_name from (describe {mart})")
+    shared = [name for (name,) in described if name in TABLES[table].schema.names]
+    same = ", ".join(f"count(*) filter (where mart.{name} is not distinct from source.{name})" for name in shared)
+    [found] = rows(
+        warehouse, f"select count(*), {same} from {mart} as mart join {table} as source using ({', '.join(keys)})"
+    )
+    assert dict(zip(shared, found[1:], strict=True)) == dict.fromkeys(shared, found[0])
+    assert rows(warehouse, f"select count(*) from {mart}") == [(found[0],)]
+
+
+def test_a_model_has_the_figures_of_its_default_threshold(warehouse: duckdb.DuckDBPyConnection) -> None:
+    figures = "default_threshold_name, default_threshold, test_precision, test_recall, test_flagged_share"
+    assert rows(warehouse, f"select {figures} from dim_models where is_champion") == [("f1_max", 0.5, 0.9, 0.8, 0.2)]
+
+
+def test_a_deciding_score_that_the_mart_lacks_is_found() -> None:
+    """R1 is there; R3's score is of an older text and R4's of another model, so they are not missed."""
+    sql = (resource_folder("dbt") / "tests" / "deciding_scores_are_all_in_the_mart.sql").read_text(encoding="utf-8")
+    tables = {
+        "stg_review_scores": "('R1', 'm', 'x'), ('R2', 'm', 'x'), ('R3', 'm', 'old'), ('R4', 'other', 'x')",
+        "int_reviews_routed": "('R1', 'm', 'x'), ('R2', 'm', 'x'), ('R3', 'm', 'new'), ('R4', 'm', 'x')",
+        "fct_review_scores": "('R1', 'm', 'x'), ('R2', 'other', 'x')",
+    }
+    with duckdb.connect() as connection:
+        for name, values in tables.items():
+            connection.execute(f"create table {name} as from (values {values}) t (review_id, model_version, text_hash)")
+            sql = sql.replace(f"{{{{ ref('{name}') }}}}", name)
+        assert rows(connection, sql) == [("m", "R2")]
 
 
 def test_the_sources_are_the_tables_of_the_schemas(manifest: dict[str, Any]) -> None:

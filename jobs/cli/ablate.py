@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from jobs.cli.options import conf_option, head, load
+from jobs.cli.options import conf_option, head, load, minutes_option, output_option
 from model.experiments.ablate.grid import Sweep
 
 _DEFAULT = Sweep()
@@ -40,17 +40,13 @@ def _count(option: str, default: int, least: int, help: str) -> _Decorator:
     least=2,
     help="After each round the best 1/ETA of the settings go on, with ETA times the rows.",
 )
-@click.option(
-    "--minutes",
-    type=click.FloatRange(min=0),
-    help="Begin no new training after so many minutes; the same command goes on later.",
-)
+@minutes_option
 @click.option(
     "--seed",
     type=click.IntRange(min=0),
     help="Cuts the rows and seeds the trainings; default: the config's model.training.seed.",
 )
-@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Markdown file to write the tables to.")
+@output_option
 def ablate(
     conf: Path | None,
     ranks: tuple[int, ...],

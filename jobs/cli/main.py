@@ -10,7 +10,16 @@ import click
 from jobs.cli.ablate import ablate
 from jobs.cli.exits import CommandGroup, exit_where_nothing_is_new
 from jobs.cli.models import models
-from jobs.cli.options import conf_option, head, load, only_option, retry_option, session_of
+from jobs.cli.options import (
+    conf_option,
+    head,
+    load,
+    minutes_option,
+    only_option,
+    output_option,
+    retry_option,
+    session_of,
+)
 from jobs.cli.tables import sql, tables
 from jobs.cli.try_text import try_text
 
@@ -120,17 +129,13 @@ def retrain(conf: Path | None, only: str | None) -> None:
     type=click.IntRange(min=1),
     help="How many trainings run at the same time; they share the CPU cores.",
 )
-@click.option(
-    "--minutes",
-    type=click.FloatRange(min=0),
-    help="Begin no new cell after so many minutes; the same command goes on later.",
-)
+@minutes_option
 @click.option(
     "--pairs",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="A file of minimal pairs, to be judged too.",
 )
-@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Markdown file to write the tables to.")
+@output_option
 def compare(
     conf: Path | None,
     shifted_root: str | None,

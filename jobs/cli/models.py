@@ -10,7 +10,7 @@ from typing import Literal
 
 import click
 
-from jobs.cli.options import conf_option, load
+from jobs.cli.options import conf_option, load, output_option
 
 
 @click.group()
@@ -109,7 +109,7 @@ def models_thresholds(conf: Path | None, version: str | None) -> None:
     type=click.IntRange(min=100),
     help="At most so many of its labelled reviews, drawn by product; default: all.",
 )
-@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Markdown file to write the tables to.")
+@output_option
 def models_evaluate(conf: Path | None, version: str, root: str, rows: int | None, output: Path | None) -> None:
     """Judge VERSION on the labelled reviews of another ROOT, which `ingest` made: another category, shop or time.
     Nothing is fitted on them.

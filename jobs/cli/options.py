@@ -44,6 +44,20 @@ def retry_option(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
+def minutes_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option(
+        "--minutes",
+        type=click.FloatRange(min=0),
+        help="Begin no new training after so many minutes; the same command goes on later.",
+    )(command)
+
+
+def output_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option(
+        "--output", type=click.Path(dir_okay=False, path_type=Path), help="Markdown file to write the tables to."
+    )(command)
+
+
 def load(conf: Path | None) -> Config:
     if conf is not None and not conf.is_file() and conf.parent == Path() and conf.suffix in ("", ".yml"):
         from jobs.resources import resource_folder

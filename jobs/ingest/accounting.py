@@ -74,7 +74,7 @@ def refuse_unreadable_files(counts: Counts, sources: Sequence[SourceFile]) -> No
     """Raise where a file could not be read to its end."""
     refuse(
         [
-            f"{source.name} is refused after line {row['first_line'] - 1:,}: {row['detail']}."
+            f"{source.name} is refused at line {row['first_line']:,}: {row['detail']}."
             for source in sources
             for row in counts.get(source.checksum, [])
             if row["reason"] == UNREADABLE
@@ -86,8 +86,8 @@ def refuse_bad_files(counts: Counts, sources: Sequence[SourceFile], limit: float
     """Raise where a file has too great a share of rejected lines; the message shows the commonest reasons."""
     refused = [problem for source in sources if (problem := _too_many_rejected(source, counts, limit))]
     hint = (
-        "Expected is the Amazon US Customer Reviews TSV: tab-separated, dates as 2015-08-31. Mend the file, or raise"
-        " ingest.max_rejected_share to take the valid lines and keep the others in rejected_reviews."
+        "A file must be Amazon US Customer Reviews TSV, with tabs between fields and dates such as 2015-08-31: correct"
+        " it, or raise ingest.max_rejected_share to ingest its valid lines and keep the others in rejected_reviews."
     )
     refuse([*refused, hint] if refused else [])
 
@@ -109,9 +109,7 @@ def _too_many_rejected(source: SourceFile, counts: Counts, limit: float) -> str 
         for row in rejected[:5]
     ]
     share, allowed = told_apart(bad / read, limit)
-    head = (
-        f"{source.name} is refused: {bad:,} of {read:,} lines ({share}) are no valid reviews; the limit is {allowed}."
-    )
+    head = f"{source.name} is refused: {bad:,} of {read:,} lines ({share}) are not valid, and the limit is {allowed}."
     return "\n".join([head, *shown])
 
 

@@ -122,7 +122,7 @@ def _check_not_empty(counts: Counts, config: Config) -> None:
     """Raise where a new corpus would be built from no valid line at all; an empty nightly file is no error."""
     if not accounting.valid_lines(counts) and tables.read_arrow(config.root, "splits").num_rows == 0:
         raise ReviewriskError(
-            "The corpus was not built, since the source holds no valid review: name a file that has reviews."
+            "The corpus was not built, as the source has no valid review: name a file that has reviews."
         )
 
 

@@ -34,11 +34,11 @@ class Boundaries:
 
     def to_rows(self, run_id: str) -> pa.Table:
         """The rows of the table `splits`."""
-        ends = (self.train_end, self.validation_end, self.test_end, None)
-        starts = (None, *(end + datetime.timedelta(days=1) for end in ends[:3] if end is not None))
+        ends = (self.train_end, self.validation_end, self.test_end)
+        starts = (None, *(end + datetime.timedelta(days=1) for end in ends))
         rows = [
             {"split": name, "first_date": first, "last_date": last, "origin": self.origin, "run_id": run_id}
-            for name, first, last in zip(NAMES, starts, ends, strict=True)
+            for name, first, last in zip(NAMES, starts, (*ends, None), strict=True)
         ]
         return pa.Table.from_pylist(rows, schema=SPLITS.schema)
 
@@ -57,7 +57,7 @@ class Boundaries:
 
 
 def resolve_boundaries(settings: SplitSettings, rows_by_day: dict[datetime.date, int]) -> Boundaries:
-    """The boundaries for a new corpus: the given ones, or the days that come nearest to the wanted shares of rows.
+    """The boundaries for a new corpus: the given ones, or the days that come nearest to the configured shares of rows.
 
     A day is never cut. With `auto`, test ends on the corpus's last day, so whatever is ingested later and is newer is
     live.
@@ -68,8 +68,8 @@ def resolve_boundaries(settings: SplitSettings, rows_by_day: dict[datetime.date,
     days = sorted(rows_by_day)
     if len(days) < 3:
         raise ReviewriskError(
-            f"Splits cannot be resolved: the source has reviews of {len(days)} different days{_range(days)}, and three"
-            " are the least."
+            f"The corpus was not built: its reviews are of {len(days)} different days{_range(days)}, and the splits"
+            " need at least three, so add reviews of other days."
         )
     total = sum(rows_by_day.values())
     shares: list[float] = []
@@ -94,8 +94,8 @@ def check_given(settings: SplitSettings, stored: Boundaries) -> None:
         )
 
 
-def _nearest(shares: list[float], wanted: float, low: int, high: int) -> int:
-    return min(range(low, high + 1), key=lambda index: abs(shares[index] - wanted))
+def _nearest(shares: list[float], target: float, low: int, high: int) -> int:
+    return min(range(low, high + 1), key=lambda index: abs(shares[index] - target))
 
 
 def split_column(date: Column, boundaries: Boundaries) -> Column:
@@ -154,10 +154,9 @@ def check_corpus(summary: list[dict[str, Any]], boundaries: Boundaries) -> None:
             )
     if problems:
         raise ReviewriskError(
-            f"The corpus was not built: {'; '.join(problems)}. The source's dates run{_range(dates)}; the boundaries"
-            f" are train to {boundaries.train_end}, validation to {boundaries.validation_end}, test to"
-            f" {boundaries.test_end} ({boundaries.origin}). Set splits in the config to dates inside that range, or"
-            " splits.mode: auto."
+            f"The corpus was not built: {'; '.join(problems)} (train ends on {boundaries.train_end}, validation on"
+            f" {boundaries.validation_end}, test on {boundaries.test_end}, {boundaries.origin}). Set the config's"
+            f" splits to dates within the reviews' own{_range(dates)}, or splits.mode to auto."
         )
 
 

@@ -149,6 +149,6 @@ class Merge:
         new = sum(count for (_, outcome), count in self.outcomes.items() if outcome == "new")
         if staged.rows != stored + new:
             raise ReviewriskError(
-                f"{staged.rows:,} reviews were written where {stored + new:,} were counted, so nothing was published:"
-                " give the command again when the source files no longer change."
+                f"{staged.rows:,} reviews were written but {stored + new:,} were counted, so nothing was published: run"
+                " the command again when the source files no longer change."
             )

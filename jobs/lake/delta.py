@@ -160,13 +160,13 @@ def arrow_dataset(handle: DeltaTable, root: Root, name: str) -> ds.Dataset:
 
 def files_in_scope(handle: DeltaTable, scope: Scope) -> dict[str, int]:
     """Path, relative to the table, and size of the version's files that lie in a scope."""
-    wanted = {column: {str(value) for value in values} for column, values in scope.items()}
+    partitions = {column: {str(value) for value in values} for column, values in scope.items()}
     actions = pa.table(handle.get_add_actions(flatten=True))
-    rows = actions.select(["path", "size_bytes", *(f"partition.{column}" for column in wanted)]).to_pylist()
+    rows = actions.select(["path", "size_bytes", *(f"partition.{column}" for column in partitions)]).to_pylist()
     return {
         row["path"]: row["size_bytes"]
         for row in rows
-        if all(str(row[f"partition.{column}"]) in values for column, values in wanted.items())
+        if all(str(row[f"partition.{column}"]) in values for column, values in partitions.items())
     }
 
 
@@ -229,7 +229,7 @@ def pause(attempt: int) -> None:
 
 def _lost_race(table: Table, attempts: int) -> LostRaceError:
     return LostRaceError(
-        f"{table.name}: other writers were first {attempts} times in a row, so nothing was published: give the command"
+        f"{table.name}: other writers were first {attempts} times in a row, so nothing was published: run the command"
         " again."
     )
 
@@ -268,15 +268,12 @@ def take_numbers(root: Root, name: str, keys: Sequence[str], after: int = 0, att
                 )
             return {**known, **new}
         except CommitFailedError:
-            time.sleep(random.uniform(0, 0.05 * min(attempt + 1, 10)))  # noqa: S311 (so that two do not meet again)
-    raise LostRaceError(f"{name}: other runs kept being first, so nothing was published: give the command again.")
+            pause(attempt)
+    raise LostRaceError(f"{name}: other runs kept being first, so nothing was published: run the command again.")
 
 
 def rows_by_partition(root: Root, name: str, version: int | None = None) -> list[tuple[dict[str, str], int]]:
     """The partition values and the number of rows of each of a version's files, out of the log alone."""
-    handle = open_table(root, name, version)
-    actions = pa.table(handle.get_add_actions(flatten=True))
+    files = pa.table(open_table(root, name, version).get_add_actions(flatten=True)).to_pylist()
     columns = TABLES[name].partition_by
-    values = zip(*(map(str, actions[f"partition.{column}"].to_pylist()) for column in columns), strict=True)
-    counts = actions["num_records"].to_pylist()
-    return [(dict(zip(columns, row, strict=True)), int(count)) for row, count in zip(values, counts, strict=True)]
+    return [({column: str(file[f"partition.{column}"]) for column in columns}, file["num_records"]) for file in files]

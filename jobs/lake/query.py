@@ -6,10 +6,10 @@ import re
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import duckdb
 from duckdb import StatementType
@@ -28,7 +28,11 @@ _EXPLAIN = re.compile(
 _SETTINGS_FUNCTION = re.compile(
     r"\b((?:en|dis)able_(?:logging|profiling)|(?:force_)?checkpoint|truncate_duckdb_logs)\s*\(", re.IGNORECASE
 )
+# What DuckDB puts before the cause of an error that ends a query after its first rows.
+_BEFORE_THE_CAUSE = re.compile(r"^Invalid Input Error: Attempting to execute an unsuccessful [^\n]*\nError: ")
 ROWS_AT_A_TIME = 1000
+# One run in 100 with an error hides its cause, so that this many in a row do not.
+TRIES_FOR_THE_CAUSE = 6
 
 
 @dataclass(frozen=True)
@@ -123,13 +127,32 @@ def run_query(connection: duckdb.DuckDBPyConnection, sql: str) -> Answer:
     with _sentences(connection):
         statement = _reading_statement(connection, sql)
         connection.execute(statement)
-    return Answer([column[0] for column in connection.description or []], _rows(connection))
+    return Answer([column[0] for column in connection.description or []], _rows(connection, sql))
 
 
-def _rows(connection: duckdb.DuckDBPyConnection) -> Iterator[tuple[Any, ...]]:
+def _rows(connection: duckdb.DuckDBPyConnection, sql: str) -> Iterator[tuple[Any, ...]]:
     with _sentences(connection):
-        while rows := connection.fetchmany(ROWS_AT_A_TIME):
-            yield from rows
+        try:
+            yield from _fetched(connection)
+        except duckdb.InterruptException:
+            _raise_the_cause(connection, sql)
+
+
+def _fetched(connection: duckdb.DuckDBPyConnection) -> Iterator[tuple[Any, ...]]:
+    while rows := connection.fetchmany(ROWS_AT_A_TIME):
+        yield from rows
+
+
+def _raise_the_cause(connection: duckdb.DuckDBPyConnection, sql: str) -> NoReturn:
+    """Run the query again for the error that interrupted it. DuckDB stops its other threads before it keeps the error
+    of one, and where another is the faster, "Interrupted" is all that it reports.
+    """
+    for _ in range(TRIES_FOR_THE_CAUSE):
+        with suppress(duckdb.InterruptException):
+            connection.execute(sql)
+            for _row in _fetched(connection):
+                pass
+    raise ReviewriskError("DuckDB stopped the query and does not say why: run the command again.")
 
 
 @contextmanager
@@ -145,7 +168,11 @@ def _sentences(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
         said = printable(str(error), keep="\n")
         raise ReviewriskError(f"{said}\nTables and marts there are: {', '.join(table_names(connection))}.") from None
     except duckdb.Error as error:
-        raise ReviewriskError(printable(str(error), keep="\n")) from None
+        raise ReviewriskError(printable(_BEFORE_THE_CAUSE.sub("", str(error)), keep="\n")) from None
+    except RuntimeError as error:  # what DuckDB makes of Ctrl-C while it computes
+        if str(error) != "Query interrupted":
+            raise
+        raise KeyboardInterrupt from None
 
 
 def _reading_statement(connection: duckdb.DuckDBPyConnection, sql: str) -> duckdb.Statement:

@@ -196,9 +196,7 @@ MODELS = Table(
             _required("lora_targets", pa.string(), "Targeted modules."),
             _required("trainable_parameters", pa.int64(), "Parameters that were trained: LoRA and head."),
             _required("total_parameters", pa.int64(), "Distinct parameters."),
-            _required(
-                "calibration", pa.string(), "Rung of the ladder: none, prior_shift, temperature, beta or isotonic."
-            ),
+            _required("calibration", pa.string(), "Calibrator: none, prior_shift, temperature, beta or isotonic."),
             _required("data_version", pa.string(), "Fingerprint of the rows it was trained and tested on."),
             _required("train_rows", pa.int64(), "Labelled training rows used."),
             _required("validation_rows", pa.int64(), "Labelled validation rows."),

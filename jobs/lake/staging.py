@@ -180,10 +180,10 @@ def check_files(root: Root, table: Table, staged: Staged) -> None:
     for file in staged.files:
         with storage_errors(f"The table {table.name} of {root.uri}"):
             found = filesystem.get_file_info(root.path_on_filesystem(f"{table_uri(root, table.name)}/{file.path}"))
-        if not found.is_file or found.size != file.bytes:
+        if found.size != file.bytes:  # None where there is no file
             raise ReviewriskError(
-                f"{table.name}: the staged file {file.path} is missing or incomplete, so nothing was published. Run the"
-                " step again."
+                f"{table.name}: the staged file {file.path} is missing or incomplete, so nothing was published: run the"
+                " command again."
             )
         for column, values in staged.scope.items():
             if file.partition[column] not in {str(value) for value in values}:

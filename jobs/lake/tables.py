@@ -117,12 +117,12 @@ def _file_reader(
     """What a Spark task reads files of an object store with: paths in, rows out."""
 
     def read_files(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        wanted = pa.schema([table.schema.field(column) for column in names])
+        schema = pa.schema([table.schema.field(column) for column in names])
         for batch in batches:
             for path in batch.column("path").to_pylist():
                 with storage_errors(f"The file {path} of the table {table.name}"):
                     for rows in staging.dataset(root, table, [path]).to_batches(columns=names):
-                        yield from pa.Table.from_batches([rows]).cast(wanted).to_batches()
+                        yield from pa.Table.from_batches([rows]).cast(schema).to_batches()
 
     return read_files
 
@@ -192,7 +192,7 @@ def publish(
             return staged
         delta.pause(attempt)
     raise LostRaceError(
-        f"{name}: other writers kept changing the same rows, so nothing was published: give the command again when they"
+        f"{name}: other writers kept changing the same rows, so nothing was published: run the command again when they"
         " are done."
     )
 

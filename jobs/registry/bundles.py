@@ -26,8 +26,8 @@ def local_bundle(config: Config, row: dict[str, Any]) -> Path:
     parts = row["bundle_path"].split("/")
     if "\\" in row["bundle_path"] or set(parts) & {"", ".", ".."}:
         raise ReviewriskError(
-            f"models.bundle_path of {row['model_version']} is {row['bundle_path']!r}, which is no folder below"
-            f" {config.root.uri}: train the model again."
+            f"The table models has the bundle of {row['model_version']} in {row['bundle_path']!r}, which is not a"
+            f" folder below {config.root.uri}: train the model again."
         )
     copy = config.scratch / "bundles" / f"{row['model_version']}-{row['bundle_checksum'][:12]}"
     bundle = config.root.local_copy(copy, *parts)

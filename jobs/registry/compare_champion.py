@@ -82,11 +82,9 @@ def compare_with_champion(
             for row, column in ((champion, "champion_logit"), (challenger, "model_logit"))
         )
         champion_figures, challenger_figures = (
-            {name: all_[name] for name in FIGURES}
-            for all_ in (intervals(model, settings.calibration.bins, groups, *options) for model in (one, other))
+            intervals(model, settings.calibration.bins, groups, *options, names=FIGURES) for model in (one, other)
         )
-        gain = difference_intervals(other, one, settings.calibration.bins, groups, *options)
-        gains = {name: gain[name] for name in FIGURES}
+        gains = difference_intervals(other, one, settings.calibration.bins, groups, *options, names=FIGURES)
         left_out = common.num_rows - part.num_rows
         found.append(
             PeriodComparison(
@@ -104,15 +102,15 @@ def _why_not(
     """
     if found is not None:
         named = " and ".join(FIGURES[name] for name in found.undecided)
-        return f"its {found.rows:,} rows are too few, or too alike, for an interval of {named}" if named else None
+        return f"its {found.rows:,} rows are too few or too similar to give an interval of {named}" if named else None
     tested = _of_period(_test_rows(config, challenger), _test_end(config), period)
     if unseen := _unseen(config, champion, tested, period).num_rows:
         return (
-            f"the champion {champion['model_version']} has a score of none of its {unseen:,} rows: run `reviewrisk"
-            " score`, then promote again"
+            f"the champion {champion['model_version']} has scored none of its {unseen:,} rows: run `reviewrisk score`,"
+            " then promote again"
         )
     if period == "old":
-        return f"{challenger['model_version']} has no test row of it in its bundle: train it again"
+        return f"the bundle of {challenger['model_version']} has no test row of this period: train the model again"
     return _why_not_live(config, champion, challenger, tested.num_rows)
 
 
@@ -124,18 +122,17 @@ def _why_not_live(config: Config, champion: dict[str, Any], challenger: dict[str
     option, of = (f" --only {only}", f" with {only}") if only else ("", "")
     if tested:
         return (
-            f"all of its {tested:,} rows lie before {_first_live_test_day(config, champion)}, up to when the champion"
-            f" {champion['model_version']} may have learned from reviews: ingest newer reviews, run `reviewrisk score`,"
-            f" and `reviewrisk retrain{option}` makes a challenger that is tested on later ones"
+            f"all {tested:,} rows are from before {_first_live_test_day(config, champion)}, and only later ones are"
+            f" surely new to the champion {champion['model_version']}: ingest newer reviews, then run `reviewrisk"
+            f" score` and `reviewrisk retrain{option}`"
         )
     test_end = _test_end(config)
     live = _live_rows(config, only, test_end)
     if not live:
-        return f"no labelled review{of} after the test split is stored yet"
+        return f"it has no labelled review{of} yet: ingest newer reviews"
     return (
-        f"{challenger['model_version']} was not tested on the {live:,} labelled reviews{of} after {test_end}, as"
-        f" training and combining end with the test split: `reviewrisk retrain{option}` makes a challenger that is, and"
-        " compares it there"
+        f"{challenger['model_version']} was not tested on any of the {live:,} labelled reviews{of} after {test_end}:"
+        f" run `reviewrisk retrain{option}`, which tests its model on them"
     )
 
 

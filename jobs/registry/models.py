@@ -114,8 +114,8 @@ def routable(config: Config, version: str) -> dict[str, Any]:
         threshold(config.root, version)
     if misses := missed_limits(row, config.promotion):
         raise ReviewriskError(
-            f"routing.models names {version}, which may not decide: on its test split {'; '.join(misses)} (section"
-            " promotion)."
+            f"routing.models names {version}, but on its test split {'; '.join(misses)}: name another model, or change"
+            " the limits in the config's section promotion."
         )
     _check_row_filter(config.routing, row)
     return row

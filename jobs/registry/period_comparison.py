@@ -74,7 +74,7 @@ def _comparison_lines(comparisons: list[PeriodComparison]) -> list[str]:
     lines = []
     for one in comparisons:
         left_out = (
-            f"; {one.left_out:,} earlier ones are left out, as the champion may have learned from them"
+            f"; {one.left_out:,} earlier ones are left out, as they may be among the champion's training rows"
             if one.left_out
             else ""
         )

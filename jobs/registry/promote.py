@@ -54,7 +54,8 @@ def run_promote(
         row = _candidate(root, version, report)
         if misses := missed_limits(row, config.promotion):
             raise ReviewriskError(
-                f"{row['model_version']} is not promoted: on its test split {'; '.join(misses)} (section promotion)."
+                f"{row['model_version']} is not promoted, as on its test split {'; '.join(misses)}: train a better"
+                " model, or change the limits in the config's section promotion."
             )
         override = (override or "").strip() or None
         if not override:
@@ -115,8 +116,8 @@ def _publish(
 def _lost_race(version: str, expected: str | None, found: dict[str, Any] | None) -> LostRaceError:
     now = f"{found['model_version']} is" if found else "no model is"
     return LostRaceError(
-        f"{version} is not promoted: it was held against {expected or 'no champion'}, and {now} the champion by now, as"
-        " another run promoted at the same time; give the command again to compare it with that."
+        f"{version} is not promoted: it was compared with {expected or 'no champion'}, but {now} the champion now; run"
+        " the command again to compare it with that."
     )
 
 
@@ -125,7 +126,7 @@ def _refuse(version: str, held: Challenge) -> None:
     if held.losses:
         raise ReviewriskError(
             f"{version} is not promoted, as it is significantly worse than the champion in {', '.join(held.losses)}:"
-            f" train a better one, or promote it all the same with `reviewrisk models promote {version} --override"
+            f" train a better one, or promote it anyway with `reviewrisk models promote {version} --override"
             ' "REASON"` (the reason is recorded).'
         )
     if reason := held.not_compared.get("old"):
@@ -147,8 +148,8 @@ def _check_row_filter(row: dict[str, Any]) -> None:
     if only := row["row_filter"]:
         raise ReviewriskError(
             f"{row['model_version']} is not promoted: it was trained and tested only on reviews with {only}, but a"
-            " champion decides for all reviews; add a route for these reviews (routing.models), or promote it all the"
-            ' same with --override "REASON" (the reason is recorded).'
+            " champion decides for all reviews; add a route for these reviews (routing.models), or promote it anyway"
+            ' with --override "REASON" (the reason is recorded).'
         )
 
 
@@ -167,10 +168,9 @@ def _candidate(root: Root, version: str | None, report: Report) -> dict[str, Any
     if not general:
         newest = rows[-1]
         raise ReviewriskError(
-            f"There is no candidate to promote that was made for all reviews: {newest['model_version']} was trained and"
-            f" tested only on reviews with {newest['row_filter']}; add a route for these reviews (routing.models), or"
-            f' promote it all the same with `reviewrisk models promote {newest["model_version"]} --override "REASON"`'
-            " (the reason is recorded)."
+            f"No candidate was made for all reviews: {newest['model_version']} was trained and tested only on those"
+            f" with {newest['row_filter']}; add a route for these reviews (routing.models), or promote it anyway with"
+            f' `reviewrisk models promote {newest["model_version"]} --override "REASON"` (the reason is recorded).'
         )
     for row in rows[rows.index(general[-1]) + 1 :]:
         report(

@@ -52,7 +52,8 @@ def run_merge(
         return _fold(config, versions[0], output, report)
     if output is not None:
         raise ReviewriskError(
-            "Combining makes a new model under the root, not at an output folder: `models export` writes it elsewhere."
+            "Combining writes the new model under the root: leave --output out, and use `reviewrisk models export` to"
+            " write it elsewhere."
         )
     return _combine(config, versions, (method, len(versions), weights, density, rank, seed), report)
 
@@ -156,7 +157,7 @@ def _combine(config: Config, versions: Sequence[str], recipe_parts: tuple[Any, .
     with needs_extra("train", "Combining"):
         from model.data.reviews import COLUMNS, SPLITS
         from model.merging.combine import combined_rows, load_parent, make_recipe
-        from model.merging.merged_adapter import make_child
+        from model.merging.merged_adapter import make_combined_model
     root = config.root
     with JobRun(root, "merge") as run:
         rows = [registered(root, version) for version in versions]
@@ -166,7 +167,7 @@ def _combine(config: Config, versions: Sequence[str], recipe_parts: tuple[Any, .
         with progress("reading the reviews", report):
             reviews = stored_reviews(root, COLUMNS, SPLITS, combined_rows(parents))
         output = root.local_path / "models" if root.is_local else config.scratch / "models"
-        combined = make_child(
+        combined = make_combined_model(
             parents, limits, recipe, reviews, output, config.scratch / "merge", config.score.parity_tolerance, report
         )
         register(root, combined, run)
@@ -201,7 +202,7 @@ def _sizes(folder: Path) -> list[str]:
 def _check_repository(repo_id: str) -> None:
     if not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", repo_id, flags=re.ASCII):
         raise ReviewriskError(
-            f"{repo_id!r} is no name of a hub repository: write owner/name, of letters, digits, hyphens, dots and"
+            f"{repo_id!r} is not the name of a hub repository: write owner/name in letters, digits, hyphens, dots and"
             " underscores."
         )
 
@@ -219,8 +220,8 @@ def _push(folder: Path, repo_id: str, endpoint: str | None, message: str, public
     token = os.environ.get(TOKEN_VARIABLE)
     if not token:
         raise ReviewriskError(
-            f"Pushing needs a token with write access in the environment variable {TOKEN_VARIABLE}, which is not set"
-            " (--dry-run needs none)."
+            f"Pushing needs a token with write access in the environment variable {TOKEN_VARIABLE}, which is not set:"
+            " set it, or give --dry-run."
         )
     api = HfApi(endpoint=endpoint, token=token)
     operations = [
@@ -258,6 +259,6 @@ def _push_problem(error: Exception, repo_id: str, endpoint: str) -> tuple[str, t
     # without an answer, the HTTP client's own errors are of the network
     is_outage = isinstance(error, HfHubHTTPError.__bases__) if status is None else status >= 500
     return (
-        f"Pushing to {repo_id} on {endpoint} failed: {type(error).__name__}: {error}{cause}; a push arrives whole or"
-        " not at all, so it can be repeated."
+        f"Pushing to {repo_id} on {endpoint} failed: {type(error).__name__}: {error}{cause}; a push arrives whole"
+        " or not at all, so run the command again."
     ), OutageError if is_outage else ReviewriskError

@@ -22,7 +22,7 @@ def run_thresholds(config: Config, version: str | None, report: Report) -> list[
     their rows.
 
     The model's rows become what the config gives: those of other names go, such as the cost that stood there before or
-    a band that is no longer wanted, and so does one that can no longer be set, since its row would show another
+    a band that the config no longer sets, and so does one that can no longer be set, since its row would show another
     confidence's figures. Only where the config calls that one active its old row stays, so that what is explained does
     not shrink unasked. Each is reported.
     """

@@ -162,9 +162,9 @@ class IncrementalTable(ABC):
         if found.failed > allowed:
             [(error, _)] = found.errors.most_common(1)
             raise ReviewriskError(
-                f"{found.failed:,} of {todo.rows:,} reviews failed, most often by {error[:200]!r}, and"
-                f" {self.command}.max_failed_share {share} allows {allowed:,}: nothing of {_span(months)} was"
-                " published, so mend the cause or raise the limit, and give the command again."
+                f"{found.failed:,} of {todo.rows:,} reviews failed, most often with {error[:200]!r}, but"
+                f" {self.command}.max_failed_share {share} allows only {allowed:,}, so nothing of {_span(months)} was"
+                " published: remove the cause or raise the limit, then run the command again."
             )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -114,7 +114,8 @@ def explaining_udf(
                 texts = (rows["review_headline"].tolist(), rows["review_body"].tolist())
                 yield _explanations_frame(rows, explain_each(scorer, *texts, settings))
 
-    udf: Callable[[Column], Column] = pandas_udf(explain_batches, EXPLANATION).asNondeterministic()  # type: ignore[call-overload]
+    made: Any = pandas_udf(explain_batches, EXPLANATION)  # type: ignore[call-overload]
+    udf: Callable[[Column], Column] = made.asNondeterministic()
     return udf
 
 

@@ -127,7 +127,7 @@ def _readable(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise OutageError(
-            f"{shown(path)} cannot be read ({error.strerror}): see to it that the user who runs reviewrisk may read it."
+            f"{shown(path)} cannot be read ({error.strerror}): give the user who runs reviewrisk access to it."
         ) from None
 
 

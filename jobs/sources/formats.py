@@ -66,9 +66,7 @@ def _damage(message: str) -> str:
     if "Truncated" in message:
         return "the compressed file is cut short: copy it again"
     if any(words in message for words in ("header check", "compression method", "magic header", "frame descriptor")):
-        return (
-            "it goes on after the end of its compressed data: see what was appended, then unpack it and pack it again"
-        )
+        return "other data follows its compressed data: unpack it, remove what does not belong, and compress it again"
     return f"the compressed file is damaged: copy it again ({message[:100]})"
 
 
@@ -101,7 +99,7 @@ def _compression_problem(path: Path, start: bytes, compression: str | None) -> s
     """Why the first bytes do not fit the name's ending."""
     for signature, kind, remedy in SIGNATURES:
         if start.startswith(signature) and kind != BY_COMPRESSION[compression]:
-            return f"it is {kind}, which its name does not say: {remedy}"
+            return f"its content ({kind}) does not fit its name: {remedy}"
     if compression is not None and not any(start.startswith(signature) for signature, _, _ in SIGNATURES):
         return f"its name ends in {path.suffix}, but it is not compressed: rename it to end in .tsv"
     return None
@@ -110,10 +108,10 @@ def _compression_problem(path: Path, start: bytes, compression: str | None) -> s
 def _text_problem(sample: bytes, quoting: Quoting) -> str | None:
     """Why the first part of a file's text is not what is expected."""
     if sample.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\x00" in sample[:64]:
-        return "it is no UTF-8 text but perhaps UTF-16: convert it, such as by `iconv -f UTF-16 -t UTF-8`"
+        return "it is not UTF-8 text, but perhaps UTF-16: convert it with `iconv -f UTF-16 -t UTF-8`"
     first, end, rest = sample.partition(b"\n")
     if not end and len(sample) >= SAMPLE:
-        return f"its first line is longer than {SAMPLE // 2**20} MiB, so it is no table of reviews"
+        return f"its first line is longer than {SAMPLE // 2**20} MiB: give a table of reviews with one review a line"
     lines = rest.split(b"\n")
     return header_problem(first, quoting) or quoting_problem(lines[:-1] or lines, quoting)
 
@@ -128,7 +126,7 @@ def header_problem(line: bytes, quoting: Quoting) -> str | None:
     if unquoted == RAW_COLUMNS:
         return _IS_QUOTED
     if tuple(name.lower() for name in columns) == RAW_COLUMNS:
-        return "the names in its header are in capitals: write them in small letters, as marketplace"
+        return "the names in its header have capital letters: write them in small letters, such as marketplace"
     if columns[-1] == "" and columns[:-1] == RAW_COLUMNS:
         return "its header ends in a tab, which makes a sixteenth column: remove the tab at the end of each line"
     return _other_header(text, columns)
@@ -136,31 +134,30 @@ def header_problem(line: bytes, quoting: Quoting) -> str | None:
 
 def _other_header(text: str, columns: tuple[str, ...]) -> str:
     if "\r" in text:
-        return "its lines end in a carriage return alone: end them in a line feed, such as by `tr '\\r' '\\n'`"
+        return "its lines end in a carriage return alone: end them in a line feed, for example with `tr '\\r' '\\n'`"
     if len(columns) == 1 and text.count(",") >= 2:
         return "commas, not tabs, separate its columns: write it as tab-separated text"
     if len(columns) == 1:
-        return f"its first line has no tab, so it is not tab-separated; {_EXPECTED}"
+        return f"its first line has no tab: {_EXPECTED}"
     if len(columns) == len(RAW_COLUMNS) and not set(columns) & set(RAW_COLUMNS):
         return f"its first line is no header; put this line before it, its names separated by tabs: {_NAMES}"
     missing = [name for name in RAW_COLUMNS if name not in columns]
     unknown = [repr(name[:40]) for name in columns if name not in RAW_COLUMNS]
     if not missing and not unknown:
-        return f"its header has the right columns in another order, or one twice; {_EXPECTED}"
+        return f"its header has the columns in another order, or one twice: {_EXPECTED}"
     parts = [f"lacks {', '.join(missing)}"] if missing else []
     parts += [f"has the unknown {', '.join(unknown[:5])}"] if unknown else []
-    return f"its header {' and '.join(parts)}; {_EXPECTED}"
+    return f"its header {' and '.join(parts)}: {_EXPECTED}"
 
 
 _NAMES = " ".join(RAW_COLUMNS)
-_EXPECTED = f"expected are the 15 columns {_NAMES}"
+_EXPECTED = f"write a header of these 15 columns, separated by tabs: {_NAMES}"
 _IS_QUOTED = (
-    'its fields stand in quotes ("…", with "" for a quote), as pandas writes them: set ingest.quoting to double in the'
-    " config, which reads them"
+    'its fields stand in quotes ("…", with "" for a quote), as pandas writes them: set ingest.quoting to double in'
+    " the config"
 )
 _IS_NOT_QUOTED = (
-    "quotes in its texts are not doubled, so they belong to the text: set ingest.quoting to none in the config, which"
-    " keeps them"
+    "its fields are not in quotes, as ingest.quoting double needs them: set ingest.quoting to none in the config"
 )
 
 

@@ -121,7 +121,7 @@ def _check_unchanged(source: SourceFile) -> None:
 
 def _batch(block: Block, first: int, lines: list[bytes], quoting: Quoting) -> pa.RecordBatch:
     fields: list[list[bytes] | None] = [
-        quoted_fields(line.removesuffix(b"\r")) if quoting == "double" and b'"' in line else None for line in lines
+        quoted_fields(line) if quoting == "double" and b'"' in line else None for line in lines
     ]
     return _rows(block, list(range(first, first + len(lines))), lines, fields)
 
@@ -129,7 +129,11 @@ def _batch(block: Block, first: int, lines: list[bytes], quoting: Quoting) -> pa
 def _rows(
     block: Block, numbers: list[int], lines: Sequence[bytes | None], fields: Any, problem: str | None = None
 ) -> pa.RecordBatch:
-    count = len(numbers)
-    columns = [[block.source.checksum] * count, numbers, lines, fields, [problem] * count]
-    arrays = [pa.array(column, field.type) for column, field in zip(columns, LINES_SCHEMA, strict=True)]
-    return pa.RecordBatch.from_arrays(arrays, schema=LINES_SCHEMA)
+    columns = {
+        "source_checksum": [block.source.checksum] * len(numbers),
+        "source_line": numbers,
+        "value": lines,
+        "fields": fields,
+        "problem": [problem] * len(numbers),
+    }
+    return pa.RecordBatch.from_pydict(columns, schema=LINES_SCHEMA)

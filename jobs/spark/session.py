@@ -71,7 +71,9 @@ def _options(settings: SparkSettings) -> dict[str, str]:
     return {
         "spark.app.name": "reviewrisk",
         # Without a number of failures, local mode does not try a task again that failed for want of memory, say.
-        "spark.master": re.sub(r"^local\[([^,\]]+)\]$", r"local[\1,2]", settings.master),
+        "spark.master": re.sub(
+            r"^local(?:\[([^,\]]+)\])?$", lambda found: f"local[{found[1] or 1},2]", settings.master
+        ),
         "spark.driver.memory": settings.driver_memory,
         "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile={_log_settings()}",
         "spark.ui.enabled": "false",

@@ -34,8 +34,7 @@ def run_diagnose(config: Config, version: str | None, report: Report) -> list[Fi
     report("")
     if not diagnosis.has_training:
         report(
-            "  no training is recorded in this bundle, as it was combined from other models': its weights alone are"
-            " judged"
+            "  this bundle was combined from other models and has no record of a training: only its weights are judged"
         )
     findings = diagnosis.findings
     for finding in findings:

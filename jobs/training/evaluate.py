@@ -28,6 +28,7 @@ def run_evaluate(
     with needs_extra("train", "Judging a model"):
         from model.data.reviews import COLUMNS
         from model.experiments.external import judge, population_page
+        from model.experiments.pages import write_page
     row = registry.registered(config.root, version)
     thresholds = registry.thresholds(config.root, version)
     registry.default_threshold(config.root, version)
@@ -41,7 +42,6 @@ def run_evaluate(
     command = f"reviewrisk models evaluate {version} {name}" + (f" --rows {rows}" if rows else "")
     lines = [line for part in population_page(judgement, name, command) for line in part.splitlines() or [""]]
     if output is not None:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        write_page(lines, output)
         report(f"The page is in {output}")
     return lines

@@ -86,7 +86,7 @@ def live_ends(reviews: pa.Table, only: str | None = None) -> tuple[datetime.date
     validation_end = dates[round(sum(LIVE_SHARES) * len(dates))]
     if not train_end < validation_end < dates[-1]:
         raise ReviewriskError(
-            f"The live reviews, {dates[0]} to {dates[-1]}, lie on too few days to be split by time: ingest newer files"
+            f"The live reviews, {dates[0]} to {dates[-1]}, are of too few days to be split by time: ingest newer files"
             " first."
         )
     return train_end, validation_end

@@ -245,7 +245,7 @@ def read_serving(folder: Path) -> dict[str, Any]:
 
 
 def _damaged(path: Path) -> ReviewriskError:
-    return ReviewriskError(f"{path} is damaged: give the command again, and the folder is made anew from the bundle.")
+    return ReviewriskError(f"{path} is damaged: run the command again, and the folder is made anew from the bundle.")
 
 
 def _checksum(serving: dict[str, Any]) -> str:

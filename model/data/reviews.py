@@ -287,10 +287,10 @@ def cut_by_time(reviews: LabelledReviews, shares: Sequence[float] = VALIDATION_S
     day_starts = np.flatnonzero(reviews.dates[1:] != reviews.dates[:-1]) + 1
     cuts = [0]
     for share in np.cumsum(shares)[:-1]:
-        wanted = round(share * rows)
+        target = round(share * rows)
         later = day_starts[day_starts > cuts[-1]]
-        nearest = later[np.abs(later - wanted).argmin()] if len(later) else wanted
-        cuts.append(int(nearest) if abs(nearest - wanted) <= rows / 8 else wanted)
+        nearest = later[np.abs(later - target).argmin()] if len(later) else target
+        cuts.append(int(nearest) if abs(nearest - target) <= rows / 8 else target)
     cuts.append(rows)
     parts = [reviews.take(np.arange(start, end)) for start, end in pairwise(cuts)]
     for number, part in enumerate(parts, start=1):

@@ -36,8 +36,8 @@ def chosen_rows(reviews: pa.Table, rows: RowSettings) -> pa.Table:
 def rows_with_key(reviews: pa.Table, column: str, key: str) -> pa.Table:
     """The rows whose value of the column has this key (see `model.settings.route_key`), in the table's order."""
     values = reviews[column].unique()
-    wanted = [value for value in values.to_pylist() if route_key(value or "") == key]
-    return reviews.filter(pc.is_in(reviews[column], value_set=pa.array(wanted, values.type)))
+    matching = [value for value in values.to_pylist() if route_key(value or "") == key]
+    return reviews.filter(pc.is_in(reviews[column], value_set=pa.array(matching, values.type)))
 
 
 def in_words(labelled: Mapping[str, int], rows: RowSettings) -> str:

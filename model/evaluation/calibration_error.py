@@ -62,7 +62,7 @@ class BinnedRows:
     @classmethod
     def of(cls, probability: FloatArray, label: LabelArray, number: IntArray) -> BinnedRows:
         """The rows in the bins of these numbers."""
-        member = np.zeros((len(label), int(number.max()) + 1 if len(number) else 1))
+        member = np.zeros((len(label), int(number.max(initial=0)) + 1))
         member[np.arange(len(label)), number] = 1.0
         return cls(label, member, member * probability[:, None])
 
@@ -206,6 +206,6 @@ def _divide(numerator: FloatArray, denominator: FloatArray) -> FloatArray:
     return np.divide(
         numerator,
         denominator,
-        out=np.zeros(np.broadcast_shapes(numerator.shape, denominator.shape)),
+        out=np.zeros(numerator.shape),
         where=denominator > 0,
     )

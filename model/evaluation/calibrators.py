@@ -168,7 +168,7 @@ def _fit_isotonic(shift: float, shifted: FloatArray, label: LabelArray) -> Calib
     from sklearn.isotonic import IsotonicRegression
 
     least = 1.0 / (len(label) + 2)
-    regression = IsotonicRegression(y_min=least, y_max=1 - least, out_of_bounds="clip").fit(shifted, label)
+    regression = IsotonicRegression(y_min=least, y_max=1 - least).fit(shifted, label)
     return Calibrator(
         "isotonic", shift, (), tuple(map(float, regression.X_thresholds_)), tuple(map(float, regression.y_thresholds_))
     )

@@ -327,23 +327,17 @@ class RankedRows:
         negative = every - positive
         hits, flagged = positive.cumsum(axis=1), every.cumsum(axis=1)
         positives, negatives = hits[:, -1], (flagged - hits)[:, -1]
-        with np.errstate(invalid="ignore", divide="ignore"):
+        with np.errstate(invalid="ignore"):
             # a positive beats the negatives below it, and half of those beside it
             pairs = (positive * (negatives[:, None] - (flagged - hits) + negative / 2)).sum(axis=1)
-            auc = pairs / (positives * negatives)
-            precision = np.divide(hits, flagged, out=np.zeros_like(hits), where=flagged > 0)
+            auc = pairs / (positives * negatives)  # 0 / 0 where a class is missing
+            precision = hits / np.where(flagged > 0, flagged, 1)
             average_precision = (positive * precision).sum(axis=1) / positives
-        undefined = (positives == 0) | (negatives == 0)
-        return np.where(undefined, np.nan, auc), np.where(undefined, np.nan, average_precision)
+        return auc, np.where(np.isnan(auc), np.nan, average_precision)
 
     def _by_step(self, values: FloatArray) -> FloatArray:
         """Sums over the rows of each step; the values themselves where each row is one."""
         return values if len(self.starts) == len(self.order) else np.add.reduceat(values, self.starts, axis=1)
-
-
-def ranking(logit: FloatArray, label: LabelArray, weights: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """(AUC, average precision) per resample; rows of one logit are one step of both curves."""
-    return RankedRows.of(logit, label).ranking(weights)
 
 
 def _decisions(scored: Scored, weights: FloatArray) -> list[FloatArray]:
@@ -357,7 +351,7 @@ def _decisions(scored: Scored, weights: FloatArray) -> list[FloatArray]:
         weights.sum(axis=1),
     )
     right_passes = total - alarms - positives + hits
-    with np.errstate(invalid="ignore", divide="ignore"):
+    with np.errstate(invalid="ignore"):
         f1 = np.where(positives > 0, 2 * hits / (alarms + positives), np.nan)
         f1_satisfied = np.where(total > positives, 2 * right_passes / (2 * total - alarms - positives), np.nan)
         return [f1, (f1 + f1_satisfied) / 2, hits / alarms, hits / positives, alarms / total]

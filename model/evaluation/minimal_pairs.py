@@ -162,9 +162,9 @@ def _pair(line: str) -> Pair:
         raise _FaultError(f"unknown kind {value['kind']!r}; known are {', '.join(KINDS)}")
     pair = Pair(value["id"], value["kind"], _pair_text(value["a"], "a"), _pair_text(value["b"], "b"))
     if (pair.a.label == pair.b.label) != (pair.kind == INVARIANCE_KIND):
-        wanted = "the same label" if pair.kind == INVARIANCE_KIND else "different labels"
+        needed = "the same label" if pair.kind == INVARIANCE_KIND else "different labels"
         raise _FaultError(
-            f"labels {pair.a.label} and {pair.b.label} do not fit kind {pair.kind}; its two texts need {wanted}"
+            f"labels {pair.a.label} and {pair.b.label} do not fit kind {pair.kind}; its two texts need {needed}"
         )
     return pair
 

@@ -89,7 +89,10 @@ def _in_and_out(models: Sequence[RankedRows], groups: Groups, draws: int, seed: 
             inside[place].append(model.ranking(weights)[1])
             outside[place].append(model.ranking(left_out)[1])
     empty = [np.empty(0)]
-    return tuple(np.stack([np.concatenate(found or empty) for found in side]) for side in (inside, outside))  # type: ignore[return-value]
+    in_samples, out_of_samples = (
+        np.stack([np.concatenate(found or empty) for found in side]) for side in (inside, outside)
+    )
+    return in_samples, out_of_samples
 
 
 def _limits(samples: FloatArray, confidence: float, is_defined: bool) -> Limits:

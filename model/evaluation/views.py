@@ -299,7 +299,7 @@ def _default(thresholds: list[FittedThreshold], settings: ModelSettings) -> Fitt
     chosen = named[settings.thresholds.default]
     if chosen.threshold is None:
         raise ReviewriskError(
-            f"The default threshold {chosen.threshold_name} cannot be fitted: {chosen.reason}. Set"
+            f"The default threshold {chosen.threshold_name} cannot be fitted ({chosen.reason}): set"
             " model.thresholds.default to another."
         )
     active = [named[name] for name in settings.thresholds.active]

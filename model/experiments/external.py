@@ -19,7 +19,7 @@ from model.data.reviews import LabelledReviews, PreparedData, labelled_reviews, 
 from model.data.row_filter import chosen_rows
 from model.evaluation.baseline import TFIDF_WEIGHTING
 from model.evaluation.calibrators import Calibrator, CalibratorChoice
-from model.evaluation.model_card import results, slice_lines, threshold_table
+from model.evaluation.results import results, slice_lines, threshold_table
 from model.evaluation.thresholds import FittedThreshold
 from model.evaluation.views import CalibratedModel, Logits, audit, calibrate, slices, threshold_rows
 from model.experiments.pages import wrapped

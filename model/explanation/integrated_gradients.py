@@ -219,17 +219,17 @@ class AttributionPath:
 
 
 def _offsets(scorer: Scorer, texts: Sequence[str], rows: Sequence[list[int]]) -> list[list[tuple[int, int]]]:
-    """Per text the span of each token that the model reads; special tokens have the empty span (0, 0)."""
+    """Per text the span of each token that the model reads, but for [CLS] and [SEP]."""
     encodings = scorer.tokenizer.backend_tokenizer.encode_batch(
         [readable_start(scorer.tokenizer, text) for text in texts]
     )
-    return [[*encoding.offsets[: len(row) - 1], (0, 0)] for encoding, row in zip(encodings, rows, strict=True)]
+    return [encoding.offsets[1 : len(row) - 1] for encoding, row in zip(encodings, rows, strict=True)]
 
 
 def _explanation(
     text: ModelText, offsets: list[tuple[int, int]], tokens: TokenAttributions, top_words: int
 ) -> Explanation:
-    sums = sum_pieces(find_words(text), offsets[1:-1], tokens.values[1:-1].tolist())
+    sums = sum_pieces(find_words(text), offsets, tokens.values[1:-1].tolist())
     strongest = sorted(sums.items(), key=lambda item: (-abs(item[1]), item[0]))[:top_words]
     words = [_word(rank, text, span, attribution) for rank, (span, attribution) in enumerate(strongest, start=1)]
     return Explanation(words, tokens.nodes, tokens.convergence_delta, tokens.is_converged, tokens.logit)

@@ -103,7 +103,10 @@ def compare_folded(
         before, after = unmerged.score(headlines, bodies), merged.score(headlines, bodies)
         both = np.isfinite(before.logit) & np.isfinite(after.logit)
         if not both.any():
-            raise ReviewriskError("The merged and the unmerged model cannot be compared: no review was scored by both.")
+            raise ReviewriskError(
+                "The merged and the unmerged model cannot be compared, as no review was scored by both: name reviews"
+                " that have text."
+            )
         difference = np.abs(before.logit - after.logit)[both]
         flipped = ((before.probability >= threshold) != (after.probability >= threshold))[both]
         seconds = _forward_seconds([unmerged, merged], headlines[:_LATENCY_ROWS], bodies[:_LATENCY_ROWS], passes)
@@ -122,10 +125,10 @@ def make_recipe(
     and dare_ties, which take a mean by themselves. Raises ReviewriskError where the parts do not fit each other.
     """
     if parents < 2:
-        raise ReviewriskError("Combining takes at least two models.")
+        raise ReviewriskError("Combining needs at least two models: name another.")
     if method == "average" and weights:
         raise ReviewriskError(
-            "Method average weighs all models alike: leave the weights out, or use method arithmetic."
+            "Method average gives all models the same weight: leave the weights out, or use method arithmetic."
         )
     if method == "arithmetic" and not weights:
         raise ReviewriskError("Method arithmetic needs weights, one per model, such as 1 and -0.5.")
@@ -168,15 +171,15 @@ def load_parent(bundle: Path) -> Parent:
 
 
 def combine(parents: Sequence[Parent], recipe: Recipe) -> tuple[PeftModel, Backbone, ModelSettings]:
-    """The child: adapted model with the parents' changes combined and the weighted mean of their heads, its base, and
-    its settings.
+    """The combined model: adapted model with the parents' changes combined and the weighted mean of their heads, its
+    base, and its settings.
 
-    The settings are the first parent's with the child's rank, scaled by 1; parents of different reviews (`model.rows`)
-    have a child for all reviews. Raises ReviewriskError where the parents do not sit on the same places of the same
+    The settings are the first parent's with its own rank, scaled by 1; parents of different reviews (`model.rows`)
+    give a model for all reviews. Raises ReviewriskError where the parents do not sit on the same places of the same
     base or read other texts, or where the rank is more than a layer has.
     """
     check_alike(parents)
-    rank = _child_rank(parents, recipe)
+    rank = _combined_rank(parents, recipe)
     first = parents[0].settings
     lora = first.lora.model_copy(
         update={
@@ -220,8 +223,8 @@ def check_alike(parents: Sequence[Parent]) -> None:
             )
         if differing:
             raise ReviewriskError(
-                f"{first.version} and {other.version} cannot be combined, as they differ in {'; '.join(differing)}."
-                " Train them alike."
+                f"{first.version} and {other.version} cannot be combined, as they differ in {'; '.join(differing)}:"
+                " train them with the same settings."
             )
 
 
@@ -232,7 +235,7 @@ def heads_began_alike(parents: Sequence[Parent]) -> bool:
     return len({parent.settings.training.seed for parent in parents}) == 1
 
 
-def _child_rank(parents: Sequence[Parent], recipe: Recipe) -> int:
+def _combined_rank(parents: Sequence[Parent], recipe: Recipe) -> int:
     greatest = min(
         min(tensor.shape[-1] for name, tensor in parents[0].factors.items() if ".lora_A." in name),
         _least_outputs(parents[0]),
@@ -256,7 +259,7 @@ def _peft_name(recipe: Recipe) -> str:
 
 
 def _combined_factors(parents: Sequence[Parent], recipe: Recipe, rank: int) -> dict[str, Tensor]:
-    """The child's A and B by peft's names, scaled so that B A is the whole change."""
+    """The combined A and B by peft's names, scaled so that B A is the whole change."""
     classifier = make_classifier(bundle_backbone(parents[0].manifest), 0.0, seed=0)
     names = [f"parent{number}" for number in range(len(parents))]
     with torch.random.fork_rng(devices=[]):  # peft draws first weights, and dare the entries that it drops
@@ -269,18 +272,18 @@ def _combined_factors(parents: Sequence[Parent], recipe: Recipe, rank: int) -> d
         cast(Any, model).add_weighted_adapter(
             names,
             list(recipe.weights),
-            "child",
+            "combined",
             _peft_name(recipe),
             svd_rank=rank,
             svd_full_matrices=False,
             density=recipe.density,
         )
-    child: dict[str, Tensor] = get_peft_model_state_dict(model, adapter_name="child", save_embedding_layers=False)
-    return child
+    combined: dict[str, Tensor] = get_peft_model_state_dict(model, adapter_name="combined", save_embedding_layers=False)
+    return combined
 
 
 def _without_head(config: LoraConfig) -> LoraConfig:
-    """The same change of the encoder alone, scaled by alpha / rank: peft combines no heads, and would give a child of
+    """The same change of the encoder alone, scaled by alpha / rank: peft combines no heads, and would give one of
     rsLoRA a scale of its own.
     """
     # peft computes with any number here
@@ -294,8 +297,7 @@ def _set_tensors(model: PeftModel, tensors: dict[str, Tensor], adapter: str) -> 
     result: Any = set_peft_model_state_dict(model, tensors, adapter_name=adapter)
     if result.unexpected_keys:
         raise ReviewriskError(
-            f"The adapter does not fit its base: there is no place for {result.unexpected_keys[0]}. Copy the bundle"
-            " again."
+            f"The adapter does not fit its base: {result.unexpected_keys[0]} has no place there; copy the bundle again."
         )
 
 

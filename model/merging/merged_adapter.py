@@ -18,12 +18,13 @@ from model.errors import ReviewriskError
 from model.evaluation.baseline import TFIDF_WEIGHTING
 from model.evaluation.calibrators import Calibrator
 from model.evaluation.metrics import Scored
-from model.evaluation.model_card import only_in_words, results, threshold_table
+from model.evaluation.model_card import only_in_words
 from model.evaluation.plots import reliability_diagram
+from model.evaluation.results import results, threshold_table
 from model.evaluation.views import CalibratedModel, Logits, calibrate, prediction_table, threshold_rows
 from model.files import temporary_folder_beside, write_json
 from model.merging.combine import Parent, Recipe, combine, heads_began_alike
-from model.merging.regression import CHILD, figures_by_category, side_by_side
+from model.merging.regression import COMBINED, figures_by_category, side_by_side
 from model.network.backbone import Backbone
 from model.network.lora import count_parameters
 from model.progress import Report, progress
@@ -32,7 +33,7 @@ from model.settings import ModelSettings, ScoringSettings
 from model.training.pipeline import FittedModel, assess, fitted_model, predict, tfidf_logits
 
 
-def make_child(
+def make_combined_model(
     parents: Sequence[Parent],
     thresholds: Mapping[str, float],
     recipe: Recipe,
@@ -42,25 +43,25 @@ def make_child(
     tolerance: float,
     report: Report,
 ) -> FittedModel:
-    """The child's bundle, output/<model_version>, and what is said of it.
+    """The combined model's bundle, output/<model_version>, and what is said of it.
 
     `reviews` is as `fit` takes it. Calibrator and thresholds are fitted on its validation split, cut as for the first
-    parent; every parent and the child are then judged on its test split, in all and by category, each at its own
-    default threshold: a parent's is that of `thresholds` by its version, as the one in its bundle may have been fitted
-    anew since. `tolerance` is the greatest |logit difference| that merging a parent or the child may make.
-    Raises ReviewriskError as `combine` and `prepare` do.
+    parent; every parent and the combined model are then judged on its test split, in all and by category, each at its
+    own default threshold: a parent's is that of `thresholds` by its version, as the one in its bundle may have been
+    fitted anew since. `tolerance` is the greatest |logit difference| that merging a parent or the combined model may
+    make. Raises ReviewriskError as `combine` and `prepare` do.
     """
     with progress("combining the adapters", report):
         adapted, backbone, settings = combine(parents, recipe)
     data = prepare(reviews, settings)
-    with temporary_folder_beside(work / "child") as folder:
+    with temporary_folder_beside(work / "combined") as folder:
         models = _calibrated(_predict(adapted, backbone, data, settings, folder, tolerance, report), data, settings)
         scored = {
             parent.version: _score_parent(parent, thresholds[parent.version], data.test, folder, tolerance, report)
             for parent in parents
         }
     with progress("resampling the test rows of each category", report):
-        every = {**scored, CHILD: models["model"].scored(data)}
+        every = {**scored, COMBINED: models["model"].scored(data)}
         by_category = figures_by_category(
             every, [name.strip() for name in data.test.categories], np.asarray(data.test.product_ids), settings
         )
@@ -74,7 +75,7 @@ def make_child(
 
 
 def _calibrated(logits: Logits, data: PreparedData, settings: ModelSettings) -> dict[str, CalibratedModel]:
-    """The child and TF-IDF, each with the calibrator and thresholds that validation chooses."""
+    """The combined model and TF-IDF, each with the calibrator and thresholds that validation chooses."""
     return {
         "model": calibrate(logits, data, settings),
         "tfidf": calibrate(tfidf_logits(data), data, settings, TFIDF_WEIGHTING),
@@ -90,12 +91,12 @@ def _predict(
     tolerance: float,
     report: Report,
 ) -> Logits:
-    """Log-odds of the merged child, computed by the scorer itself, so that scoring gives the same."""
-    serving = folder / CHILD
+    """Log-odds of the combined model, merged, as the scorer computes them, so that scoring gives the same."""
+    serving = folder / COMBINED
     serving.mkdir()
     backbone.tokenizer.save_pretrained(serving / "tokenizer")
     write_json(serving / "calibrator.json", Calibrator().to_json())
-    identity = {"model_version": CHILD, "headline_mode": settings.text.headline}
+    identity = {"model_version": COMBINED, "headline_mode": settings.text.headline}
     write_serving_model(serving, copy.deepcopy(adapted), backbone, tolerance, identity)
     return predict(Scorer.load(serving, ScoringSettings()), data, report)
 
@@ -129,7 +130,7 @@ def _described(
 
 
 def _lines(merge: dict[str, Any]) -> list[str]:
-    """How the child was made and what came of it, for the terminal and for its card."""
+    """How the combined model was made and what came of it, for the terminal and for its card."""
     pruned = (
         "" if merge["method"] in ("average", "arithmetic") else f", density {merge['density']:g}, seed {merge['seed']}"
     )
@@ -189,7 +190,7 @@ def _contents(
 def _card(
     manifest: dict[str, Any], settings: ModelSettings, figures: dict[str, Any], thresholds: list[dict[str, Any]]
 ) -> str:
-    """The whole README.md of a child's bundle. It quotes no review."""
+    """The whole README.md of a combined model's bundle. It quotes no review."""
     rows = figures["rows"]
     parts = [
         f"# {manifest['model_version']}",
@@ -199,7 +200,7 @@ def _card(
             f" models. Made {manifest['created_at']}."
         ),
         f"{only_in_words(settings)}The probability means **1–2 stars were given, given that it was not 3**.",
-        "## Parents and child on the same test rows",
+        "## Parents and combined model on the same test rows",
         "\n".join(_lines(figures["merge"])),
         results("Results on test", figures["test"], settings),
         "## Thresholds",

@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.evaluation.calibrators import LabelArray
+from model.evaluation.markdown import interval, signed, table
 from model.evaluation.metrics import Groups, Scored, difference_intervals, intervals
-from model.evaluation.model_card import interval, signed, table
 from model.evaluation.views import FEWEST_TO_RANK
 from model.settings import ModelSettings
 
 ALL_ROWS = "all test rows"
-CHILD = "child"
+COMBINED = "child"  # as metrics.json has called it from the first
 _FIGURES = {"f1": "F1", "auc": "AUC"}
 
 
@@ -28,16 +28,16 @@ def figures_by_category(
     """{category: {rows, positives, f1, auc, gain}}, all rows first, then the categories in order of their names.
 
     f1 (of the dissatisfied class, at each model's own threshold) and auc: {model: {value, low, high}}; what is not
-    defined is None. gain: {figure: {parent, value, low, high, high_of_all}}, the child less its best parent there by a
-    paired bootstrap; None where a class has fewer than FEWEST_TO_RANK rows, among which chance would name the loss. All
-    intervals draw whole products; one of a single product has none. Each is of the settings' confidence for itself
-    alone; high_of_all is the upper limit once all looks are allowed for (see `widened_high`), which are as many as
-    there are parents in each group with a gain.
+    defined is None. gain: {figure: {parent, value, low, high, high_of_all}}, the combined model less its best parent
+    there by a paired bootstrap; None where a class has fewer than FEWEST_TO_RANK rows, among which chance would name
+    the loss. All intervals draw whole products; one of a single product has none. Each is of the settings' confidence
+    for itself alone; high_of_all is the upper limit once all looks are allowed for (see `widened_high`), which are as
+    many as there are parents in each group with a gain.
     """
     names = np.array(categories)
     groups: dict[str, NDArray[np.bool_]] = {ALL_ROWS: np.ones(len(names), dtype=np.bool_)}
     groups.update({name: names == name for name in sorted(set(categories))})
-    looks = (len(scored) - 1) * sum(_has_enough(scored[CHILD].label[rows]) for rows in groups.values())
+    looks = (len(scored) - 1) * sum(_has_enough(scored[COMBINED].label[rows]) for rows in groups.values())
     return {
         group: _figures({model: one.take(rows) for model, one in scored.items()}, products[rows], settings, looks)
         for group, rows in groups.items()
@@ -59,15 +59,15 @@ def widened_high(low: float, high: float, confidence: float, looks: int) -> floa
 def side_by_side(by_category: dict[str, dict[str, Any]]) -> list[str]:
     """Lines of Markdown: a table of `figures_by_category` for each figure, and what `interference` says of them."""
     models = list(by_category[ALL_ROWS]["f1"])
-    letters = {model: model if model == CHILD else chr(ord("A") + place) for place, model in enumerate(models)}
-    lines = [", ".join(f"{letter} is {model}" for model, letter in letters.items() if model != CHILD) + ":"]
+    letters = {model: "combined" if model == COMBINED else chr(ord("A") + place) for place, model in enumerate(models)}
+    lines = [", ".join(f"{letter} is {model}" for model, letter in letters.items() if model != COMBINED) + ":"]
     for key, title in _FIGURES.items():
         head = [
             "test rows",
             "rows",
             "dissatisfied",
             *(f"{title} {letter}" for letter in letters.values()),
-            "child - best parent",
+            "combined - best parent",
         ]
         rows = [
             [
@@ -84,8 +84,8 @@ def side_by_side(by_category: dict[str, dict[str, Any]]) -> list[str]:
 
 
 def interference(by_category: dict[str, dict[str, Any]]) -> str:
-    """Where the child loses most F1 to its best parent, in a sentence: of losses beyond chance, all looks allowed for,
-    where there is one, else of all.
+    """Where the combined model loses most F1 to its best parent, in a sentence: of losses beyond chance, all looks
+    allowed for, where there is one, else of all.
     """
     gains = {group: row["gain"]["f1"] for group, row in by_category.items() if row["gain"]}
     enough = f"{FEWEST_TO_RANK} rows of each class"
@@ -93,12 +93,15 @@ def interference(by_category: dict[str, dict[str, Any]]) -> str:
         return f"Interference cannot be judged: nowhere are there {enough}."
     losses = {group: gain for group, gain in gains.items() if gain["value"] < 0}
     if not losses:
-        return f"Nowhere with {enough} does the child have less F1 than its best parent there: no interference is seen."
+        return (
+            f"No interference is seen: nowhere with {enough} does the combined model have less F1 than its best parent"
+            " there."
+        )
     certain = {
         group: gain for group, gain in losses.items() if gain["high_of_all"] is not None and gain["high_of_all"] < 0
     }
     group, gain = min((certain or losses).items(), key=lambda found: found[1]["value"])
-    loss = f"the child loses most F1 to its best parent on {group}, {signed(gain)}"
+    loss = f"the combined model loses most F1 to its best parent on {group}, {signed(gain)}"
     return f"Interference: {loss}." if certain else f"No interference beyond chance: {loss}, which may be chance."
 
 
@@ -106,7 +109,7 @@ def _figures(scored: dict[str, Scored], products: Groups, settings: ModelSetting
     """One group's entry of `figures_by_category`."""
     options = (settings.calibration.bins, products, settings.thresholds.confidence, settings.training.seed)
     every = {model: intervals(one, *options, names=tuple(_FIGURES)) for model, one in scored.items()}
-    label = scored[CHILD].label
+    label = scored[COMBINED].label
     found: dict[str, Any] = {"rows": len(label), "positives": int(label.sum())}
     found |= {key: {model: figures[key] for model, figures in every.items()} for key in _FIGURES}
     found["gain"] = (
@@ -130,8 +133,8 @@ def _gain_over_best(
     options: tuple[int, Groups, float, int],
     looks: int,
 ) -> dict[str, Any]:
-    best = max((model for model in figure if model != CHILD), key=lambda model: figure[model]["value"])
-    gain = difference_intervals(scored[CHILD], scored[best], *options, names=(key,))[key]
+    best = max((model for model in figure if model != COMBINED), key=lambda model: figure[model]["value"])
+    gain = difference_intervals(scored[COMBINED], scored[best], *options, names=(key,))[key]
     low, high, confidence = gain["low"], gain["high"], options[2]
     return {
         "parent": best,

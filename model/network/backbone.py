@@ -168,7 +168,8 @@ def _load_encoder(source: Path | str, config: Any, options: dict[str, Any]) -> P
     missing = sorted(report["missing_keys"])
     if missing:  # transformers fills them with random numbers
         raise ReviewriskError(
-            f"The weights of backbone {source} lack {len(missing)} of the encoder's tensors, such as {missing[0]}."
+            f"The weights of backbone {source} lack {len(missing)} of the encoder's tensors, such as {missing[0]}: copy"
+            " the model again, or choose another."
         )
     return cast(PreTrainedModel, encoder)
 
@@ -178,7 +179,9 @@ def _encoder_class(config: Any) -> tuple[type[PreTrainedModel], dict[str, Any]]:
     try:
         encoder_class = cast(type[PreTrainedModel], MODEL_MAPPING[type(config)])
     except KeyError as error:
-        raise ReviewriskError(f"transformers has no encoder for model type {config.model_type!r}.") from error
+        raise ReviewriskError(
+            f"transformers has no encoder for model type {config.model_type!r}: choose another model.backbone.name."
+        ) from error
     has_pooler = "add_pooling_layer" in inspect.signature(encoder_class).parameters
     return encoder_class, {"add_pooling_layer": False} if has_pooler else {}
 
@@ -201,7 +204,8 @@ def _load_tokenizer(source: Path | str, where: dict[str, Any]) -> PreTrainedToke
     special = tokenizer.backend_tokenizer.encode("a").special_tokens_mask
     if special[0] + special[-1] + sum(special) != 4:  # `encode` below cuts before the last token
         raise ReviewriskError(
-            f"The tokenizer of {source} does not put one special token before and one after a text, as [CLS] and [SEP]."
+            f"The tokenizer of {source} does not put one special token before and one after a text, as [CLS] and [SEP]:"
+            " choose another model.backbone.name."
         )
     return tokenizer
 

@@ -14,28 +14,28 @@ import torch
 from model.errors import ReviewriskError
 
 
-def resolve_device(wanted: Literal["auto", "cpu", "cuda"]) -> torch.device:
+def resolve_device(setting: Literal["auto", "cpu", "cuda"]) -> torch.device:
     """The device; `auto` is the GPU where there is one. Raises ReviewriskError where cuda is asked for and absent."""
-    if wanted == "cpu" or (wanted == "auto" and not torch.cuda.is_available()):
+    if setting == "cpu" or (setting == "auto" and not torch.cuda.is_available()):
         return torch.device("cpu")
     if not torch.cuda.is_available():
         raise ReviewriskError(
-            "model.training.device is 'cuda', but PyTorch sees no GPU here: set it to 'auto' or 'cpu', or mend the"
+            "model.training.device is 'cuda', but PyTorch sees no GPU here: set it to 'auto' or 'cpu', or repair the"
             " driver."
         )
     return torch.device("cuda", torch.cuda.current_device())
 
 
-def resolve_precision(wanted: Literal["auto", "float32", "bfloat16"], device: torch.device) -> torch.dtype:
+def resolve_precision(setting: Literal["auto", "float32", "bfloat16"], device: torch.device) -> torch.dtype:
     """The arithmetic of the encoder; `auto` is bfloat16 where the hardware computes it itself, else float32."""
-    if wanted == "auto":
+    if setting == "auto":
         return torch.bfloat16 if computes_bfloat16(device) else torch.float32
-    return torch.bfloat16 if wanted == "bfloat16" else torch.float32
+    return torch.bfloat16 if setting == "bfloat16" else torch.float32
 
 
-def device_in_words(wanted: Literal["auto", "cpu", "cuda"]) -> str:
-    """The device that `wanted` comes to here, a GPU with its name."""
-    device = resolve_device(wanted)
+def device_in_words(setting: Literal["auto", "cpu", "cuda"]) -> str:
+    """The device that `setting` comes to here, a GPU with its name."""
+    device = resolve_device(setting)
     return f"{device.type} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else device.type
 
 

@@ -221,13 +221,13 @@ def merge_adapter(adapted: PeftModel) -> ReviewClassifier:
     if is_quantised(cast(ReviewClassifier, adapted.get_base_model()).encoder):
         raise ReviewriskError(
             "An adapter cannot be merged into 8- or 4-bit weights: move it to the plain base first"
-            " (model.lora.move_to_base)."
+            " (model.network.lora.move_to_base)."
         )
     try:
         merged = adapted.float().merge_and_unload(safe_merge=True)
     except ValueError as error:  # peft's answer to NaN
         raise ReviewriskError(
-            f"The adapter cannot be merged: {error} Train again with a lower model.training.learning_rate."
+            f"The adapter cannot be merged ({error}): train again with a lower model.training.learning_rate."
         ) from error
     return cast(ReviewClassifier, merged).eval()
 
@@ -315,7 +315,7 @@ def _is_chosen_bias(adapted: PeftModel, name: str) -> bool:
     if not isinstance(adapted, PeftModel):  # a network of model.experiments.methods without LoRA
         return False
     bias = cast(LoraConfig, adapted.peft_config["default"]).bias
-    if bias == "none" or ".lora_" in name or ".modules_to_save." in name:
+    if bias == "none" or ".modules_to_save." in name:
         return False
     return name.endswith(".base_layer.bias" if bias == "lora_only" else ".bias")
 
@@ -346,6 +346,6 @@ def _check_adapted(adapted: PeftModel, expected: list[str]) -> None:
     actual = list(adapted.targeted_module_names)
     if sorted(actual) != sorted(expected):
         raise ReviewriskError(
-            f"LoRA was attached to {len(actual)} modules instead of {len(expected)}; "
-            f"not wanted: {sorted(set(actual) - set(expected))}, missing: {sorted(set(expected) - set(actual))}."
+            f"LoRA was attached to {len(actual)} modules instead of {len(expected)}; unexpected:"
+            f" {sorted(set(actual) - set(expected))}, missing: {sorted(set(expected) - set(actual))}."
         )

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
@@ -53,7 +54,8 @@ def loading_options(quantization: Quantization) -> dict[str, Any]:
     if quantization == "8bit":
         # it says for every product that it casts to float16
         logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
-        return {"quantization_config": BitsAndBytesConfig(load_in_8bit=True), "device_map": {"": device}}  # type: ignore[no-untyped-call]
+        in_8_bits = BitsAndBytesConfig(load_in_8bit=True)  # type: ignore[no-untyped-call]
+        return {"quantization_config": in_8_bits, "device_map": {"": device}}
     config = BitsAndBytesConfig(  # type: ignore[no-untyped-call]
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
@@ -68,8 +70,8 @@ def prepared_for_training(encoder: PreTrainedModel) -> PreTrainedModel:
 
     Gradient checkpointing stays off: it trades time for memory that encoders of this size do not need.
     """
-    prepared: PreTrainedModel = prepare_model_for_kbit_training(encoder, use_gradient_checkpointing=False)  # type: ignore[no-untyped-call]
-    return prepared
+    prepare: Callable[..., PreTrainedModel] = prepare_model_for_kbit_training  # peft leaves it without types
+    return prepare(encoder, use_gradient_checkpointing=False)
 
 
 def is_quantised(encoder: PreTrainedModel) -> bool:

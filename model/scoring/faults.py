@@ -72,7 +72,7 @@ def _raise_if_of_the_machine(error: Exception) -> None:
 
 def _machine_fault(error: Exception) -> MachineFaultError:
     return MachineFaultError(
-        f"The machine failed, not a text ({_described(error)[:300]}): see to its memory and disk, and give the command"
+        f"The machine failed, not a text ({_described(error)[:300]}): check its memory and disk, then run the command"
         " again."
     )
 

@@ -27,7 +27,7 @@ _ATTRIBUTES = r"""(?:\s++[\w:-]++\s*+=\s*+(?:"[^"<>]*+"|'[^'<>]*+'|[^\s"'<>]++))
 _LEFTOVER = re.compile(
     rf"(?P<tag><{_TAG_NAME}{_ATTRIBUTES}\s*+(?:/\s*+)?>|<!--[^<>]*+>)"
     rf"|(?P<escaped_tag>&(?:amp;)*(?:lt|\#60|\#x3c);{_TAG_NAME}\s*+(?:/\s*+)?&(?:amp;)*(?:gt|\#62|\#x3e);)"
-    r"|(?P<entity>&(?:amp;)*(?:\#[0-9]{1,7}|\#x[0-9a-f]{1,6}|[a-z][a-z0-9]{1,31});)"
+    r"|&(?:amp;)*(?P<entity>\#[0-9]{1,7}|\#x[0-9a-f]{1,6}|[a-z][a-z0-9]{1,31});"
     r"|(?P<video>\[\[VIDEOID:[^\]\s]*(?:\]\])?)"
     r"|(?P<product>\[\[ASIN:\w*+\s*+(?P<title>(?:(?!\[\[|\]\](?!\])).)*+)\]\])",
     re.IGNORECASE,
@@ -149,12 +149,9 @@ def _replacements(text: str, start: int, end: int) -> Iterator[tuple[int, int, s
             yield match.start(), match.end(), " "
 
 
-def _decode(entity: str) -> str | None:
-    """The character an entity stands for, also where it was escaped several times over; None where its
-    name is unknown.
-    """
-    name = entity.rsplit("&", 1)[-1].rsplit("amp;", 1)[-1] or "amp;"
-    if not name.startswith("#") and name not in html5:
+def _decode(name: str) -> str | None:
+    """The character that an entity of this name or number stands for; None where the name is unknown."""
+    if not name.startswith("#") and f"{name};" not in html5:
         return None
-    character = html.unescape(f"&{name}").replace("\N{NO-BREAK SPACE}", " ")
+    character = html.unescape(f"&{name};").replace("\N{NO-BREAK SPACE}", " ")
     return _replace_unreadable(character) or " "

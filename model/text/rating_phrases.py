@@ -110,7 +110,8 @@ _GIVEN_A = re.compile(
     r"\b(?:rat(?:e|es|ed|ing)|giv(?:e|es|ing|en)|gave|scor(?:e|es|ed|ing)|deserv(?:e|es|ed|ing)|earn(?:s"
     r"|ed)?)\b(?:\s{1,2}[\w'’-]{1,20}){0,5}?\s{1,2}an?\s{1,2}"
     r"(?:(?:solid|perfect|strong|big|full|whole|generous|definite|rating\s{1,2}of|score\s{1,2}of)\s{1,2})?"
-    rf"(?P<rating>[\"“]?{_MINUS}(?:{_NUMBER}|[0-9]{{2,3}}\b){_AND_ANOTHER}?[\"”+]{{0,3}}(?:\s{{1,2}}starts?\b)?{_INSTEAD_OF}?)"
+    rf"(?P<rating>[\"“]?{_MINUS}(?:{_NUMBER}|[0-9]{{2,3}}\b){_AND_ANOTHER}?[\"”+]{{0,3}}"
+    rf"(?:\s{{1,2}}starts?\b)?{_INSTEAD_OF}?)"
     + _followed_by(rf"{_REASON}|for|and(?!\s{{1,2}}[0-9])|as|on|in|was|with|would|at|it|i"),
     re.IGNORECASE,
 )
@@ -119,8 +120,8 @@ _GIVEN = re.compile(
     r"\b(?:(?:rat(?:e|es|ed)|giv(?:e|es|ing|en)|gave|scored?)\b(?=\s)|rating\b|score\b|overall(?=\s?:))"
     r"(?:\s{1,2}(?:the\s{1,2})?(?:it|this|these|them|that|both|product|item|one|of|at|as|with|to|only|just|down|up"
     r"|about|around|maybe|barely|less|than|more|even)\b){0,4}?"
-    rf"(?:\s?[:=]\s?|\s{{1,2}})(?!one\b)(?P<rating>{_MINUS}{_NUMBER}{_AND_ANOTHER}?(?:\s{{1,2}}starts?\b)?{_INSTEAD_OF}?)"
-    + _followed_by(_REASON),
+    rf"(?:\s?[:=]\s?|\s{{1,2}})(?!one\b)(?P<rating>{_MINUS}{_NUMBER}{_AND_ANOTHER}?"
+    rf"(?:\s{{1,2}}starts?\b)?{_INSTEAD_OF}?)" + _followed_by(_REASON),
     re.IGNORECASE,
 )
 # ★★★☆☆, ⭐⭐⭐: any run of two or more.

@@ -27,9 +27,9 @@ class Regularisation:
 
 # Fewer training rows than the first number: dropout, weight decay, rows in words, why.
 _BANDS: tuple[tuple[float, float, float, str, str], ...] = (
-    (1_000, 0.2, 0.1, "fewer than 1,000", "so few are soon learnt by heart, which strong dropout and decay hold back"),
+    (1_000, 0.2, 0.1, "fewer than 1,000", "so few are soon learnt by heart; strong dropout and weight decay slow that"),
     (10_000, 0.1, 0.05, "1,000 to 9,999", "an adapter can still learn these by heart within a few epochs"),
-    (100_001, 0.05, 0.01, "10,000 to 100,000", "the rows themselves hold overfitting back, so a little is enough"),
+    (100_001, 0.05, 0.01, "10,000 to 100,000", "so many rows limit overfitting themselves, so a little is enough"),
     (math.inf, 0.0, 0.01, "more than 100,000", "with so many, dropout only slows learning; AdamW's usual decay stays"),
 )
 
@@ -97,8 +97,8 @@ def class_warnings(classes: Mapping[str, tuple[int, int]]) -> list[str]:
     rows by part.
     """
     return [
-        f"{part} has {rows} {name} rows, fewer than {LEAST_OF_A_CLASS}: what is learnt, fitted or measured on them is"
-        " mostly chance; get more of them."
+        f"{part} has {rows} {name} rows, fewer than {LEAST_OF_A_CLASS}: get more, since anything fitted or measured on"
+        " so few is mostly chance."
         for part, counts in classes.items()
         for name, rows in zip(("satisfied", "dissatisfied"), counts, strict=True)
         if rows < LEAST_OF_A_CLASS
@@ -111,8 +111,8 @@ def rule_of_thumb() -> list[str]:
     """
     return [
         (
-            "LoRA or not: take the cheapest model that the best one does not beat in a paired interval; `reviewrisk"
-            " compare` measures it on your reviews."
+            "LoRA or not: take the cheapest model that no other one beats by more than chance; `reviewrisk compare`"
+            " measures this on your reviews."
         ),
         (
             "  On real reviews with 20,344 training rows LoRA's F1 less TF-IDF's was 0.040 [0.021, 0.058] on later"
@@ -141,7 +141,7 @@ def _scale_warnings(lora: LoraSettings) -> list[str]:
     effect = (
         "the adapter hardly reaches the weights"
         if lora.effective_alpha < low
-        else "each step moves the weights far, much as a high learning rate does"
+        else "each step moves the weights far, as a high learning rate does"
     )
     by, formula, advice = (
         (1, "alpha with model.lora.rank_stabilised", "usual")
@@ -149,8 +149,8 @@ def _scale_warnings(lora: LoraSettings) -> list[str]:
         else (lora.rank, "alpha / rank", "twice the rank")
     )
     return [
-        f"{formula} is {lora.effective_alpha / by:.3g}, outside {low / by:g} to {high / by:g}: {effect};"
-        f" model.lora.alpha of {default:g} is {advice}."
+        f"{formula} is {lora.effective_alpha / by:.3g}, outside {low / by:g} to {high / by:g}: {effect}; set"
+        f" model.lora.alpha to {default:g}, {advice}."
     ]
 
 
@@ -159,15 +159,13 @@ def _rank_warnings(rank: int, rows: int, shapes: Mapping[str, tuple[int, int]]) 
     limit = rank_limit(rows)
     if rank > limit:
         found.append(
-            f"model.lora.rank {rank} is high for {rows:,} training rows: above {limit} it rather learns them by heart."
-            " A rule of thumb after Hu et al. 2021, table 6, where rank 64 did no better than 8 on 56,000 rows and"
-            " more."
+            f"model.lora.rank {rank} is high for {rows:,} training rows: set {limit} or less, since a higher one mostly"
+            " learns rows by heart (in Hu et al. 2021, table 6, rank 64 was no better than 8 on 56,000 rows and more)."
         )
     wide = [place for place, (inputs, outputs) in shapes.items() if rank * (inputs + outputs) >= inputs * outputs]
     if wide:
         found.append(
-            f"model.lora.rank {rank} gives {', '.join(wide)} as many parameters as the layer itself has, or more: a"
-            " lower rank saves them."
+            f"model.lora.rank {rank} gives {', '.join(wide)} as many parameters as the layer itself or more: lower it."
         )
     return found
 
@@ -175,14 +173,13 @@ def _rank_warnings(rank: int, rows: int, shapes: Mapping[str, tuple[int, int]]) 
 def _rate_warnings(rate: float) -> list[str]:
     if rate <= FULL_FINE_TUNING_RATE:
         return [
-            f"model.training.learning_rate {rate:g} is one for full fine-tuning (5e-5 and less): an adapter, which"
-            " starts from nothing, hardly moves with it; usual for LoRA is 1e-4 to 4e-4."
+            f"model.training.learning_rate {rate:g} is low for LoRA and hardly moves an adapter (5e-5 and less suits"
+            " full fine-tuning): set 1e-4 to 4e-4, which is usual."
         ]
     if rate >= UNSTABLE_RATE:
         return [
-            f"model.training.learning_rate {rate:g} is a high one for LoRA (5e-4 and more). The bundled encoder trains"
-            " well at 5e-4 and 1e-3, as the shipped configs set it; a larger one may become unstable. Signs in the"
-            " first epoch that say to halve it: a loss that jumps up, gradient norms that grow instead of falling,"
-            " validation figures that swing."
+            f"model.training.learning_rate {rate:g} is high for LoRA (5e-4 and more): halve it if in the first epoch"
+            " the loss jumps up, gradient norms grow or validation figures swing; the bundled encoder trains well at"
+            " 5e-4 and 1e-3, a larger one may not."
         ]
     return []

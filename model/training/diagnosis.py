@@ -163,8 +163,8 @@ def _base_not_frozen(start: Mapping[str, Any]) -> Finding:
         "base_not_frozen",
         count > 0,
         f"{count:,} parameters outside adapter, head and chosen biases were trainable when training began",
-        "Freeze the base (model.lora.attach_adapter does) and train again: the bundle has no trained base weights, so"
-        " what it scores is not what was trained.",
+        "Freeze the base (model.network.lora.attach_adapter does) and train again: the bundle lacks the trained base"
+        " weights, so its scores are not those of the trained model.",
     )
 
 
@@ -174,9 +174,9 @@ def _b_not_zero(settings: ModelSettings, start: Mapping[str, Any]) -> Finding:
         "b_not_zero_at_start",
         norm > 0 and not is_pissa,
         f"the norm of all B was {norm:.3g} before the first step"
-        + (", as PiSSA wants it" if is_pissa else "; it is to be 0"),
-        "Train again with model.lora.initialisation default: with B at 0 the run starts from the pretrained model, with"
-        " anything else from a damaged one.",
+        + (", as PiSSA wants it" if is_pissa else "; it must be 0"),
+        "Train again with model.lora.initialisation default: only with B at 0 does training start from the pretrained"
+        " model.",
     )
 
 
@@ -203,14 +203,14 @@ def _rate_too_high(settings: ModelSettings, curves: _Curves) -> Finding:
     return Finding(
         "learning_rate_too_high",
         highest > SPIKE or was_lost or bool(exploded),
-        f"the highest training loss of a stretch is {highest:.3g} (limit {SPIKE:.3g}, or {SPIKE_OF_STUCK_RUN:.3g} where"
-        f" the run ends at chance, {curves.chance:.3g}); the last epoch's losses are {curves.training[-1]:.3g} in"
-        f" training and {curves.validation[-1]:.3g} on validation, where {lowest:.3g} was the lowest; gradient norms"
-        f" are about {usual:.3g} in the first epoch and {max(curves.norms):.3g} at most; stretches with a norm"
-        f" {EXPLOSION:g} times that and a loss above {COIN_TOSS:.3g}: {len(exploded)}",
-        f"Divide model.training.learning_rate (now {settings.training.learning_rate:g}) by 3 to 10;"
-        f" model.lora.learning_rate_ratio (now {settings.lora.learning_rate_ratio:g}) and model.lora.alpha (now"
-        f" {settings.lora.effective_alpha:g}) act like a rate, too.",
+        f"training loss was {highest:.3g} at most (limit {SPIKE:.3g}, or {SPIKE_OF_STUCK_RUN:.3g} where it ends at"
+        f" chance, {curves.chance:.3g}) and {curves.training[-1]:.3g} in the last epoch; validation loss was"
+        f" {lowest:.3g} at best and {curves.validation[-1]:.3g} in the last epoch; the gradient norm was about"
+        f" {usual:.3g} in the first epoch and {max(curves.norms):.3g} at most, and gradients exploded {len(exploded)}"
+        f" times (a norm of {EXPLOSION:g} times the first epoch's with a loss above {COIN_TOSS:.3g})",
+        f"Divide model.training.learning_rate (now {settings.training.learning_rate:g}) by 3 to 10. A lower"
+        f" model.lora.learning_rate_ratio (now {settings.lora.learning_rate_ratio:g}) or model.lora.alpha (now"
+        f" {settings.lora.effective_alpha:g}) has the same effect.",
     )
 
 
@@ -233,8 +233,8 @@ def _rank_too_low(settings: ModelSettings, curves: _Curves, weights: WeightEvide
         f" {weights.greatest_change:.1%}, and the median module uses {weights.rank_use:.0%} of its rank"
         + (" (of DoRA's direction)" if weights.has_dora else ""),
         f"Raise model.lora.rank (now {settings.lora.rank}) two- to fourfold or adapt more layers (model.lora.targets,"
-        f" now {', '.join(settings.lora.targets)}). Where that does not lower the training loss, the labels are noise"
-        " to the texts: look at them.",
+        f" now {', '.join(settings.lora.targets)}). If the training loss stays high, check the labels: they may not"
+        " follow from the texts.",
     )
 
 
@@ -246,9 +246,9 @@ def _wrong_layers(settings: ModelSettings, curves: _Curves) -> Finding:
         f"the last epoch's training loss is {last:.3g}, the lowest validation loss of an epoch {best:.3g} (chance"
         f" {curves.chance:.3g}); on validation the greatest AUC is {max(curves.auc):.3f} (chance 0.5) and the greatest"
         f" average precision {max(curves.average_precision):.3f}",
-        f"Adapt other places: model.lora.targets all-linear (now {', '.join(settings.lora.targets)}), model.lora.layers"
-        f" null (now {'null' if settings.lora.layers is None else list(settings.lora.layers)}). Then see that training"
-        " and validation labels mean the same: training rows were learnt by heart.",
+        f"Adapt other places: model.lora.targets all-linear (now {', '.join(settings.lora.targets)}),"
+        f" model.lora.layers null (now {'null' if settings.lora.layers is None else list(settings.lora.layers)}). Then"
+        " check that labels mean the same in training and validation, as the training rows were learnt by heart.",
     )
 
 
@@ -280,13 +280,13 @@ def _intruders(weights: WeightEvidence) -> Finding:
     return Finding(
         "intruder_dimensions",
         bool(having),
-        f"{sum(module.intruders for module in having)} of {directions} top directions of the changed weights (the"
-        f" {TOP_DIRECTIONS} greatest left singular vectors of each of {len(weights.modules)} modules) have no |cosine|"
-        f" of {INTRUDER_COSINE:g} with any of the weight before; the least is {least:.2f}"
+        f"{sum(module.intruders for module in having)} of {directions} main directions of the changed weights are new:"
+        f" their |cosine| with the nearest old one is below {INTRUDER_COSINE:g} (the least is {least:.2f}; main are the"
+        f" {TOP_DIRECTIONS} greatest left singular vectors of each of {len(weights.modules)} modules)"
         + (f"; worst: {worst}" if worst else ""),
-        "Lower model.training.learning_rate or model.lora.alpha, or take a higher model.lora.rank with"
-        " model.lora.rank_stabilised true. Shuttleworth et al. 2024 tie these directions to forgetting what the base"
-        " knew: it matters where the model meets other reviews than those it was trained on.",
+        "Lower model.training.learning_rate or model.lora.alpha, or raise model.lora.rank with"
+        " model.lora.rank_stabilised true. A model with such directions forgets more of what its base knew"
+        " (Shuttleworth et al. 2024), which matters for reviews unlike the training rows.",
     )
 
 

@@ -5,6 +5,7 @@ write.
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,9 @@ from model.errors import ReviewriskError
 from model.evaluation.baseline import TFIDF_WEIGHTING, fit_tfidf
 from model.evaluation.calibration_error import reliability_table
 from model.evaluation.calibrators import Calibrator, FloatArray, sigmoid
-from model.evaluation.model_card import comparison, model_card
+from model.evaluation.model_card import model_card
 from model.evaluation.plots import loss_curves, reliability_diagram
+from model.evaluation.results import comparison
 from model.evaluation.thresholds import check_names
 from model.evaluation.views import (
     READ_AS,
@@ -91,7 +93,7 @@ def fit(
             data = prepare(reviews, settings)
         if settings.rows.only:
             report(f"Only reviews with {settings.rows.only}, in training, validation and test alike")
-        report("Rows: " + ", ".join(f"{name} {count:,}" for name, count in data.rows.items()))
+        report(rows_in_words(data.rows))
         settings, advice = resolve(settings, len(data.train))
         for line in advice:
             report(line)
@@ -110,6 +112,18 @@ def fit(
         drop_states(checkpoints)
     report(f"Bundle {manifest['model_version']} is in {bundle}")
     return fitted_model(bundle, manifest, contents, counts, network)
+
+
+def rows_in_words(rows: Mapping[str, int]) -> str:
+    """The rows that `prepare` counts, in a line for the terminal."""
+    return (
+        f"Rows: {rows['train']:,} to train on (training split {rows['train_split']:,}, of them"
+        f" {rows['train_duplicates_dropped']:,} whose text is in validation or test too), {rows['validation']:,} of"
+        f" validation (early stopping {rows['validation_stopping']:,}, calibration {rows['validation_fitting']:,},"
+        f" selection {rows['validation_choosing']:,}), {rows['test']:,} of test (text in the training split"
+        f" {rows['test_in_train_split']:,}, nearly the same text there {rows['test_near_train_split']:,}, product not"
+        f" there {rows['test_of_new_products']:,})"
+    )
 
 
 def fitted_model(

@@ -15,7 +15,7 @@ create table if not exists models (
     lora_targets string not null comment 'Targeted modules.',
     trainable_parameters bigint not null comment 'Parameters that were trained: LoRA and head.',
     total_parameters bigint not null comment 'Distinct parameters.',
-    calibration string not null comment 'Rung of the ladder: none, prior_shift, temperature, beta or isotonic.',
+    calibration string not null comment 'Calibrator: none, prior_shift, temperature, beta or isotonic.',
     data_version string not null comment 'Fingerprint of the rows it was trained and tested on.',
     train_rows bigint not null comment 'Labelled training rows used.',
     validation_rows bigint not null comment 'Labelled validation rows.',

@@ -17,14 +17,18 @@ from model.errors import LostRaceError, OutageError, ReviewriskError
         (
             OSError(errno.ENOSPC, "No space left on device", "/root/a.parquet"),
             OutageError,
-            "the root: /root/a.parquet cannot be used, since no space is left: make room, then give the command again.",
+            "the root: /root/a.parquet cannot be used (no space is left): make room, then run the command again.",
         ),
         (
             OSError("Generic LocalFileSystem error ↳ Read-only file system (os error 30)"),
             OutageError,
             "it is read-only",
         ),
-        (OSError("[Errno 27] Error writing bytes. Detail: [errno 27] File too large"), OutageError, "become so large"),
+        (
+            OSError("[Errno 27] Error writing bytes. Detail: [errno 27] File too large"),
+            OutageError,
+            "the file is too large",
+        ),
         (PermissionError(errno.EACCES, "Permission denied"), OutageError, "permission is denied"),
         (OSError(errno.ESTALE, "Stale file handle"), OutageError, "stale file handle"),
         (OSError("HTTP error ↳ tcp connect error ↳ Connection refused (os error 111)"), OutageError, "does not answer"),
@@ -70,7 +74,7 @@ During handling of the above exception, another exception occurred:
 
   File "a.py", line 2, in write
     raise OutageError(
-model.errors.{name}: The table reviews cannot be used, since no space is left: make room.
+model.errors.{name}: The table reviews cannot be used (no space is left): make room.
 {end}"""
 
 
@@ -79,7 +83,7 @@ model.errors.{name}: The table reviews cannot be used, since no space is left: m
 def test_an_error_of_ours_in_a_worker_comes_back_as_itself(kind: type[Exception], end: str) -> None:
     found = error_in_trace(TRACE.format(name=kind.__name__, end=end))
     assert type(found) is kind
-    assert str(found) == "The table reviews cannot be used, since no space is left: make room."
+    assert str(found) == "The table reviews cannot be used (no space is left): make room."
     assert error_in_trace("ValueError: model.errors") is None
 
 
@@ -91,7 +95,7 @@ def test_a_workers_error_ends_the_step_as_it_was_raised(spark: Any) -> None:
 
     with pytest.raises(OutageError, match=r"^The disk of a worker is full: make room\.$"), worker_errors("the root"):
         spark.range(3).mapInArrow(refuse, "id long").collect()
-    with pytest.raises(OutageError, match="the root cannot be used, since no space is left"), worker_errors("the root"):
+    with pytest.raises(OutageError, match=r"the root cannot be used \(no space is left\)"), worker_errors("the root"):
         raise RuntimeError("java.io.IOException: No space left on device")
     with pytest.raises(KeyError), worker_errors("the root"):
         raise KeyError

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from model.data.reviews import LabelledReviews
+from model.evaluation.markdown import interval, number, signed, table
 from model.evaluation.metrics import Scored, difference_intervals, intervals
-from model.evaluation.model_card import interval, number, only_line, signed, table
+from model.evaluation.model_card import only_line
 from model.evaluation.selection import Choice, Limits, choose
 from model.experiments.ablate.ablation import FIGURES, Ablation, logits_of, trial
 from model.experiments.ablate.grid import Candidate, frontier, survivors
@@ -223,7 +224,7 @@ def _winner(ablation: Ablation, verdict: Verdict) -> list[str]:
         (
             f"The last fold chose among {len(verdict.finalists)} finalists; this one in"
             f" {choice.shares[choice.winner]:.0%} of resamples. The corrected figure (BBC-CV, Tsamardinos et al. 2018)"
-            " is what a setting chosen in this way has on rows that had no say, for a training on"
+            " is what a setting chosen in this way has on rows that played no part in the choice, for a training on"
             f" {len(rows.training):,} rows and reviews like these. It is no test figure: `train` gives that."
         ),
     ]
@@ -271,7 +272,7 @@ def _frontier(ablation: Ablation, verdict: Verdict) -> list[str]:
     for each in frontier(last.trials):
         outcome = by_candidate[each.candidate]
         bins, confidence, seed = settings.calibration.bins, settings.thresholds.confidence, settings.training.seed
-        precision = intervals(_scored(outcome, ablation), bins, groups, confidence, seed)[_MEASURE]
+        precision = intervals(_scored(outcome, ablation), bins, groups, confidence, seed, names=[_MEASURE])[_MEASURE]
         difference = _NONE if outcome is verdict.winner else signed(_difference(outcome, verdict.winner, ablation))
         *_, adapter, head_parameters, _, speed = _figures(outcome)
         rows.append([_named(outcome.cell, ablation), adapter, head_parameters, interval(precision), difference, speed])
@@ -296,9 +297,8 @@ def _difference(one: Outcome[Candidate], other: Outcome[Candidate], ablation: Ab
     """one - other in average precision on the last fold, with a paired interval."""
     settings, groups = ablation.settings, np.asarray(ablation.rounds[-1].rows.validation.product_ids)
     first, second = _scored(one, ablation), _scored(other, ablation)
-    return difference_intervals(
-        first, second, settings.calibration.bins, groups, settings.thresholds.confidence, settings.training.seed
-    )[_MEASURE]
+    options = (settings.calibration.bins, groups, settings.thresholds.confidence, settings.training.seed)
+    return difference_intervals(first, second, *options, names=[_MEASURE])[_MEASURE]
 
 
 def _scored(outcome: Outcome[Candidate], ablation: Ablation) -> Scored:

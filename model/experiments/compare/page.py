@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from model.evaluation.calibrators import Calibrator
+from model.evaluation.markdown import interval, number, table
 from model.evaluation.minimal_pairs import pair_report, pairs_table
-from model.evaluation.model_card import interval, number, only_line, table
+from model.evaluation.model_card import only_line
 from model.experiments.cells import Figures, Outcome
 from model.experiments.compare.inputs import Cell
 from model.experiments.compare.rule import (

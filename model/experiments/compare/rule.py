@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from model.evaluation.calibrators import Calibrator
+from model.evaluation.markdown import interval
 from model.evaluation.metrics import Groups, Scored, difference_intervals
-from model.evaluation.model_card import interval
 from model.experiments.cells import Figures, Outcome
 from model.experiments.compare.inputs import Cell, Inputs, scored_rows
 from model.experiments.methods import METHODS
@@ -66,14 +66,15 @@ class Comparison:
     def gain(
         self, first: Figures | None, second: Figures | None, population: str
     ) -> dict[str, dict[str, float | None]] | None:
-        """first - second of every figure on a population, with paired intervals; None where either is missing."""
+        """first - second in average precision and F1 on a population, with paired intervals; None where either is
+        missing.
+        """
         if first is None or second is None or population not in first["populations"]:
             return None
         (one, groups), (other, _) = (self._scored(figures, population) for figures in (first, second))
         settings = self.settings
-        return difference_intervals(
-            one, other, settings.calibration.bins, groups, settings.thresholds.confidence, settings.training.seed
-        )
+        options = (settings.calibration.bins, groups, settings.thresholds.confidence, settings.training.seed)
+        return difference_intervals(one, other, *options, names=("average_precision", "f1"))
 
     def _scored(self, figures: Figures, population: str) -> tuple[Scored, Groups]:
         logits = {name: np.asarray(values) for name, values in figures["logits"].items()}

@@ -14,8 +14,7 @@ select
     error
 from token_attributions
 where
-    attribution_rank < 0
-    or (attribution_rank = 0) <> (error is not null)
+    (attribution_rank = 0) <> (error is not null)
     or (attribution_rank = 0) <> (word is null)
     or (attribution_rank = 0) <> (field is null)
     or (attribution_rank = 0) <> (char_start is null)

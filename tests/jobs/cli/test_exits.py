@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 import signal
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from jobs.cli.exits import CommandGroup
+from jobs.cli.exits import INTERRUPTED, NOTHING_NEW, CommandGroup
 from model.errors import LostRaceError, OutageError, ReviewriskError
 from tests import ROOT
 
@@ -39,12 +40,12 @@ def ended_by(error: BaseException) -> Result:
         (
             OSError(errno.ENOSPC, "No space left on device", "/data/x"),
             6,
-            "error: /data/x cannot be used, since no space is left: make room, then give the command again.\n",
+            "error: /data/x cannot be used (no space is left): make room, then run the command again.\n",
         ),
         (
             PermissionError(errno.EACCES, "Permission denied", "/data/x"),
             6,
-            "error: /data/x cannot be used, since permission is denied: give this user the right, then give the command"
+            "error: /data/x cannot be used (permission is denied): give this user access, then run the command"
             " again.\n",
         ),
         (
@@ -73,10 +74,13 @@ def test_control_characters_of_a_file_name_do_not_reach_the_terminal() -> None:
     )
 
 
+# Ctrl-C is asked for by name: tests that run in the background of a shell inherit that it is ignored.
 LONG_COMMAND = """
-import time
+import signal, time
 from jobs.cli.main import main
 from jobs.sample import write
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 def wait(*_):
     print("ready", flush=True)
@@ -98,3 +102,11 @@ def test_ctrl_c_in_the_middle_of_a_command_ends_with_130_and_no_traceback() -> N
         process.kill()
     assert process.returncode == 130
     assert said == "interrupted: what was published stays whole, and the same command goes on from there\n"
+
+
+def test_the_page_for_operators_lists_every_exit_code() -> None:
+    page = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    section = page.partition("\n## Exit codes\n")[2].partition("\n## ")[0]
+    raised = {error.exit_code for error in (ReviewriskError, LostRaceError, OutageError)}
+    listed = re.findall(r"^\| (\d+) \|", section, re.MULTILINE)
+    assert sorted(map(int, listed)) == sorted({0, 1, 2, *raised, NOTHING_NEW, INTERRUPTED})

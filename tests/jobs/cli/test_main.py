@@ -12,7 +12,7 @@ from jobs.config import Config
 from jobs.lake import tables
 from tests import ROOT
 from tests.support.command_line import run, written
-from tests.support.raw_files import line, write_source
+from tests.support.raw_files import corpus, line, write_source
 
 
 @pytest.fixture
@@ -125,7 +125,7 @@ def test_ingest_takes_split_ends_from_the_command_line(
     partial = run("ingest", "--conf", conf, "--train-end", "2014-12-31", source)
     assert (
         partial.exit_code == 3
-        and "--train-end alone does not fix the splits: give --validation-end, --test-end too" in partial.output
+        and "--train-end alone does not set the splits: give --validation-end, --test-end too" in partial.output
         and "{" not in partial.output
     )
     ends = ("--train-end", "2014-12-31", "--validation-end", "2015-04-30", "--test-end", "2015-08-31")
@@ -146,3 +146,15 @@ def test_retry_failed_is_passed_on(
     assert run(command, "--conf", path, "--retry-failed").exit_code == 0
     assert run(command, "--conf", path).exit_code == 0
     assert received == [True, False]
+
+
+def test_an_ingest_that_finds_nothing_new_exits_with_4(spark: Any, config: Config, tmp_path: Path) -> None:
+    """No file, an empty one alone, and one that was ingested before; a good file beside the empty one is read."""
+    path, folder = written(config, tmp_path / "conf.yml"), tmp_path / "in"
+    folder.mkdir()
+    assert run("ingest", "--conf", path, folder).exit_code == 4
+    (folder / "b.tsv").touch()
+    only_empty = run("ingest", "--conf", path, folder)
+    assert only_empty.exit_code == 4 and "b.tsv is left out: it is empty" in only_empty.output
+    write_source(folder / "a.tsv", corpus())
+    assert [run("ingest", "--conf", path, folder).exit_code for _ in range(2)] == [0, 4]

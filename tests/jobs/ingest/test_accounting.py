@@ -42,7 +42,7 @@ def test_a_share_that_meets_the_limit_exactly_is_taken_and_a_line_more_is_not() 
     refuse_bad_files(counts(valid=3960, bad_star_rating=40), [SOURCE], 0.01)
     with pytest.raises(
         ReviewriskError,
-        match=r"a\.tsv is refused: 41 of 4,000 lines \(1\.03%\) are no valid reviews; the limit is 1\.00%",
+        match=r"a\.tsv is refused: 41 of 4,000 lines \(1\.03%\) are not valid, and the limit is 1\.00%",
     ):
         refuse_bad_files(counts(valid=3959, bad_star_rating=41), [SOURCE], 0.01)
 

@@ -12,11 +12,15 @@ from typing import Any
 import pytest
 
 from jobs.config import Config
+from jobs.ingest import merge
+from jobs.ingest.accounting import Counts, IngestSummary
 from jobs.ingest.merge import run_ingest
 from jobs.lake import tables
+from jobs.sources.files import find_sources
 from model.errors import ReviewriskError
 from tests.conftest import real_data
 from tests.support.raw_files import HEADER, corpus, line, write_source
+from tests.support.warehouse_rows import arrow_rows, source, split
 
 GIVEN = {"mode": "given", "train_end": "2014-12-31", "validation_end": "2015-04-30", "test_end": "2015-08-31"}
 
@@ -38,6 +42,75 @@ def ingest(spark: Any, config: Config, *sources: Path) -> tuple[Any, str]:
 def rows(config: Config, name: str, *columns: str) -> list[tuple[Any, ...]]:
     found = tables.read_arrow(config.root, name, columns)
     return sorted(tuple(row[column] for column in columns) for row in found.to_pylist())
+
+
+def checksums(config: Config, *names: str) -> None:
+    """Publishes sources of these checksums, in the order of their names."""
+    made = [source(source_checksum=name, source_order=order) for order, name in enumerate(names, start=1)]
+    tables.replace_rows(config.root, "sources", "run", lambda _: arrow_rows("sources", made))
+
+
+def test_fresh_sources_are_those_with_lines_that_were_not_ingested_before(config: Config, tmp_path: Path) -> None:
+    tables.create_tables(config.root)
+    folder = tmp_path / "in"
+    folder.mkdir()
+    paths = [write_source(folder / f"{name}.tsv", [line(review_id=name)]) for name in ("a", "b", "c")]
+    for name in ("empty.tsv", "note.txt", "more.txt"):
+        (folder / name).touch()
+    known = [one.checksum for one in find_sources([str(path) for path in paths[1:]]).sources]
+    checksums(config, *known)
+    printed: list[str] = []
+    fresh, summary = merge._fresh_sources(config, [str(folder)], printed.append)
+    assert [one.name for one in fresh] == ["a.tsv"]
+    assert summary == IngestSummary(skipped_files=2, left_out_files=3)
+    assert printed == [
+        "  more.txt is left out: its name does not end in .tsv, .tsv.gz, .tsv.bz2 or .tsv.zst",
+        "  note.txt is left out: its name does not end in .tsv, .tsv.gz, .tsv.bz2 or .tsv.zst",
+        "  empty.tsv is left out: it is empty",
+        "  b.tsv: this content was ingested before, skipped",
+        "  c.tsv: this content was ingested before, skipped",
+    ]
+
+
+def test_a_file_of_another_dialect_is_refused_before_spark_starts(config: Config, tmp_path: Path) -> None:
+    tables.create_tables(config.root)
+    path = write_source(tmp_path / "a.tsv", [line(review_body='"quoted ""twice"""')])
+    with pytest.raises(ReviewriskError, match=r"^a\.tsv is refused: .*ingest\.quoting to double"):
+        merge._fresh_sources(config, [str(path)], print)
+    double = with_ingest(config, quoting="double")
+    fresh, summary = merge._fresh_sources(double, [str(path)], print)
+    assert ([one.name for one in fresh], summary) == (["a.tsv"], IngestSummary())
+
+
+def test_a_new_source_comes_after_every_published_one_and_keeps_its_place(config: Config, tmp_path: Path) -> None:
+    tables.create_tables(config.root)
+    found = find_sources([str(write_source(tmp_path / f"{name}.tsv", [name])) for name in ("a", "b")]).sources
+    first, second = (one.checksum for one in found)
+    assert merge._orders(config, found[:1]) == {first: 1}
+    checksums(config, "x" * 64, "y" * 64, "z" * 64)
+    assert merge._orders(config, found) == {first: 1, second: 4}
+
+
+def test_a_new_corpus_needs_one_valid_line_and_a_night_does_not(config: Config) -> None:
+    tables.create_tables(config.root)
+    none: Counts = {"sum": [{"reason": "blank_line", "lines": 3}]}
+    one: Counts = {"sum": [{"reason": "blank_line", "lines": 3}, {"reason": None, "lines": 1}]}
+    merge._check_not_empty(one, config)
+    with pytest.raises(ReviewriskError, match="The corpus was not built, since the source holds no valid review: name"):
+        merge._check_not_empty(none, config)
+    tables.replace_rows(config.root, "splits", "run", lambda _: arrow_rows("splits", [split("train")]))
+    merge._check_not_empty(none, config)
+
+
+def test_a_source_that_another_run_published_stays_as_it_wrote_it() -> None:
+    before = arrow_rows("sources", [source(source_checksum="a", source_order=1, run_id="other")])
+    mine = [source(source_checksum=name, source_order=place, run_id="mine") for place, name in enumerate("ab", start=2)]
+    both = merge._with_sources(before, arrow_rows("sources", mine)).to_pylist()
+    assert [(row["source_checksum"], row["source_order"], row["run_id"]) for row in both] == [
+        ("a", 1, "other"),
+        ("b", 3, "mine"),
+    ]
+    assert merge._with_sources(before, arrow_rows("sources", mine[:1])).num_rows == 1
 
 
 @pytest.mark.parametrize("ending", [".tsv", ".tsv.gz", ".tsv.bz2", ".tsv.zst"])
@@ -300,7 +373,7 @@ def test_lines_that_are_lost_on_the_way_are_an_error(
         return real(frame.where("review_id <> 'test-1'") if name == "reviews" else frame, root, name, *rest)
 
     monkeypatch.setattr(tables, "stage_frame", lossy)
-    with pytest.raises(ReviewriskError, match="11 reviews were written where 12 were counted"):
+    with pytest.raises(ReviewriskError, match="11 reviews were written but 12 were counted"):
         ingest(spark, with_splits(config), write_source(tmp_path / "a.tsv", corpus()))
     assert rows(config, "reviews", "review_id") == []
 
@@ -366,7 +439,7 @@ def test_a_damaged_archive_is_a_sentence(spark: Any, config: Config, tmp_path: P
     path.write_bytes(path.read_bytes()[:-2000])
     with pytest.raises(
         ReviewriskError,
-        match=r"^a\.tsv\.gz is refused after line [\d,]+: the compressed file is cut short: copy it again\. Nothing",
+        match=r"^a\.tsv\.gz is refused at line [\d,]+: the compressed file is cut short: copy it again\. Nothing",
     ):
         ingest(spark, with_splits(config), path)
     assert rows(config, "reviews", "review_id") == []
@@ -379,7 +452,8 @@ def test_every_file_that_is_refused_is_named(spark: Any, config: Config, tmp_pat
     with pytest.raises(ReviewriskError) as caught:
         ingest(spark, with_splits(config), tmp_path)
     assert str(caught.value) == (
-        "b.tsv is refused: the names in its header are in capitals: write them in small letters, as marketplace.\n"
+        "b.tsv is refused: the names in its header have capital letters: write them in small letters, such as"
+        " marketplace.\n"
         "c.tsv.gz is refused: its name ends in .gz, but it is not compressed: rename it to end in .tsv."
         " Nothing was published."
     )
@@ -507,3 +581,23 @@ def test_the_wrong_dialect_is_refused_with_its_reason(spark: Any, config: Config
     with pytest.raises(ReviewriskError, match=r"(?s)bad_review_date: .*first in line 2: '8/31/2015'"):
         ingest(spark, with_ingest(with_splits(config), quoting="double"), source)
     assert rows(config, "reviews", "review_id") == []
+
+
+def test_a_night_is_held_against_its_own_reviews_alone(
+    spark: Any, config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of twelve stored reviews the night has one; what it adds is a correction of that and a new one."""
+    from jobs.ingest import versions
+
+    chosen = with_splits(config)
+    ingest(spark, chosen, write_source(tmp_path / "a.tsv", corpus()))
+    real, stored = versions.compare, []
+
+    def compare(newest: Any, found: Any) -> Any:
+        stored.append([row["review_id"] for row in found.select("review_id").collect()])
+        return real(newest, found)
+
+    monkeypatch.setattr(versions, "compare", compare)
+    night = [line(review_id=name, review_date="2016-02-03") for name in ("train-1", "N")]
+    summary, _ = ingest(spark, chosen, write_source(tmp_path / "night.tsv", night))
+    assert (summary.new, summary.corrected, stored) == (1, 1, [["train-1"]])

@@ -8,10 +8,12 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from deltalake import DeltaTable
+from deltalake.exceptions import CommitFailedError, DeltaError
 
 from jobs.config import Config
 from jobs.lake import delta, staging, tables
@@ -22,7 +24,7 @@ from jobs.spark.session import persisted
 from jobs.storage import Root, StorageSettings, parse_root
 from model.errors import LostRaceError, OutageError, ReviewriskError
 from tests import ROOT
-from tests.support.score_rows import JANUARY, object_store, publish, s3_root, s3_settings, scores, stored
+from tests.support.score_rows import FEBRUARY, JANUARY, object_store, publish, s3_root, s3_settings, scores, stored
 from tests.support.warehouse_rows import arrow_rows, source
 
 
@@ -62,7 +64,7 @@ def test_a_store_that_is_down_is_said_to_be_down(monkeypatch: pytest.MonkeyPatch
     root = parse_root("s3://bucket/x", s3_settings("http://127.0.0.1:9"))
     for sentence in said(every_use(root), OutageError):
         assert "s3://bucket/x" in sentence
-        assert "it does not answer: see to the network and to storage.endpoint_url" in sentence
+        assert "(it does not answer): check the network and storage.endpoint_url" in sentence
 
 
 def test_a_bucket_that_does_not_exist_is_named(endpoint: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -71,7 +73,7 @@ def test_a_bucket_that_does_not_exist_is_named(endpoint: str, monkeypatch: pytes
     opening, writing = every_use(root)[:6], every_use(root)[6:7]
     for sentence in said([*opening, *writing], ReviewriskError):
         assert "s3://no-such-bucket/x" in sentence
-        assert "the bucket does not exist: make it or name another in paths.root" in sentence
+        assert "(the bucket does not exist): create it or name another in paths.root" in sentence
 
 
 def test_a_bucket_without_tables_has_none_yet(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,7 +106,7 @@ LIMITED = """
 import resource, sys
 from jobs.lake import tables
 from jobs.storage import StorageSettings, parse_root
-from tests.support.score_rows import JANUARY, publish, scores
+from tests.support.score_rows import FEBRUARY, JANUARY, publish, scores
 from model.errors import OutageError
 root = parse_root(sys.argv[1], StorageSettings())
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), int(sys.argv[2])))
@@ -128,7 +130,7 @@ def test_a_file_that_cannot_grow_leaves_the_version_before(tmp_path: Path, bytes
         text=True,
     )
     assert (ended.returncode, ended.stdout.count("\n")) == (0, 1), ended.stderr
-    assert f"The table review_scores of {root.uri} cannot be used, since a file may not become so large" in ended.stdout
+    assert f"The table review_scores of {root.uri} cannot be used (the file is too large" in ended.stdout
     assert stored(root) == [("old", 0.5)]
     assert len(list((tmp_path / "root" / "tables" / "review_scores").rglob("*.parquet"))) == 1, "no half file is left"
 
@@ -145,18 +147,18 @@ def test_a_full_disk_and_a_read_only_one_leave_the_version_before(
 
     with monkeypatch.context() as patched:
         patched.setattr(staging.pq.ParquetWriter, "write_table", full)
-        with pytest.raises(OutageError, match="since no space is left: make room"), JobRun(root, "score"):
+        with pytest.raises(OutageError, match=r"no space is left\): make room"), JobRun(root, "score"):
             publish(root, scores(("new", JANUARY, 0.9)), JANUARY)
     assert stored(root) == [("old", 0.5)]
     told = capsys.readouterr().err
-    assert told.startswith("job_runs has no row of this failed run ") and "since no space is left" in told
+    assert told.startswith("job_runs has no row of this failed run ") and "(no space is left)" in told
 
     def read_only(*_: object, **__: object) -> None:
         raise OSError(30, "Read-only file system")
 
     with monkeypatch.context() as patched:
         patched.setattr(Path, "mkdir", read_only)
-        with pytest.raises(OutageError, match=r"table reviews of .*new cannot be used, since it is read-only"):
+        with pytest.raises(OutageError, match=r"table reviews of .*new cannot be used \(it is read-only"):
             tables.create_tables(parse_root(str(tmp_path / "new"), StorageSettings()))
 
 
@@ -169,7 +171,7 @@ def test_an_outage_of_a_task_reaches_the_driver_as_a_sentence(
     month = tmp_path / "root" / "tables" / "review_scores" / "model_version=m-1"
     month.parent.mkdir(parents=True, exist_ok=True)
     month.write_text("a file where a folder is to be")
-    with persisted(frame) as kept, pytest.raises(OutageError, match="a part of its path is no folder") as caught:
+    with persisted(frame) as kept, pytest.raises(OutageError, match="a part of its path is not a folder") as caught:
         kept.count()
         tables.stage_frame(kept, root, "review_scores", "r", {})
     assert "Traceback" not in str(caught.value) and "\n" not in str(caught.value)
@@ -179,13 +181,14 @@ def test_a_race_that_is_always_lost_ends_as_one(tmp_path: Path, monkeypatch: pyt
     root = parse_root(str(tmp_path / "root"), StorageSettings())
     tables.create_tables(root)
     waits: list[float] = []
-    monkeypatch.setattr(delta.time, "sleep", waits.append)
+    monkeypatch.setattr(delta, "time", SimpleNamespace(sleep=waits.append))
     with monkeypatch.context() as patched:
         patched.setattr(delta, "_commit_once", lambda *_: False)
-        with pytest.raises(LostRaceError, match="review_scores: other writers were first 20 times in a row"):
+        lost = "other writers were first 20 times in a row, so nothing was published: run the command again"
+        with pytest.raises(LostRaceError, match=rf"^review_scores: {lost}\.$"):
             publish(root, scores(("a", JANUARY, 0.1)), JANUARY)
         with (
-            pytest.raises(LostRaceError, match="job_runs: other writers were first 20 times in a row"),
+            pytest.raises(LostRaceError, match=r"^job_runs: other writers were first 20 times in a row, .* again\.$"),
             JobRun(root, "score"),
         ):
             pass
@@ -200,7 +203,7 @@ def test_a_race_that_is_always_lost_ends_as_one(tmp_path: Path, monkeypatch: pyt
 def test_a_pause_may_be_longer_with_each_attempt_up_to_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
     waits: list[float] = []
     monkeypatch.setattr(delta.random, "uniform", lambda _, most: most)
-    monkeypatch.setattr(delta.time, "sleep", waits.append)
+    monkeypatch.setattr(delta, "time", SimpleNamespace(sleep=waits.append))
     for attempt in range(9):
         delta.pause(attempt)
     assert waits == [0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.0, 1.0]
@@ -225,6 +228,36 @@ def test_a_key_keeps_its_number_and_no_other_gets_it(config: Config) -> None:
     assert tables.read_arrow(config.root, "sources").num_rows == 0
 
 
+@pytest.mark.parametrize(
+    ("fault", "kind", "message", "waits"),
+    [
+        (CommitFailedError("another was first"), LostRaceError, "sources: other runs kept being first, so nothing", 50),
+        (DeltaError("torn"), ReviewriskError, r"The table sources of .* is damaged or cannot be read \(torn\)", 0),
+    ],
+)
+def test_a_number_that_cannot_be_taken_is_a_sentence(
+    config: Config, monkeypatch: pytest.MonkeyPatch, fault: Exception, kind: type[Exception], message: str, waits: int
+) -> None:
+    tables.create_tables(config.root)
+    waited: list[int] = []
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise fault
+
+    monkeypatch.setattr(DeltaTable, "create_write_transaction", fail)
+    monkeypatch.setattr(delta, "pause", waited.append)
+    with pytest.raises(kind, match=message):
+        delta.take_numbers(config.root, "sources", ["a"])
+    assert waited == list(range(waits))
+
+
+def test_a_long_reason_of_delta_rs_is_cut_and_its_frames_are_left_out(config: Config) -> None:
+    with pytest.raises(ReviewriskError) as raised, delta.delta_errors(config.root, "models"):
+        raise DeltaError("torn  \n" + "x" * 400 + "0: <unknown>\n1: more")
+    reason = str(raised.value).partition("(")[2].partition(")")[0]
+    assert reason == "torn " + "x" * 295
+
+
 def test_numbers_outlive_the_log_s_checkpoint(config: Config) -> None:
     tables.create_tables(config.root)
     delta.take_numbers(config.root, "sources", ["a"])
@@ -243,5 +276,13 @@ def test_runs_at_once_get_different_numbers(config: Config) -> None:
 
 
 def test_rows_are_counted_out_of_the_log(config: Config) -> None:
-    tables.create_tables(config.root)
-    assert delta.rows_by_partition(config.root, "reviews") == []
+    root = config.root
+    tables.create_tables(root)
+    assert delta.rows_by_partition(root, "review_scores") == []
+    publish(root, scores(("a", JANUARY, 0.1), ("b", JANUARY, 0.2)), JANUARY)
+    january = ({"model_version": "m-1", "review_month": "2015-01-01"}, 2)
+    february = ({"model_version": "m-1", "review_month": "2015-02-01"}, 1)
+    publish(root, scores(("c", FEBRUARY, 0.3)), FEBRUARY)
+    counted = delta.rows_by_partition(root, "review_scores")
+    assert sorted(counted, key=lambda one: one[0]["review_month"]) == [january, february]
+    assert delta.rows_by_partition(root, "review_scores", 1) == [january], "at an earlier version"

@@ -12,8 +12,10 @@ import pytest
 
 from jobs.config import Config
 from jobs.lake import tables
-from jobs.lake.labelled import labelled, newest_labelled, stored_reviews, with_live
-from jobs.training.retrain import live_ends
+from jobs.lake.labelled import StoredReviews, labelled, newest_labelled, stored_reviews, with_live
+from jobs.registry import publish
+from jobs.training.retrain import live_ends, run_retrain
+from jobs.training.train import run_train
 from model.data.reviews import (
     COLUMNS,
     SPLITS,
@@ -163,3 +165,34 @@ def test_the_newest_reviews_are_read_with_their_texts_and_no_others(
     assert newest["review_body"].to_pylist() == ["text a", "text c", "text d"]
     assert newest.column_names == ["review_headline", "review_body"]
     assert read == [(False, 5), (True, 3)]
+
+
+class Reached(Exception):
+    """The reviews have come to where they are used."""
+
+
+@pytest.mark.parametrize("command", ["train", "retrain", "merge"])
+def test_training_retraining_and_combining_read_no_text_before_the_draw(
+    root: Config, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What stands in for training and combining is reached with reviews that are to be read in portions."""
+    real, read, given = tables.read_arrow, [], []
+
+    def read_arrow(place: Any, name: str, columns: Any = None, *rest: Any) -> pa.Table:
+        read.extend([name] if columns is None or TEXTS & {*columns} else [])
+        return real(place, name, columns, *rest)
+
+    def used(*arguments: Any, **_: Any) -> None:
+        given.extend(one for one in arguments if isinstance(one, StoredReviews))
+        raise Reached
+
+    monkeypatch.setattr(tables, "read_arrow", read_arrow)
+    monkeypatch.setattr("model.training.pipeline.fit", used)
+    monkeypatch.setattr("model.merging.merged_adapter.make_child", used)
+    monkeypatch.setattr("model.merging.combine.make_recipe", lambda: None)
+    monkeypatch.setattr("model.merging.combine.combined_rows", lambda _: RowSettings())
+    monkeypatch.setattr("jobs.training.retrain.champion", lambda _: {"model_version": "m-1"})
+    commands = {"train": run_train, "retrain": run_retrain, "merge": lambda *to: publish._combine(to[0], (), (), to[1])}
+    with pytest.raises(Reached):
+        commands[command](root, lambda _: None)
+    assert "reviews" not in read and len(given) == 1

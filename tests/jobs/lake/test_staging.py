@@ -59,12 +59,13 @@ def test_a_staged_file_that_is_not_what_was_written_is_not_published(
     assert tables.current_version(root, "review_scores") == 0
 
 
-def test_a_task_that_tells_of_other_rows_than_it_wrote_is_not_published(root: Root) -> None:
+@pytest.mark.parametrize("told", [0, 2])
+def test_a_task_that_tells_of_other_rows_than_it_wrote_is_not_published(root: Root, told: int) -> None:
     def stage(_: int) -> staging.Staged:
         [file] = tables.stage_arrow(scores(("a", JANUARY, 0.1)), root, "review_scores", "r").files
-        return staging.Staged([staging.StagedFile(file.path, file.bytes, 2, file.partition)])
+        return staging.Staged([staging.StagedFile(file.path, file.bytes, told, file.partition)])
 
-    with pytest.raises(ReviewriskError, match="the tasks wrote 2 rows and the staged files hold 1; nothing was"):
+    with pytest.raises(ReviewriskError, match=f"the tasks wrote {told} rows and the staged files hold 1; nothing was"):
         tables.publish(root, "review_scores", "r", stage)
     assert stored(root) == []
 
@@ -131,6 +132,16 @@ def test_small_batches_become_row_groups_of_some_size(root: Root, monkeypatch: p
     assert groups() == [2, 2, 1]
 
 
+def test_a_root_may_lie_in_a_folder_with_the_name_of_a_partition(tmp_path: Path) -> None:
+    made = parse_root(str(tmp_path / "review_month=2015-02-01" / "root"), StorageSettings())
+    delta.create(made, REVIEW_SCORES)
+    publish(made, scores(("a", JANUARY, 0.1)), JANUARY)
+    assert stored(made) == [("a", 0.1)]
+    [file] = written(made, scores(("b", JANUARY, 0.2)))
+    [row] = staging.dataset(made, REVIEW_SCORES, [file.path]).to_table().to_pylist()
+    assert (row["review_id"], row["review_month"], row["model_version"]) == ("b", JANUARY, "m-1")
+
+
 def test_columns_come_in_the_tables_order_and_types_and_no_others() -> None:
     rows = scores(("a", JANUARY, 0.1))
     turned = rows.select(rows.schema.names[::-1]).append_column("more", pa.array([1]))
@@ -177,4 +188,13 @@ def test_a_table_is_replaced_where_its_rows_changed_in_whatever_order(root: Root
     assert replace(row("test", None), row("train", FEBRUARY)) == 2
     tables.replace_rows(root, "splits", "r", lambda _: None)
     assert tables.current_version(root, "splits") == 2
-    assert replace() == 3 and tables.read_arrow(root, "splits").num_rows == 0
+
+    def without_days_of_train(before: pa.Table) -> pa.Table:
+        kept = [one for one in before.to_pylist() if one["split"] != "train"]
+        return pa.Table.from_pylist([*kept, row("train", None)], schema=before.schema)
+
+    tables.replace_rows(root, "splits", "r-4", without_days_of_train)
+    assert sorted(tables.read_arrow(root, "splits")["split"].to_pylist()) == ["test", "train"]
+    handle = delta.open_table(root, "splits")
+    assert handle.history(1)[0]["run_id"] == "r-4" and Path(handle.file_uris()[0]).name.startswith("r-4-")
+    assert replace() == 4 and tables.read_arrow(root, "splits").num_rows == 0

@@ -11,16 +11,20 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from deltalake import write_deltalake
+from deltalake.exceptions import CommitFailedError
+from deltalake.table import TableAlterer
 
 from jobs.lake import delta, staging, tables
 from jobs.lake.runs import JobRun
 from jobs.lake.schemas import REVIEW_SCORES, TABLES
 from jobs.storage import Root, StorageSettings, parse_root
-from model.errors import ReviewriskError
+from model.errors import LostRaceError, ReviewriskError
 from tests import ROOT
 from tests.support.score_rows import FEBRUARY, JANUARY, object_store, publish, s3_root, scores, stored
+from tests.support.warehouse_rows import job_run
 
 
 @pytest.fixture(scope="session")
@@ -88,6 +92,17 @@ def test_a_table_of_an_earlier_version_that_lacks_a_needed_column_is_refused(roo
         pass
     with pytest.raises(ReviewriskError, match="earlier version of the code, has no engine: build a new root"):
         tables.read_arrow(root, "review_scores")
+
+
+def test_columns_that_another_run_adds_at_the_same_time_are_no_error(
+    root: Root, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lose(*_: Any) -> None:
+        raise CommitFailedError("another was first")
+
+    made_by_an_earlier_version(root, "error")
+    monkeypatch.setattr(TableAlterer, "add_columns", lose)
+    assert delta.add_missing_columns(root, REVIEW_SCORES)
 
 
 def test_a_scope_is_replaced_and_the_rest_stays(root: Root) -> None:
@@ -165,6 +180,95 @@ def test_another_writer_in_the_same_month_makes_the_rows_be_worked_out_anew(root
     tables.publish(root, "review_scores", "r", stage)
     assert seen == [1, 2]
     assert stored(root) == [("mine", 0.1), ("old", 0.5), ("theirs", 0.2)]
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> Root:
+    made = parse_root(str(tmp_path / "root"), StorageSettings())
+    tables.create_tables(made)
+    return made
+
+
+@pytest.mark.parametrize(("guard_whole_table", "builds"), [(False, [1]), (True, [1, 2])])
+def test_rows_that_depend_on_the_whole_table_are_worked_out_anew_after_any_commit(
+    local: Root, guard_whole_table: bool, builds: list[int]
+) -> None:
+    publish(local, scores(("old", FEBRUARY, 0.5)), FEBRUARY)
+    seen: list[int] = []
+
+    def stage(version: int) -> staging.Staged:
+        seen.append(version)
+        if len(seen) == 1:
+            publish(local, scores(("theirs", FEBRUARY, 0.2)), FEBRUARY)
+        scope = {"model_version": ["m-1"], "review_month": [JANUARY]}
+        return tables.stage_arrow(scores(("mine", JANUARY, 0.1)), local, "review_scores", "r", scope)
+
+    published = tables.publish(local, "review_scores", "r", stage, guard_whole_table)
+    assert seen == builds and published is not None and published.rows == 1
+    assert delta.open_table(local, "review_scores").history(1)[0]["run_id"] == "r"
+    assert stored(local) == [("mine", 0.1), ("theirs", 0.2)]
+
+
+def test_rows_that_change_at_every_attempt_are_given_up_after_the_fifth(
+    local: Root, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[int] = []
+    monkeypatch.setattr(delta, "pause", waits.append)
+    seen: list[int] = []
+
+    def stage(version: int) -> staging.Staged:
+        seen.append(version)
+        scope = {"model_version": ["m-1"], "review_month": [JANUARY]}
+        mine = tables.stage_arrow(scores(("mine", JANUARY, 0.1)), local, "review_scores", "r", scope)
+        publish(local, scores((f"theirs-{len(seen)}", JANUARY, 0.2)), JANUARY)
+        return mine
+
+    with pytest.raises(LostRaceError) as raised:
+        tables.publish(local, "review_scores", "r", stage)
+    assert str(raised.value) == (
+        "review_scores: other writers kept changing the same rows, so nothing was published: run the command again"
+        " when they are done."
+    )
+    assert (seen, waits) == ([0, 1, 2, 3, 4], [0, 1, 2, 3, 4])
+    assert stored(local) == [("theirs-5", 0.2)]
+
+
+def test_rows_and_columns_are_chosen_by_the_reader_at_any_version(local: Root) -> None:
+    assert tables.read_arrow(local, "review_scores").num_rows == 0
+    publish(local, scores(("a", JANUARY, 0.1), ("b", JANUARY, 0.2)), JANUARY)
+    publish(local, scores(("c", JANUARY, 0.3)), JANUARY)
+    many = tables.read_arrow(local, "review_scores", ["probability", "review_id"], pc.field("probability") > 0.1, 1)
+    assert many.to_pylist() == [{"probability": 0.2, "review_id": "b"}] and many.schema.names[0] == "probability"
+    assert many.schema.field("probability") == REVIEW_SCORES.schema.field("probability")
+    assert tables.read_arrow(local, "review_scores", where=pc.field("probability") > 0.3).num_rows == 0
+
+
+def test_a_row_is_added_to_a_table_that_is_there_and_leaves_no_file_where_it_is_not(
+    local: Root, tmp_path: Path
+) -> None:
+    for name in ("run-1", "run-2"):
+        tables.append_row(local, "job_runs", job_run(run_id=name), name)
+    assert sorted(tables.read_arrow(local, "job_runs")["run_id"].to_pylist()) == ["run-1", "run-2"]
+    assert delta.open_table(local, "job_runs").history(1)[0]["run_id"] == "run-2"
+    other = parse_root(str(tmp_path / "other"), StorageSettings())
+    with pytest.raises(delta.NoSuchTableError, match="holds no table job_runs yet"):
+        tables.append_row(other, "job_runs", job_run(), "run-1")
+    assert not list(tmp_path.glob("other/**/*.parquet"))
+
+
+def test_a_vacuum_is_of_the_named_tables_and_of_files_older_than_its_hours(local: Root) -> None:
+    for name, month in (("a", JANUARY), ("b", JANUARY)):
+        publish(local, scores((name, month, 0.1)), month)
+    tables.stage_arrow(scores(("orphan", FEBRUARY, 0.1)), local, "review_scores", "r")
+    assert tables.vacuum(local, 1, ["review_scores"]) == {"review_scores": 0}
+    assert tables.vacuum(local, 0, ["reviews"]) == {"reviews": 0}
+    assert tables.vacuum(local, 0) == {**dict.fromkeys(TABLES, 0), "review_scores": 2}
+    assert stored(local) == [("b", 0.1)]
+
+
+def test_a_table_is_there_or_is_not(local: Root, tmp_path: Path) -> None:
+    assert tables.is_there(local, "model_routes")
+    assert not tables.is_there(parse_root(str(tmp_path / "other"), StorageSettings()), "model_routes")
 
 
 def test_two_first_writers_of_an_empty_month_do_not_double_it(root: Root) -> None:

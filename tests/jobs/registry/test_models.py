@@ -115,9 +115,7 @@ def test_a_bundle_path_that_leaves_the_root_is_refused(config: Config, path: str
     outside.mkdir(parents=True)
     (outside / "manifest.json").write_text("{}")
     row = model("a", bundle_path=path, bundle_checksum=file_sha256(outside / "manifest.json"))
-    with pytest.raises(
-        ReviewriskError, match=r"models\.bundle_path of a is .*, which is no folder below .*root: train"
-    ):
+    with pytest.raises(ReviewriskError, match=r"has the bundle of a in .*, which is not a folder below .*root: train"):
         local_bundle(config, row)
 
 

@@ -20,7 +20,7 @@ import pytest
 from deltalake import write_deltalake
 
 from jobs.config import Config
-from jobs.lake import tables
+from jobs.lake import delta, tables
 from jobs.lake.query import open_warehouse
 from jobs.lake.schemas import MODEL_THRESHOLDS, MODELS, REVIEW_SCORES, SPLITS
 from jobs.registry.compare_champion import challenge, compare_with_champion, held_against_champion
@@ -228,7 +228,7 @@ def test_a_promotion_that_comes_between_comparison_and_commit_is_not_undone(
 
     monkeypatch.setattr(moment, interrupted)
     with pytest.raises(
-        LostRaceError, match=r"new-2 is not promoted: it was held against old-1, and other-3 is the champion by now"
+        LostRaceError, match=r"new-2 is not promoted: it was compared with old-1, but other-3 is the champion now"
     ):
         promote(root)
     assert champion(root.root)["model_version"] == "other-3"
@@ -249,7 +249,7 @@ def test_two_first_promotions_at_once_make_one_champion(root: Config, monkeypatc
         return real(*arguments)
 
     monkeypatch.setattr(tables, "stage_arrow", interrupted)
-    with pytest.raises(LostRaceError, match="held against no champion, and other-3 is the champion by now"):
+    with pytest.raises(LostRaceError, match="compared with no champion, but other-3 is the champion now"):
         promote(root)
     assert champion(root.root)["model_version"] == "other-3"
 
@@ -408,7 +408,7 @@ def test_a_storage_that_does_not_answer_is_no_reason_to_promote_without_comparis
     duel(root, (1.5, 1.5), (1.5, 1.5))
 
     def fails(*_: Any) -> None:
-        raise OutageError("s3://shop/root does not answer: give the command again.")
+        raise OutageError("s3://shop/root does not answer: run the command again.")
 
     monkeypatch.setattr("jobs.registry.compare_champion.local_bundle", fails)
     with pytest.raises(OutageError, match="does not answer"):
@@ -454,13 +454,13 @@ IS_OLD = pc.field("review_date") <= pa.scalar(TEST_END)
 def test_no_test_row_in_common_is_no_comparison(root: Config) -> None:
     duel(root, (1.5, 1.5), (1.5, 1.5), scored=False)
     keep_predictions(root, "old-1", ~IS_OLD)
-    refused_without_comparison(root, "old-1 has a score of none of its 300 rows: run `reviewrisk score`")
+    refused_without_comparison(root, "old-1 has scored none of its 300 rows: run `reviewrisk score`")
 
 
 def test_rows_that_allow_no_interval_are_no_comparison(root: Config) -> None:
     duel(root, (1.5, 1.5), (1.5, 1.5), scored=False)
     keep_predictions(root, "old-1", (pc.field("product_id") == "P7") | ~IS_OLD)
-    refused_without_comparison(root, "its 2 rows are too few, or too alike, for an interval of AUC and F1")
+    refused_without_comparison(root, "its 2 rows are too few or too similar to give an interval of AUC and F1")
 
 
 def test_a_candidate_of_plain_training_is_promoted_and_the_new_period_named(root: Config) -> None:
@@ -470,7 +470,10 @@ def test_a_candidate_of_plain_training_is_promoted_and_the_new_period_named(root
     live = [review(f"L{place}", review_date=NEW_DAY, star_rating=stars) for place, stars in enumerate((1, 3, 5))]
     tables.replace_rows(root.root, "reviews", "r", lambda _: arrow_rows("reviews", live))
     [said] = [line for line in promote(root) if "not compared on the new period" in line]
-    assert "new-2 was not tested on the 2 labelled reviews after 2015-08-31" in said and "`reviewrisk retrain`" in said
+    assert (
+        "new-2 was not tested on any of the 2 labelled reviews after 2015-08-31" in said
+        and "`reviewrisk retrain`" in said
+    )
     assert (
         champion(root.root)["model_version"] == "new-2" and "`reviewrisk retrain`" in recorded(root)["not compared on"]
     )
@@ -490,7 +493,7 @@ def test_the_last_day_of_the_test_split_belongs_to_the_old_period(root: Config) 
     edge = [review("L0", review_date=TEST_END), review("L1", review_date=TEST_END + datetime.timedelta(days=1))]
     tables.replace_rows(root.root, "reviews", "r", lambda _: arrow_rows("reviews", edge))
     [said] = [line for line in promote(root) if "not compared on the new period" in line]
-    assert "was not tested on the 1 labelled reviews after 2015-08-31" in said
+    assert "was not tested on any of the 1 labelled reviews after 2015-08-31" in said
 
 
 @pytest.mark.parametrize(("high", "is_loss"), [(-0.001, True), (0.0, False), (0.5, False), (None, False)])
@@ -518,9 +521,7 @@ def test_a_root_without_live_reviews_has_no_new_period_to_compare(root: Config) 
     duel(root, (1.5, 1.5), (1.5, 1.5))
     keep_predictions(root, "new-2", IS_OLD)
     [said] = [line for line in promote(root) if "not compared" in line]
-    assert said.endswith(
-        "new period (reviews since then (live)): no labelled review after the test split is stored yet"
-    )
+    assert said.endswith("new period (reviews since then (live)): it has no labelled review yet: ingest newer reviews")
 
 
 def test_a_new_period_that_the_champion_has_not_scored_is_named(root: Config) -> None:
@@ -535,13 +536,13 @@ def test_a_new_period_that_the_champion_has_not_scored_is_named(root: Config) ->
     [
         (
             "product_category=furniture",
-            "new-2 was not tested on the 2 labelled reviews with product_category=furniture after 2015-08-31",
+            "new-2 was not tested on any of the 2 labelled reviews with product_category=furniture after 2015-08-31",
         ),
         (
             "product_category=unknown",
-            "new-2 was not tested on the 3 labelled reviews with product_category=unknown after 2015-08-31",
+            "new-2 was not tested on any of the 3 labelled reviews with product_category=unknown after 2015-08-31",
         ),
-        ("product_category=toys", "no labelled review with product_category=toys after the test split is stored yet"),
+        ("product_category=toys", "it has no labelled review with product_category=toys yet: ingest newer reviews"),
     ],
 )
 def test_live_reviews_that_a_model_is_not_for_are_not_said_to_be_untested(
@@ -602,7 +603,7 @@ def test_reviews_that_a_retrained_champion_learned_from_do_not_speak_against_a_c
     assert champion(root.root)["model_version"] == "new-2"
     assert any(
         "new period" in line
-        and line.endswith("; 150 earlier ones are left out, as the champion may have learned from them")
+        and line.endswith("; 150 earlier ones are left out, as they may be among the champion's training rows")
         for line in printed
     )
     assert sum("left out" in line for line in printed) == 1, "the old period is kept out of every training"
@@ -637,12 +638,12 @@ def test_a_new_period_that_the_champion_has_all_learned_from_is_named_with_what_
     keep_predictions(root, "new-2", ~IS_LATER)
     [said] = [line for line in promote(root) if "not compared on the new period" in line]
     assert (
-        "all of its 150 rows lie before 2015-09-20, up to when the champion old-1 may have learned from reviews: ingest"
+        "all 150 rows are from before 2015-09-20, and only later ones are surely new to the champion old-1: ingest"
         in said
     )
-    assert said.endswith("`reviewrisk retrain` makes a challenger that is tested on later ones")
+    assert said.endswith("then run `reviewrisk score` and `reviewrisk retrain`")
     assert (
-        "may have learned from reviews" in recorded(root)["not compared on"]
+        "are surely new to the champion" in recorded(root)["not compared on"]
         and champion(root.root)["model_version"] == "new-2"
     )
 
@@ -652,7 +653,7 @@ def test_of_rows_that_the_champion_has_yet_to_score_only_those_it_has_not_learne
     keep_predictions(root, "old-1", IS_OLD | (pc.field("review_id") == "R599"))
     keep_predictions(root, "new-2", pc.field("review_id") != "R599")
     [said] = [line for line in promote(root) if "not compared on the new period" in line]
-    assert "the champion old-1 has a score of none of its 149 rows: run `reviewrisk score`, then promote again" in said
+    assert "the champion old-1 has scored none of its 149 rows: run `reviewrisk score`, then promote again" in said
 
 
 def test_every_figure_is_shown_with_its_interval(root: Config) -> None:
@@ -761,3 +762,20 @@ def test_fitting_the_same_thresholds_again_changes_nothing(root: Config) -> None
     before = tables.current_version(root.root, "model_thresholds")
     run_thresholds(root, None, lambda _: None)
     assert tables.current_version(root.root, "model_thresholds") == before
+
+
+def test_of_the_champions_scores_no_month_without_a_test_row_is_opened(root: Config) -> None:
+    """The file of such a month holds zeros, so whoever opens it ends in an error."""
+    duel(root, (1.5, 1.5), (1.5, 1.5))
+    month = {"model_version": ["old-1"], "review_month": [datetime.date(2012, 1, 1)]}
+    rows = pa.Table.from_pylist(
+        [score("X", model_version="old-1", review_month=month["review_month"][0])], REVIEW_SCORES.schema
+    )
+    tables.publish(
+        root.root, "review_scores", "r", lambda _: tables.stage_arrow(rows, root.root, "review_scores", "r", month)
+    )
+    [path] = delta.files_in_scope(delta.open_table(root.root, "review_scores"), month)
+    file = root.root.local_path / "tables" / "review_scores" / path
+    file.write_bytes(bytes(file.stat().st_size))
+    old, new = compare_with_champion(root, champion(root.root), registered(root.root, "new-2"))
+    assert old.rows == new.rows == ROWS // 2

@@ -151,9 +151,9 @@ def test_interference_is_shown_on_each_parents_own_rows(root: tuple[Config, list
         assert table[own]["auc"][parent]["value"] > 0.9, "a parent knows its own category"
         assert table[other]["auc"][parent]["value"] < 0.1, "and has the other one upside down"
         assert table[own]["gain"]["auc"]["high"] < 0 and table[own]["gain"]["auc"]["parent"] == parent, (
-            "the child has to live with both"
+            "the combined model has to live with both"
         )
-    assert any(line.startswith("Interference: the child loses most F1 to its best parent on ") for line in lines)
+    assert any(line.startswith("Interference: the combined model loses most F1 to its best parent") for line in lines)
     assert f"Each model at its own default threshold, with intervals; A is {parents[0]}, B is {parents[1]}:" in lines
     assert any(line.startswith("| lamps") for line in lines)
     card = (local_bundle(config, registered(config.root, child)) / "README.md").read_text()
@@ -201,7 +201,7 @@ def test_merges_that_mean_nothing_are_refused(made: tuple[Config, list[str]], tm
     for versions in ([], [first, first]):
         with pytest.raises(ReviewriskError, match=r"Name one model .* or several different ones"):
             run_merge(config, versions, print)
-    with pytest.raises(ReviewriskError, match="`models export` writes it elsewhere"):
+    with pytest.raises(ReviewriskError, match="leave --output out, and use `reviewrisk models export`"):
         run_merge(config, [first, second], print, output=tmp_path / "x")
     with pytest.raises(ReviewriskError, match="There is no model nobody; there are: "):
         run_merge(config, [first, "nobody"], print)
@@ -346,5 +346,5 @@ def test_repository_names_that_are_none_are_refused_before_anything(
     made: tuple[Config, list[str]], hub: Hub, name: str
 ) -> None:
     config, (version, _) = made
-    with pytest.raises(ReviewriskError, match="is no name of a hub repository: write owner/name"):
+    with pytest.raises(ReviewriskError, match="is not the name of a hub repository: write owner/name"):
         run_push(config, version, name, True, print)

@@ -16,7 +16,7 @@ import pytest
 
 from jobs.config import Config, RoutingSettings
 from jobs.ingest.merge import run_ingest
-from jobs.lake import tables
+from jobs.lake import delta, tables
 from jobs.registry.bundles import serving_folder
 from jobs.registry.models import champion, default_threshold, list_models, registered, run_show
 from jobs.registry.promote import run_promote
@@ -302,7 +302,7 @@ def test_a_model_that_may_not_decide_is_not_routed_to(spark: Any, pair: tuple[Co
     strict = config.model_copy(update={"promotion": config.promotion.model_copy(update={"minimum_f1": 1.0})})
     with pytest.raises(
         ReviewriskError,
-        match=rf"routing\.models names {second}, which may not decide: .*F1 0\.\d+ is below the config's 1\.0",
+        match=rf"routing\.models names {second}, but on its test split .*F1 0\.\d+ is below the config's 1\.0",
     ):
         run_score(spark, routed(strict, {"furniture": second}), lambda _: None)
     inactive = [
@@ -356,6 +356,7 @@ def test_routes_are_published_in_one_commit_where_they_differ(config: Config) ->
         for row in tables.read_arrow(root, "model_routes").to_pylist()
     }
     assert rows == {"de": ("run-1", NOW), "fr": ("run-3", later)}
+    assert delta.open_table(root, "model_routes").history(1)[0]["run_id"] == "run-3"
     assert publish_routes(root, configured_routes(RoutingSettings(column="marketplace")), "run-4", later)
     assert published_routes(root) == Routes() and tables.read_arrow(root, "model_routes").num_rows == 0
     assert not publish_routes(root, Routes(), "run-5", later) and tables.current_version(root, "model_routes") == 3

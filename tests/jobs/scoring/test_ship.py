@@ -64,7 +64,7 @@ def test_a_worker_loads_nothing_that_was_damaged_on_its_way(
     rows = tables.read_frame(spark, trained.root, "reviews").limit(3).withColumn("model_version", lit(shipped))
     columns = ("review_id", "review_month", "text_hash", "model_version", "review_headline", "review_body")
     with (
-        pytest.raises(ReviewriskError, match=rf"{name} is damaged: give the command again"),
+        pytest.raises(ReviewriskError, match=rf"{name} is damaged: run the command again"),
         worker_errors("the table"),
     ):
         rows.select(udf(struct(*columns))).collect()
@@ -77,7 +77,7 @@ def test_a_worker_that_died_is_one_sentence(spark: Any) -> None:
         os._exit(9)
         yield
 
-    sentence = r"^A Python worker of Spark died, .*give the command again\.$"
+    sentence = r"^A Python worker of Spark died, .*run the command again\.$"
     with pytest.raises(OutageError, match=sentence), worker_errors("the table"):
         spark.range(1).mapInArrow(die, "id long").collect()
 

@@ -99,7 +99,7 @@ def test_what_may_not_be_read_is_a_sentence(tmp_path: Path, monkeypatch: pytest.
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "open", refused)
-    with pytest.raises(OutageError, match=r"^a\.tsv cannot be read \(Permission denied\): see to it that"):
+    with pytest.raises(OutageError, match=r"^a\.tsv cannot be read \(Permission denied\): give the user who"):
         find_sources([str(tmp_path / "a.tsv")])
 
 
@@ -128,3 +128,12 @@ def test_a_file_is_cut_behind_line_feeds(
     (tmp_path / "a.tsv").write_text(content)
     [source] = find_sources([str(tmp_path / "a.tsv")]).sources
     assert list(source.cuts) == cuts
+
+
+def test_no_more_of_a_line_is_held_than_a_line_may_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A gigabyte of zeros that is not compressed, in small: it is cut although it has no line feed."""
+    monkeypatch.setattr(files, "BLOCK", 4)
+    monkeypatch.setattr(files, "LONGEST_LINE", 8)
+    (tmp_path / "a.tsv").write_bytes(bytes(30))
+    [source] = find_sources([str(tmp_path / "a.tsv")]).sources
+    assert list(source.cuts) == [Cut(0, 1), Cut(13, 1), Cut(26, 1), Cut(30, 1)]

@@ -13,12 +13,13 @@ from tests.conftest import real_data
 from tests.support.raw_files import HEADER, line
 
 GOOD = f"{HEADER}\n{line()}\n".encode()
-EXPECTED = f"expected are the 15 columns {' '.join(HEADER.split())}"
+EXPECTED = f"write a header of these 15 columns, separated by tabs: {' '.join(HEADER.split())}"
 QUOTED = (
     'its fields stand in quotes ("…", with "" for a quote), as pandas writes them: set ingest.quoting to double in the'
-    " config, which reads them"
+    " config"
 )
-UTF_16 = "it is no UTF-8 text but perhaps UTF-16: convert it, such as by `iconv -f UTF-16 -t UTF-8`"
+CAPITALS = "the names in its header have capital letters: write them in small letters, such as marketplace"
+UTF_16 = "it is not UTF-8 text, but perhaps UTF-16: convert it with `iconv -f UTF-16 -t UTF-8`"
 
 
 def written(folder: Path, name: str, content: bytes) -> Path:
@@ -42,24 +43,24 @@ def test_a_good_file_has_no_problem_whatever_the_case_of_its_ending(tmp_path: Pa
         (
             "a.tsv",
             gzip.compress(GOOD, mtime=0),
-            "it is compressed with gzip, which its name does not say: rename it to end in .tsv.gz",
+            "its content (compressed with gzip) does not fit its name: rename it to end in .tsv.gz",
         ),
         (
             "a.tsv.gz",
             bz2.compress(GOOD),
-            "it is compressed with bzip2, which its name does not say: rename it to end in .tsv.bz2",
+            "its content (compressed with bzip2) does not fit its name: rename it to end in .tsv.bz2",
         ),
         (
             "a.tsv",
             b"PK\x03\x04 and so on",
-            "it is a zip archive, as Excel files are too, which its name does not say: unpack it, or save the sheet as"
+            "its content (a zip archive, as Excel files are too) does not fit its name: unpack it, or save the sheet as"
             " tab-separated text",
         ),
         ("a.tsv.gz", gzip.compress(GOOD, mtime=0)[:-12], "the compressed file is cut short: copy it again"),
         (
             "a.tsv.gz",
             gzip.compress(GOOD, mtime=0) + b"and more",
-            "it goes on after the end of its compressed data: see what was appended, then unpack it and pack it again",
+            "other data follows its compressed data: unpack it, remove what does not belong, and compress it again",
         ),
         (
             "a.tsv.gz",
@@ -68,7 +69,11 @@ def test_a_good_file_has_no_problem_whatever_the_case_of_its_ending(tmp_path: Pa
         ),
         ("a.tsv", GOOD.decode().encode("utf-16"), UTF_16),
         ("a.tsv", GOOD.decode().encode("utf-16-le"), UTF_16),
-        ("a.tsv", b"x" * 3_000_000, "its first line is longer than 2 MiB, so it is no table of reviews"),
+        (
+            "a.tsv",
+            b"x" * 3_000_000,
+            "its first line is longer than 2 MiB: give a table of reviews with one review a line",
+        ),
     ],
 )
 def test_a_file_that_is_not_what_its_name_says(tmp_path: Path, name: str, content: bytes, problem: str) -> None:
@@ -80,8 +85,14 @@ def test_a_file_that_is_not_what_its_name_says(tmp_path: Path, name: str, conten
     [
         (HEADER, None),
         ("\ufeff" + HEADER + "\r", None),
-        (HEADER.upper(), "the names in its header are in capitals: write them in small letters, as marketplace"),
-        (HEADER.title(), "the names in its header are in capitals: write them in small letters, as marketplace"),
+        (
+            HEADER.upper(),
+            "the names in its header have capital letters: write them in small letters, such as marketplace",
+        ),
+        (
+            HEADER.title(),
+            "the names in its header have capital letters: write them in small letters, such as marketplace",
+        ),
         (
             HEADER + "\t",
             "its header ends in a tab, which makes a sixteenth column: remove the tab at the end of each line",
@@ -90,7 +101,7 @@ def test_a_file_that_is_not_what_its_name_says(tmp_path: Path, name: str, conten
             HEADER.replace("\t", ","),
             "commas, not tabs, separate its columns: write it as tab-separated text",
         ),
-        ("reviews of May", f"its first line has no tab, so it is not tab-separated; {EXPECTED}"),
+        ("reviews of May", f"its first line has no tab: {EXPECTED}"),
         (
             line(),
             "its first line is no header; put this line before it, its names separated by tabs: "
@@ -98,14 +109,14 @@ def test_a_file_that_is_not_what_its_name_says(tmp_path: Path, name: str, conten
         ),
         (
             HEADER + "\rUS\t1",
-            "its lines end in a carriage return alone: end them in a line feed, such as by `tr '\\r' '\\n'`",
+            "its lines end in a carriage return alone: end them in a line feed, for example with `tr '\\r' '\\n'`",
         ),
-        (HEADER.replace("review_body", "text"), f"its header lacks review_body and has the unknown 'text'; {EXPECTED}"),
-        (HEADER.replace("vine\t", ""), f"its header lacks vine; {EXPECTED}"),
-        (HEADER + "\tmood", f"its header has the unknown 'mood'; {EXPECTED}"),
+        (HEADER.replace("review_body", "text"), f"its header lacks review_body and has the unknown 'text': {EXPECTED}"),
+        (HEADER.replace("vine\t", ""), f"its header lacks vine: {EXPECTED}"),
+        (HEADER + "\tmood", f"its header has the unknown 'mood': {EXPECTED}"),
         (
             "\t".join(reversed(HEADER.split("\t"))),
-            f"its header has the right columns in another order, or one twice; {EXPECTED}",
+            f"its header has the columns in another order, or one twice: {EXPECTED}",
         ),
         ('"' + HEADER.replace("\t", '"\t"') + '"', QUOTED),
     ],

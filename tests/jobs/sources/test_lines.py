@@ -49,9 +49,13 @@ def test_lines_are_numbered_after_the_header(tmp_path: Path, ending: str, monkey
         (f"{HEADER}\n\n", [(2, b"", None)]),
     ],
 )
-def test_a_file_may_end_without_a_line_feed(tmp_path: Path, content: str, expected: list[Any]) -> None:
+def test_a_file_may_end_without_a_line_feed(
+    tmp_path: Path, content: str, expected: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "a.tsv").write_text(content)
-    assert rows_of(source_of(tmp_path / "a.tsv")) == expected
+    for chunk in (1, lines.CHUNK):
+        monkeypatch.setattr(lines, "CHUNK", chunk)
+        assert rows_of(source_of(tmp_path / "a.tsv")) == expected
 
 
 def test_lines_of_a_file_cut_into_blocks_keep_their_numbers(
@@ -64,6 +68,32 @@ def test_lines_of_a_file_cut_into_blocks_keep_their_numbers(
     assert frame.rdd.getNumPartitions() == len(source.cuts) - 1 > 5
     found = {row["source_line"]: row["value"] for row in frame.collect()}
     assert found == dict(enumerate(written, start=2))
+
+
+def test_blocks_are_whole_lines_that_meet_and_only_the_first_has_the_header(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "BLOCK", 400)
+    source = source_of(write_source(tmp_path / "a.tsv", [f"{place:099}" for place in range(12)]))
+    blocks = lines._blocks(source)
+    assert [block.first_line for block in blocks][:2] == [1, source.cuts[1].line] and len(blocks) > 2
+    for chunk in (1, 7, 399, 2**20):  # a read may end with any byte, the last but one too
+        monkeypatch.setattr(lines, "CHUNK", chunk)
+        assert rows_of(source) == [(number, f"{number - 2:099}".encode(), None) for number in range(2, 14)]
+    assert lines._blocks(source_of(write_source(tmp_path / "b.tsv.gz", ["one"] * 999)))[0].length is None
+
+
+def test_each_row_has_its_source_and_none_has_what_it_is_not(tmp_path: Path) -> None:
+    path = write_source(tmp_path / "a.tsv", ["one"])
+    source = source_of(path)
+    path.write_bytes(path.read_bytes() + b"two\n")
+    batches = list(read_block(lines._blocks(source)[0], "none"))
+    assert all(batch.schema.equals(lines.LINES_SCHEMA) for batch in batches)
+    rows = [row for batch in batches for row in batch.to_pylist()]
+    assert rows == [
+        {"source_checksum": source.checksum, "source_line": 2, "value": b"one", "fields": None, "problem": None},
+        rows[1] | {"source_checksum": source.checksum, "source_line": 3, "value": None, "fields": None},
+    ]
 
 
 def test_a_damaged_file_says_where_reading_had_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,9 +11,9 @@ import pyspark
 import pytest
 import yaml
 
-from jobs.config import Config
+from jobs.config import Config, SparkSettings
 from jobs.lake import tables
-from jobs.spark.session import use_utf8
+from jobs.spark.session import _options, use_utf8
 from tests import ROOT
 from tests.support.raw_files import corpus, line, write_source
 
@@ -39,6 +39,21 @@ def test_a_locale_without_utf8_is_replaced(
         monkeypatch.setenv(name, value)
     use_utf8()
     assert os.environ.get("LC_ALL") == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("local", "local[1,2]"),
+        ("local[2]", "local[2,2]"),
+        ("local[*]", "local[*,2]"),
+        ("local[2,1]", "local[2,1]"),
+        ("local-cluster[2,1,1024]", "local-cluster[2,1,1024]"),
+        ("spark://localhost:7077", "spark://localhost:7077"),
+    ],
+)
+def test_local_mode_tries_a_failed_task_again_unless_told_how_often(given: str, expected: str) -> None:
+    assert _options(SparkSettings(master=given))["spark.master"] == expected
 
 
 def ran(command: list[str], config: Config, source: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -76,7 +91,7 @@ def test_a_damaged_file_is_a_sentence_and_no_trace(config: Config, tmp_path: Pat
     done = ran([sys.executable, "-m", "jobs.cli.main"], config, source)
     assert done.returncode != 0
     own = [text for text in done.stderr.splitlines() if not text.startswith("WARNING: Using incubator modules")]
-    assert len(own) == 1 and own[0].startswith("error: a.tsv.gz is refused after line ")
+    assert len(own) == 1 and own[0].startswith("error: a.tsv.gz is refused at line ")
 
 
 def test_spark_submit_prints_our_lines_alone(config: Config, tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -95,6 +97,13 @@ def test_an_empty_bin_has_no_gap_and_no_share() -> None:
     assert counts.share.tolist() == [[0.5, 0, 0.5]]
 
 
+@pytest.mark.parametrize("rows", [0, 2])
+def test_no_row_and_rows_of_the_first_bin_alone_are_one_bin(rows: int) -> None:
+    counts = count_bins(np.full(rows, 0.5), np.ones(rows, dtype=np.int64), np.zeros(rows, dtype=np.int64))
+    assert (counts.weight.tolist(), counts.probability.tolist()) == ([[rows]], [[rows / 2]])
+    assert (counts.label.tolist(), counts.gap.tolist()) == ([[rows]], [[-0.5 if rows else 0]])
+
+
 def test_weights_count_rows_again() -> None:
     counts = count_bins(
         np.array([0.1, 0.2, 0.9]),
@@ -106,6 +115,16 @@ def test_weights_count_rows_again() -> None:
     np.testing.assert_allclose(counts.probability, [[0.2, 2.7], [0.3, 0]])
     np.testing.assert_allclose(counts.label, [[0, 3], [1, 0]])
     np.testing.assert_allclose(calibration_error(counts), [2 / 5 * 0.1 + 3 / 5 * 0.1, abs(0.15 - 0.5)])
+
+
+@pytest.mark.parametrize("figure", [calibration_error, debiased_calibration_error, noise_floor])
+def test_leading_axes_of_any_number_are_resamples(figure: Callable[[BinCounts], np.ndarray]) -> None:
+    rows, probability, label = np.array([40.0, 0.0, 10.0]), np.array([8.0, 0.0, 9.0]), np.array([12.0, 0.0, 5.0])
+    alone = figure(BinCounts(rows, probability, label))
+    assert alone.shape == () and alone > 0
+    for leading in ((1,), (4,), (2, 3)):
+        found = figure(BinCounts(*(np.tile(sums, (*leading, 1)) for sums in (rows, probability, label))))
+        np.testing.assert_allclose(found, np.full(leading, alone))
 
 
 # ---- over many simulated models

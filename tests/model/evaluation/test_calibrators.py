@@ -158,6 +158,28 @@ def test_isotonic_mends_a_shape_that_no_formula_has() -> None:
     assert errors["isotonic"] < 0.03 < 0.05 < min(error for method, error in errors.items() if method != "isotonic")
 
 
+@pytest.mark.parametrize(
+    ("calibrator", "logit"),
+    list(zip(EVERY_RUNG, (2.0, 0.5, 0.5 / 2.5, beta_log_odds(np.array(2.5), 0.7, 1.4, -0.3), None), strict=True)),
+    ids=LADDER,
+)
+def test_every_method_by_its_formula(calibrator: Calibrator, logit: float | None) -> None:
+    expected = np.interp(2.0 - 1.5, (0.0, 3.0), (0.2, 0.97)) if logit is None else expit(logit)
+    assert calibrator.apply(np.array([2.0])) == pytest.approx([expected])
+
+
+@pytest.mark.parametrize("calibrator", EVERY_RUNG, ids=LADDER)
+def test_logits_of_single_precision_are_computed_with_in_double(calibrator: Calibrator) -> None:
+    single = np.array([0.1, 2.7], dtype=np.float32)
+    for function in (calibrator.apply, sigmoid):
+        np.testing.assert_array_equal(function(single), function(single.astype(np.float64)))
+        assert function(single).dtype == np.float64
+    labels = np.array([1, 0])
+    assert fit_calibrator(calibrator.method, 0.3, single, labels) == fit_calibrator(
+        calibrator.method, 0.3, single.astype(np.float64), labels
+    )
+
+
 # ---- what every method keeps to
 
 
@@ -194,7 +216,9 @@ def test_a_fitted_calibrator_never_turns_an_order_round(method: Method, shift: f
 def test_sigmoid_and_log_loss_are_exact_in_the_tails() -> None:
     np.testing.assert_allclose(sigmoid(np.array([-40.0, 0.0, 40.0])), expit([-40.0, 0.0, 40.0]), rtol=1e-14)
     assert probability_log_loss(np.array([0.9, 0.2]), np.array([1, 0])) == pytest.approx(log_loss([1, 0], [0.9, 0.2]))
-    assert probability_log_loss(np.array([0.0]), np.array([1])) == pytest.approx(-np.log(1e-15))
+    for wrong in (0.0, 1.0):
+        loss = probability_log_loss(np.array([wrong]), np.array([1 - int(wrong)]))
+        assert loss == pytest.approx(-np.log(1e-15), rel=1e-3)
 
 
 # ---- calibrator.json
@@ -333,7 +357,8 @@ def test_every_method_is_held_to_the_selection_slice_as_fitted_on_the_calibratio
     choice = choose_calibrator("auto", 0.4, fitting, choosing)
     assert list(choice.log_loss) == list(LADDER)
     for method, loss in choice.log_loss.items():
-        assert loss == pytest.approx(log_loss(choosing[1], fit_calibrator(method, 0.4, *fitting).apply(later)))  # type: ignore[arg-type]
+        calibrator = fit_calibrator(method, 0.4, *fitting)  # type: ignore[arg-type]
+        assert loss == pytest.approx(log_loss(choosing[1], calibrator.apply(later)))
 
 
 def test_the_chosen_method_is_fitted_again_on_both_slices() -> None:

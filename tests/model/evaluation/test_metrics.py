@@ -5,6 +5,7 @@ simulated worlds.
 from __future__ import annotations
 
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -37,6 +38,13 @@ WITHOUT_MASS_BINS = [name for name in FIGURES if name not in ("ece_equal_mass", 
 
 def scored(logit: np.ndarray, label: np.ndarray, threshold: float = 0.5) -> Scored:
     return Scored(logit, expit(logit), label, threshold)
+
+
+@pytest.mark.parametrize("rows", [np.array([0, 2]), np.array([True, False, True, False])])
+def test_rows_are_taken_by_place_or_mask(rows: np.ndarray) -> None:
+    taken = Scored(LOGIT, PROBABILITY, LABEL, 0.4).take(rows)
+    columns = taken.logit.tolist(), taken.probability.tolist(), taken.label.tolist(), taken.threshold
+    assert columns == ([2.0, -0.4], [0.9, 0.4], [1, 1], 0.4)
 
 
 def test_all_figures_by_hand() -> None:
@@ -141,6 +149,18 @@ def test_one_class_and_no_row_have_none_where_nothing_is_defined() -> None:
     }
 
 
+@pytest.mark.parametrize("label", [[0, 0, 0, 0], [1, 1, 1, 1], [0, 1, 1, 0]])
+@pytest.mark.parametrize("threshold", [0.0, 0.5, 1.0])
+def test_what_is_not_defined_is_none_without_a_warning(label: list[int], threshold: float) -> None:
+    weights = np.array([[1, 1, 1, 1], [1, 1, 0, 0], [0, 0, 2, 1]], dtype=np.float64)
+    with warnings.catch_warnings(action="error"):
+        found = figures(Scored(LOGIT, PROBABILITY, np.array(label), threshold), 10, weights)
+    for name in ("auc", "average_precision"):
+        assert np.isnan(found[name]).tolist() == [len({*label}) == 1, len({*label[:2]}) == 1, len({*label[2:]}) == 1]
+    for name in ("f1", "recall"):
+        assert np.isnan(found[name]).tolist() == [not any(label), not any(label[:2]), not any(label[2:])]
+
+
 def test_a_row_on_the_threshold_is_flagged_and_one_of_no_probability_costs_a_bounded_loss() -> None:
     found = metrics(Scored(np.array([0.0, 1.0]), np.array([0.0, 0.5]), np.array([1, 1]), 0.5), 10)
     assert (found["flagged_share"], found["recall"]) == (0.5, 0.5)
@@ -223,6 +243,8 @@ def test_figures_that_are_not_asked_for_are_left_out_and_the_others_stay_the_sam
     for name in FIGURES:
         assert intervals(first, 10, product, 0.95, 7, 50, (name,)) == {name: every[name]}
         assert difference_intervals(first, second, 10, product, 0.95, 7, 50, (name,)) == {name: gain[name]}
+    [found] = bootstrap([first], 10, product, 7, 50, ("f1", "auc"))
+    assert list(found.point) == list(found.samples) == ["auc", "f1"]
 
 
 def test_intervals_are_wider_where_reviews_of_one_product_agree() -> None:
@@ -256,8 +278,10 @@ def test_rows_of_two_products_have_intervals() -> None:
 
 def test_an_interval_takes_nine_tenths_of_the_resamples_and_errors_no_limit_below_zero() -> None:
     values = np.r_[np.linspace(0.2, 0.4, 9), np.nan]
-    whole = Bootstrap({"f1": 0.3}, {"f1": values}).intervals(0.5)["f1"]
+    whole = Bootstrap({"f1": 0.4}, {"f1": values}).intervals(0.5)["f1"]  # not moved, as chance moves it neither way
     assert (whole["low"], whole["high"]) == (pytest.approx(0.25), pytest.approx(0.35))
+    [of_one] = Bootstrap({"f1": 0.4}, {"f1": np.array([0.3])}).intervals(0.5).values()
+    assert of_one == {"value": 0.4, "low": 0.3, "high": 0.3}
     fewer = Bootstrap({"f1": 0.3}, {"f1": np.r_[values, np.nan]}).intervals(0.5)["f1"]
     assert fewer == {"value": 0.3, "low": None, "high": None}
     moved = Bootstrap({"ece": 0.01}, {"ece": values}).intervals(0.5)["ece"]  # 0.25 to 0.35, less the bias of 0.29

@@ -6,17 +6,10 @@ from typing import Any
 
 import pytest
 
+from model.evaluation.markdown import interval, number, signed, table
 from model.evaluation.metrics import FIGURES
-from model.evaluation.model_card import (
-    comparison,
-    gain_in_words,
-    interval,
-    model_card,
-    number,
-    signed,
-    table,
-    view_table,
-)
+from model.evaluation.model_card import model_card
+from model.evaluation.results import comparison, gain_in_words, view_table
 from model.evaluation.views import VIEWS
 from model.settings import LoraSettings, ModelSettings, TextSettings, ThresholdSettings, TrainingSettings
 from tests import ROOT

@@ -4,6 +4,7 @@ they were fitted on.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 
 import numpy as np
@@ -227,6 +228,7 @@ def test_too_few_rows_prove_no_precision_and_the_reason_says_so() -> None:
     probability = np.linspace(0.99, 0.01, 60)
     found = precision_threshold(probability, (probability > 0.5).astype(np.int64), np.arange(60), 0.9, 0.95)
     assert (found.threshold_name, found.threshold) == ("precision_90", None)
+    assert found.purpose == "precision of at least 90% (95% confidence, for products like validation's)"
     # ln(0.05 / 44) / ln(0.9) = 64.4
     assert (
         found.reason
@@ -271,11 +273,14 @@ def test_too_few_dissatisfied_rows_prove_no_recall_and_the_reason_says_so() -> N
     rows = np.linspace(0.1, 0.9, 40), np.r_[np.zeros(12, dtype=np.int64), np.ones(28, dtype=np.int64)]
     found = recall_threshold(*rows, np.arange(40), 0.9, 0.95)
     assert (found.threshold_name, found.threshold) == ("recall_90", None)
+    assert found.purpose == "recall of at least 90% (95% confidence, for products like validation's)"
     # 0.9 ** 29 = 0.047
     assert found.reason == (
         "the 28 dissatisfied validation rows of 28 products count as 28 independent rows; a proof of this recall needs"
         " at least 29"
     )
+    one = recall_threshold(np.array([0.2, 0.7]), np.array([0, 1]), np.arange(2), 0.9, 0.95)
+    assert str(one.reason).startswith("the 1 dissatisfied validation rows of 1 products count as 1 independent rows; ")
     enough = recall_threshold(np.linspace(0.1, 0.9, 29), np.ones(29, dtype=np.int64), np.arange(29), 0.9, 0.95)
     assert enough.threshold == pytest.approx(0.05)
 
@@ -406,7 +411,10 @@ def test_recall_counts_rows_by_the_products_of_those_up_to_the_rank_of_the_recal
     generator = np.random.default_rng(8)
     products = np.repeat(np.arange(100), 5)
     score = generator.normal(0, 1, 100)[products] + generator.normal(0, 1, 500)
-    probability = np.round(expit(score), 1 if tied else 9)
+    probability = expit(score)
+    if tied:  # the rows about the rank of the recall, the 50th of 500
+        low, high = np.sort(probability)[[39, 60]]
+        probability[(probability > low) & (probability < high)] = (low + high) / 2
     ranked = np.sort(probability)
     rows = effective_rows(probability <= ranked[49], products, 0.95)
     # Clopper and Pearson's upper limit for the rows that lie below each one
@@ -415,6 +423,23 @@ def test_recall_counts_rows_by_the_products_of_those_up_to_the_rank_of_the_recal
     assert 5 < last < 40
     found = recall_threshold(probability, np.ones(500, dtype=np.int64), products, 0.9, 0.95)
     assert probability[probability >= found.threshold].min() == ranked[last]
+
+
+def test_precision_counts_the_flagged_rows_by_their_products() -> None:
+    generator = np.random.default_rng(8)
+    products = np.repeat(np.arange(300), 5)
+    true = generator.normal(1.5, 1, 300)[products] + generator.normal(0, 1.5, 1500)
+    probability, label = expit(true), (generator.random(1500) < expit(2 * true)).astype(np.int64)
+    order, chance, proved = np.argsort(-probability), 0.05 / len(GRID), []
+    for flagged in (int(share * 1500) for share in GRID):
+        wrong, names = label[order[:flagged]] == 0, np.unique(products[order[:flagged]], return_inverse=True)[1]
+        rows = effective_rows(wrong, names, 1 - chance)
+        missed = wrong.mean() * rows
+        if beta.ppf(1 - chance, missed + 1, rows - missed) <= 0.1:  # Clopper and Pearson's upper limit
+            proved.append(flagged)
+    found = precision_threshold(probability, label, products, 0.9, 0.95)
+    assert (probability >= found.threshold).sum() == max(proved)
+    assert len(proved) > 5 and max(proved) < 1350
 
 
 # ---- the review band
@@ -440,6 +465,14 @@ def test_a_band_wider_than_all_rows_holds_them_all() -> None:
     assert ((probability >= low.threshold) & (probability < high.threshold)).all()
 
 
+def test_a_band_around_certain_rows_ends_within_zero_and_one() -> None:
+    with warnings.catch_warnings(action="error"):
+        low, high = review_band(np.array([0.0, 1.0]), 0.5, 1, 2)
+    # both lie ln(1e12) = 27.63 from the threshold, and half of 1 farther out the band ends
+    assert low.threshold == pytest.approx(expit(-28.13), rel=0.01)
+    assert high.threshold == pytest.approx(1 - expit(-28.13), abs=1e-15) and float(high.threshold or 1) < 1
+
+
 def test_ties_are_in_the_band_together() -> None:
     probability = np.repeat([0.1, 0.4, 0.8], [20, 10, 20])
     low, high = review_band(probability, 0.5, 1, 5)
@@ -457,6 +490,27 @@ def test_names_follow_from_the_settings() -> None:
     assert [one.threshold_name for one in found] == ["f1_max", "cost_2.5_0.5", "precision_92_5", "recall_80"]
     assert found[2].purpose == "precision of at least 92.5% (99% confidence, for products like validation's)"
     assert found[3].purpose == "recall of at least 80% (99% confidence, for products like validation's)"
+
+
+def test_fitting_gives_each_threshold_of_the_settings_and_what_it_is_for() -> None:
+    (probability, label), products = reviews(2000, 5), np.arange(2000) // 2
+    chosen = ThresholdSettings(
+        cost_false_negative=3, cost_false_positive=2, precision=0.8, recall=0.7, confidence=0.9, reviews_per_day=1200
+    )
+    f1_max = f1_max_threshold(probability, label)
+    found = fit_thresholds(probability, label, products, 1, chosen)
+    assert found == [
+        FittedThreshold("f1_max", f1_max, "greatest F1 of the dissatisfied class"),
+        cost_threshold(CandidateThresholds.of(probability, label), 3, 2),
+        precision_threshold(probability, label, products, 0.8, 0.9),
+        recall_threshold(probability, label, products, 0.7, 0.9),
+        *review_band(probability, f1_max, 1, 1200),
+    ]
+    assert [one.purpose for one in found[4:]] == [
+        "lower end of the uncertain band: 1,200 a day for people to read",
+        "upper end of the uncertain band: 1,200 a day for people to read",
+    ]
+    assert all(one.threshold is not None and one.reason is None for one in found)
 
 
 @pytest.mark.parametrize("per_day", [None, 3])

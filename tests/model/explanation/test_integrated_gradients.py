@@ -194,6 +194,17 @@ def test_a_batch_may_meet_the_budget_exactly(budget: int, batches: list[int]) ->
     assert sizes == batches
 
 
+def test_short_rows_come_first_and_no_batch_has_more_padded_tokens_than_it_may() -> None:
+    long, short = ROWS[0], [*ROWS[0][:2], SEP]
+    classifier, shapes = tiny_classifier("distilbert", "cls"), []
+    classifier.register_forward_hook(
+        lambda module, inputs, named, logits: shapes.append(tuple(named["input_ids"].shape)), with_kwargs=True
+    )
+    found = AttributionPath(classifier, PAD, CPU, 14).logits([long, short, long, short])
+    assert shapes == [(2, 3), (2, 7)]
+    assert found[0] == found[2] != found[1] == found[3]
+
+
 def test_no_review_has_no_attribution() -> None:
     assert attribute(tiny_classifier("bert", "cls"), [], fine((16, 32))) == []
 
@@ -345,6 +356,12 @@ def test_a_review_that_fails_is_alone_with_its_error(scorer: Scorer) -> None:
         assert isinstance(found, Explanation)
         (alone,) = explain(scorer, [None], [body], fine((16,)))
         assert [word.word for word in found.words] == [word.word for word in alone.words]
+
+
+@pytest.mark.parametrize("function", [explain, explain_each])
+def test_a_headline_without_a_body_is_refused(scorer: Scorer, function: Any) -> None:
+    with pytest.raises(ValueError, match="shorter"):
+        function(scorer, [None, "Nice"], ["broken chair"], fine((16,)))
 
 
 def test_where_the_machine_fails_no_review_has_an_error(scorer: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:

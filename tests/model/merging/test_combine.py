@@ -267,7 +267,7 @@ def test_heads_that_began_elsewhere_are_noticed(parents: list[Parent], encoder: 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("average", 1), "at least two models"),
+        (("average", 1), "at least two models: name another"),
         (("average", 2, (1.0, 1.0)), "leave the weights out"),
         (("arithmetic", 2), "needs weights"),
         (("ties", 3, (1.0, 1.0)), "There are 3 models but 2 weights"),

@@ -8,7 +8,7 @@ import pytest
 
 from model.bundle.bundle import verify_bundle
 from model.merging.combine import load_parent, make_recipe
-from model.merging.merged_adapter import make_child
+from model.merging.merged_adapter import make_combined_model
 from tests.support.adapter_bundles import adapter_bundle
 from tests.support.tiny_models import planted_reviews, tiny_encoder
 
@@ -23,7 +23,7 @@ def test_heads_that_began_elsewhere_are_warned_of_on_screen_and_on_the_card(
         load_parent(adapter_bundle(tmp_path, encoder, 2, training_seed=seed)),
     ]
     lines: list[str] = []
-    child = make_child(
+    child = make_combined_model(
         parents,
         {parent.version: 0.5 for parent in parents},
         make_recipe("dare_ties", 2, density=0.4, rank=6, seed=5),
@@ -63,7 +63,7 @@ def test_parents_of_the_same_reviews_have_a_child_of_these_and_others_one_of_all
     parents = [
         load_parent(adapter_bundle(tmp_path, encoder, seed, rows_only=choice)) for seed, choice in enumerate(choices)
     ]
-    child = make_child(
+    child = make_combined_model(
         parents,
         {parent.version: 0.5 for parent in parents},
         make_recipe("average", 2),

@@ -21,7 +21,7 @@ MISSED, REVERSED, RIGHT = [0.1] + [0.9] * 4 + [0.1] * 5, [0.1] * 5 + [0.9] * 5, 
 
 
 def probabilities(category: str, place: int) -> tuple[list[int], list[float], list[float]]:
-    """Labels of one product's rows, and what a parent and the child give them."""
+    """Labels of one product's rows, and what a parent and the combined model give them."""
     if category == "lamps":  # the child has all of it wrong
         return [1, 0], [0.9, 0.1], [0.1, 0.9]
     if category == "chairs":
@@ -32,7 +32,7 @@ def probabilities(category: str, place: int) -> tuple[list[int], list[float], li
 
 
 def judged(*categories: str) -> dict[str, dict[str, Any]]:
-    """The figures of a good parent, of one that flags nothing, and of the child, on the rows of these categories."""
+    """The figures of a good parent, of one that flags nothing, and of the combined one, on these categories."""
     rows: list[tuple[str, str, int, float, float]] = []
     for category in categories:
         for place in range(PRODUCTS[category]):
@@ -98,7 +98,7 @@ def test_the_greatest_loss_beyond_chance_is_named_before_greater_ones_of_few_row
 ) -> None:
     assert (
         interference(found)
-        == "Interference: the child loses most F1 to its best parent on sofas, -0.111 [-0.111, -0.111]."
+        == "Interference: the combined model loses most F1 to its best parent on sofas, -0.111 [-0.111, -0.111]."
     )
 
 
@@ -117,8 +117,8 @@ def test_twenty_looks_at_nothing_find_a_loss_as_seldom_as_one_does() -> None:
 
 
 def one_loss_among(others: int) -> dict[str, dict[str, Any]]:
-    """One parent, whom the child equals in so many categories; in four of the 20 products of sofas it misses one
-    dissatisfied row.
+    """One parent, whom the combined model equals in so many categories; in four of the 20 products of sofas it misses
+    one dissatisfied row.
     """
     products = [("sofas", place, place < 4) for place in range(20)] + [
         (f"other {number}", place, False) for number in range(others) for place in range(6)
@@ -154,13 +154,13 @@ def test_a_loss_beyond_chance_in_one_look_may_be_chance_among_many(others: int, 
 def test_a_loss_whose_interval_holds_0_may_be_chance() -> None:
     desks = interference(judged("desks", "beds"))
     assert desks.startswith(
-        "No interference beyond chance: the child loses most F1 to its best parent on desks, -0.125 ["
+        "No interference beyond chance: the combined model loses most F1 to its best parent on desks, -0.125 ["
     ) and desks.endswith("may be chance.")
 
 
 def test_without_a_loss_or_without_rows_enough_that_is_said() -> None:
     assert interference(judged("beds")).startswith(
-        "Nowhere with 30 rows of each class does the child have less F1 than its best parent there"
+        "No interference is seen: nowhere with 30 rows of each class does the combined model have less F1 than its"
     )
     assert (
         interference(judged("lamps", "chairs"))
@@ -168,11 +168,11 @@ def test_without_a_loss_or_without_rows_enough_that_is_said() -> None:
     )
 
 
-def test_each_figure_has_a_table_of_all_models_and_the_childs_gain(found: dict[str, dict[str, Any]]) -> None:
+def test_each_figure_has_a_table_of_all_models_and_the_combined_models_gain(found: dict[str, dict[str, Any]]) -> None:
     lines = side_by_side(found)
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line.startswith("| ")]
     assert lines[0] == "A is blind, B is good:" and lines[-1] == interference(found)
-    assert cells[0] == ["test rows", "rows", "dissatisfied", "F1 A", "F1 B", "F1 child", "child - best parent"]
+    assert cells[0] == ["test rows", "rows", "dissatisfied", "F1 A", "F1 B", "F1 combined", "combined - best parent"]
     one, exact = "1.000 [1.000, 1.000]", "0.889 [0.889, 0.889]"
     assert cells[6] == ["sofas", "200", "100", "0.000 [0.000, 0.000]", one, exact, "-0.111 [-0.111, -0.111] (B)"]
     assert [row[-1] for row in cells if row[0] == "lamps"] == ["too few rows"] * 2

@@ -143,7 +143,8 @@ def test_counts_are_right_by_hand_for_every_setting(
     assert (counts.lora, counts.head, counts.biases) == (lora_parameters, head, biases)
     assert counts.trainable == lora_parameters + head + biases
     assert counts.distinct == sum(parameter.numel() for parameter in classifier().parameters()) + lora_parameters
-    assert ("biases" in str(counts)) == (biases > 0)
+    with_biases = f" head + {biases:,} biases, " if biases else " head, "
+    assert with_biases in str(counts)
 
 
 @pytest.mark.parametrize(
@@ -211,6 +212,42 @@ def test_thawed_base_is_counted() -> None:
     adapted = attach_adapter(classifier("bert"), lora(bias="all"), seed=0)
     adapted.get_submodule("base_model.model.encoder.embeddings.word_embeddings").weight.requires_grad_(True)
     assert trained_base_parameters(adapted) == 200 * 16
+    adapted = attach_adapter(classifier("bert"), lora(bias="lora_only", targets=("attention",)), seed=0)
+    adapted.get_submodule("base_model.model.encoder.embeddings.LayerNorm").bias.requires_grad_(True)
+    assert trained_base_parameters(adapted) == 16, "the bias of a layer that has no adapter is the base's"
+
+
+@pytest.mark.parametrize("mark", ["is_loaded_in_8bit", "is_loaded_in_4bit"])
+def test_peft_is_told_how_the_encoder_is_quantised(mark: str) -> None:
+    plain, marked = classifier(), classifier()
+    setattr(marked.encoder, mark, True)
+    for network, expected in ((plain, {False}), (marked, {True, False})):
+        attach_adapter(network, lora(), seed=0)
+        assert {network.is_loaded_in_8bit, network.is_loaded_in_4bit} == expected
+    assert getattr(marked, mark) is True
+
+
+@pytest.mark.parametrize("mark", ["is_loaded_in_8bit", "is_loaded_in_4bit"])
+def test_quantised_weights_are_neither_decomposed_nor_merged_into(mark: str) -> None:
+    marked = classifier()
+    setattr(marked.encoder, mark, True)
+    with pytest.raises(ReviewriskError, match="'pissa' decomposes the base weights, which is impossible for 8- and"):
+        attach_adapter(marked, lora(initialisation="pissa"), seed=0)
+    with pytest.raises(ReviewriskError, match="cannot be merged into 8- or 4-bit weights"):
+        merge_adapter(attach_adapter(marked, lora(), seed=0))
+
+
+def test_of_a_network_without_an_adapter_everything_is_the_base() -> None:
+    network: Any = classifier()
+    assert trained_base_parameters(network) == sum(parameter.numel() for parameter in network.parameters())
+
+
+def test_an_adapter_is_moved_to_another_copy_of_the_base() -> None:
+    adapted = one_step(attach_adapter(classifier(), lora(bias="all"), seed=0))
+    base = classifier()
+    moved = move_to_base(adapted, base)
+    assert moved.get_base_model() is base and not moved.training
+    torch.testing.assert_close(logits(moved), logits(adapted), atol=1e-5, rtol=0)
 
 
 def test_b_is_zero_at_the_start_but_for_pissa() -> None:
@@ -241,6 +278,7 @@ def test_b_is_zero_at_the_start_but_for_pissa() -> None:
 def test_no_match_and_partial_match_are_errors_that_list_the_names(targets: tuple[str, ...], message: str) -> None:
     with pytest.raises(ReviewriskError, match=message) as caught:
         attach_adapter(classifier(), lora(targets=targets), seed=0)
+    assert "Linear layers of this encoder (* is the layer's number): encoder" in str(caught.value)
     assert "encoder.transformer.layer.*.attention.v_lin, encoder.transformer.layer.*.attention.out_lin" in str(
         caught.value
     )
@@ -252,7 +290,7 @@ def test_any_other_number_of_adapted_modules_is_an_error() -> None:
     with pytest.raises(
         ReviewriskError,
         match=(
-            r"attached to 3 modules instead of 6; not wanted: \[\], missing:"
+            r"attached to 3 modules instead of 6; unexpected: \[\], missing:"
             r" \['encoder\.transformer\.layer\.0\.attention\.v_lin'"
         ),
     ):
@@ -352,6 +390,8 @@ def test_first_weights_depend_on_the_seed_alone_and_files_on_the_weights(tmp_pat
         folder = tmp_path / str(noise)
         save_adapter(attach_adapter(base, lora(rank=2), seed), folder)
         files.append([(folder / name).read_bytes() for name in ("adapter_config.json", "adapter_model.safetensors")])
+        names = read_json(folder / "adapter_config.json")["target_modules"]
+        assert names == sorted(targeted_modules(classifier("bert"), ("all-linear",)))
     assert files[0] == files[1]
     assert files[0][1] != files[2][1]
 

@@ -41,3 +41,4 @@ def test_padding_is_masked() -> None:
     ids, mask = pad_rows([[2, 9, 3], [2, 3]], 4, 5)
     assert ids.tolist() == [[2, 9, 3, 5], [2, 3, 5, 5]]
     assert mask.tolist() == [[1, 1, 1, 0], [1, 1, 0, 0]]
+    assert (ids.dtype, mask.dtype) == (torch.int64, torch.int64)

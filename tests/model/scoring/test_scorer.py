@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import shutil
 from pathlib import Path
 from typing import Any, get_args
@@ -90,6 +91,19 @@ def test_a_review_that_says_nothing_has_a_reason_and_no_score(scorer: Scorer) ->
         assert np.isnan(numbers[:-1]).all() and np.isfinite(numbers[-1])
     assert (scores.real_tokens, scores.padded_tokens) == (3, 16), "nothing is computed for the others"
     assert scorer.score([], []).logit.shape == (0,)
+
+
+def test_the_columns_of_scores_have_the_types_of_the_table(scorer: Scorer) -> None:
+    scores = scorer.score([None, "5 stars"], ["chair", None])
+    columns = (scores.logit, scores.raw_probability, scores.probability)
+    assert {column.dtype for column in columns} == {np.dtype(np.float64)}
+    assert (scores.token_count.dtype, scores.is_truncated.dtype) == (np.int32, np.bool_)
+    assert (scores.has_rating_phrase.dtype, scores.has_rating_phrase.tolist()) == (np.bool_, [False, True])
+
+
+def test_headlines_and_bodies_of_different_numbers_are_refused(scorer: Scorer) -> None:
+    with pytest.raises(ValueError, match="longer"):
+        scorer.score(["Nice"], ["sofa", "chair"])
 
 
 def test_what_is_no_text_depends_on_what_the_model_reads(scorer: Scorer) -> None:
@@ -219,6 +233,17 @@ def test_the_start_of_a_huge_text_has_the_tokens_of_the_whole(text: str) -> None
     assert min(count, TOKEN_COUNT_LIMIT) == min(len(whole.ids), TOKEN_COUNT_LIMIT)
 
 
+@pytest.mark.parametrize(
+    ("first", "read"), [("the leg ", 65_536), ("chair   ", 8 * 9000)], ids=["enough", "one too few"]
+)
+def test_a_huge_text_is_cut_where_exactly_as_many_words_as_are_counted_stand_before_the_last(
+    first: str, read: int
+) -> None:
+    """A word has eight characters here, and the last of those that are read at once may be cut: it does not count."""
+    text = first + "chair   " * 8999
+    assert len(readable_start(tiny_tokenizer(), text)) == read
+
+
 def test_a_huge_text_is_scored_without_being_read_to_its_end(scorer: Scorer) -> None:
     huge, ordinary = "the chair broke, " * 60_000, "the chair broke, " * 300
     assert len(readable_start(scorer.tokenizer, huge)) < 100_000
@@ -306,6 +331,18 @@ def test_bfloat16_says_nearly_the_same_in_few_shapes(
     assert scores.padded_tokens == sum(rows * length for rows, length in shapes)
 
 
+def test_tokenizers_and_torch_use_the_threads_they_are_given(
+    serving: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TOKENIZERS_PARALLELISM", raising=False)
+    given: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", given.append)
+    Scorer.load(serving, SMALL)
+    assert (given, os.environ["TOKENIZERS_PARALLELISM"]) == ([], "false")
+    cached(serving, SMALL.model_copy(update={"tokens_per_batch": 500}), threads=3)
+    assert given == [3]
+
+
 def test_load_reads_what_the_bundle_says_and_sets_the_threads(scorer: Scorer, serving: Path) -> None:
     assert scorer.model_version.startswith("encoder-")
     assert not hasattr(scorer, "thresholds") and not (serving / "thresholds.json").exists(), "scoring decides nothing"
@@ -339,13 +376,16 @@ def test_float32_runs_as_many_rows_at_once_as_the_budget_allows(
     assert shapes == [(7, 16)]
 
 
-@pytest.mark.parametrize(("name", "devices"), [("cuda", 0), ("cuda:0", 0), ("cuda:1", 1)])
+@pytest.mark.parametrize(
+    ("name", "devices", "driver", "usable"),
+    [("cuda", 0, False, 0), ("cuda:0", 0, False, 0), ("cuda:1", 1, True, 1), ("cuda", 1, False, 0)],
+)
 def test_a_graphics_card_beyond_those_there_are_is_an_error(
-    serving: Path, name: str, devices: int, monkeypatch: pytest.MonkeyPatch
+    serving: Path, name: str, devices: int, driver: bool, usable: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: devices > 0)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: driver)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: devices)
-    with pytest.raises(ReviewriskError, match=f"Device '{name}' was asked for, but this machine has {devices} CUDA"):
+    with pytest.raises(ReviewriskError, match=f"Device '{name}' was asked for, but this machine has {usable} CUDA"):
         Scorer.load(serving, SMALL, device=name)
 
 
@@ -359,7 +399,7 @@ def test_a_device_that_is_absent_is_an_error(serving: Path, device: str) -> None
 def test_a_damaged_file_is_not_loaded(serving: Path, tmp_path: Path, name: str) -> None:
     folder = shutil.copytree(serving, tmp_path / "serving")
     flip_a_bit(folder / name)
-    with pytest.raises(ReviewriskError, match=rf"{name} is damaged: give the command again"):
+    with pytest.raises(ReviewriskError, match=rf"{name} is damaged: run the command again"):
         Scorer.load(folder, SMALL)
 
 

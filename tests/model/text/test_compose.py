@@ -4,11 +4,13 @@ came from.
 
 from __future__ import annotations
 
+import hashlib
+
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from model.text.compose import HeadlineMode, compose, model_text
+from model.text.compose import HeadlineMode, compose, model_text, text_hash
 from model.text.markup import clean_html
 from model.text.rating_phrases import find_rating_phrases
 from tests.support.tiny_models import tiny_tokenizer
@@ -113,6 +115,21 @@ def test_ratings_are_masked_or_the_headline_is_dropped(
 ) -> None:
     assert model_text(headline, body, "mask_ratings") == masked
     assert model_text(headline, body, "drop") == dropped
+
+
+@pytest.mark.parametrize(
+    ("headline", "body", "hashed"),
+    [
+        ("Bad", "Wobbles", b"Bad\x1fWobbles"),
+        ("Bad", None, b"Bad\x1f"),
+        (None, "Bad", b"\x1fBad"),
+        ("", "", b"\x1f"),
+        ("caf\u00e9", "half \ud83d pair", b"caf\xc3\xa9\x1fhalf \xed\xa0\xbd pair"),
+    ],
+    ids=ascii,
+)
+def test_the_hash_is_that_of_headline_and_body_as_stored(headline: str | None, body: str | None, hashed: bytes) -> None:
+    assert text_hash(headline, body) == hashlib.sha256(hashed).hexdigest()
 
 
 def test_words_around_a_masked_phrase_are_located_in_the_stored_field() -> None:

@@ -20,6 +20,7 @@ from model.text.markup import clean_field, clean_html
         ("5&amp;#34; wide, &amp;amp;quot;x&amp;quot;", '5" wide, "x"'),
         ("AT&T &bogus; a&b; q&copy=1", "AT&T &bogus; a&b; q&copy=1"),
         ("one&lt;br /&gt;two&#60;/p&#62;", "one two "),
+        ("a&#1;b&#x0B;c &AMP;#34;&Amp;amp;AMP;", 'a b c "&'),
         ("&#0;&#150;&#xD800;&#9999999;", "\ufffd\u2013\ufffd\ufffd"),
         ("[[VIDEOID:m0a1b2c3]]Wobbles [[videoid:cut", " Wobbles  "),
         ("like [[ASIN:B000FAKE01 Oak &amp; Ash chair [2 pack]]] better", "like  Oak & Ash chair [2 pack]  better"),

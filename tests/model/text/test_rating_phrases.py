@@ -51,6 +51,7 @@ def found(text: str) -> list[str]:
         ("5★ for it", ["5★"]),
         ("★★★☆☆ so so", ["★★★☆☆"]),
         ("⭐⭐⭐", ["⭐⭐⭐"]),
+        ("★★★5 stars, 5 stars****", ["★★★", "5 stars", "5 stars"]),  # beside each other they stay two
         ("\u2b50\ufe0f\u2b50\ufe0f\u2b50\ufe0f good", ["\u2b50\ufe0f\u2b50\ufe0f\u2b50\ufe0f"]),
         ("Good ***** chair, * * * * *", ["*****", "* * * * *"]),
         ("5 out of 5", ["5 out of 5"]),

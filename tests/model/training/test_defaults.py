@@ -78,18 +78,15 @@ def test_usual_settings_get_no_warning() -> None:
             {"rank": 64, "alpha": 3.9, "rank_stabilised": True},
             "alpha with model.lora.rank_stabilised is 3.9, outside 4 to 32: the adapter hardly reaches",
         ),
-        ({"rank": 16, "rows": 999}, "lora.rank 16 is high for 999 training rows: above 8"),
-        ({"rank": 17, "rows": 9_999}, "lora.rank 17 is high for 9,999 training rows: above 16"),
-        ({"rank": 65}, "lora.rank 65 is high for 20,000 training rows: above 64"),
+        ({"rank": 16, "rows": 999}, "lora.rank 16 is high for 999 training rows: set 8 or less"),
+        ({"rank": 17, "rows": 9_999}, "lora.rank 17 is high for 9,999 training rows: set 16 or less"),
+        ({"rank": 65}, "lora.rank 65 is high for 20,000 training rows: set 64 or less"),
         (
             {"rank": 32, "shapes": {"layer.*.narrow": (64, 64), "layer.*.wide": (64, 256)}},
             "gives layer.*.narrow as many parameters as the layer itself",
         ),
-        ({"learning_rate": 5e-5}, "learning_rate 5e-05 is one for full fine-tuning"),
-        (
-            {"learning_rate": 5e-4},
-            "learning_rate 0.0005 is a high one for LoRA (5e-4 and more). The bundled encoder trains well",
-        ),
+        ({"learning_rate": 5e-5}, "learning_rate 5e-05 is low for LoRA"),
+        ({"learning_rate": 5e-4}, "learning_rate 0.0005 is high for LoRA (5e-4 and more): halve it if"),
     ],
 )
 def test_each_risky_setting_is_named_alone(settings: dict[str, Any], words: str) -> None:
@@ -102,7 +99,7 @@ def test_each_risky_setting_is_named_alone(settings: dict[str, Any], words: str)
 def test_the_alpha_that_a_warning_advises_and_the_default_one_silence_it(rank: int, rank_stabilised: bool) -> None:
     for alpha in (0.1, 1000.0):
         (warning,) = said(rank=rank, alpha=alpha, rank_stabilised=rank_stabilised)
-        (advised,) = re.findall(r"model\.lora\.alpha of (\S+) is", warning)
+        (advised,) = re.findall(r"set model\.lora\.alpha to ([^\s,]+),", warning)
         assert said(rank=rank, alpha=float(advised), rank_stabilised=rank_stabilised) == []
     assert said(rank=rank, rank_stabilised=rank_stabilised) == []
 

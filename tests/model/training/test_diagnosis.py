@@ -328,7 +328,7 @@ def test_worst_modules_are_listed_first() -> None:
         if finding.is_found
     ]
     assert finding.name == "intruder_dimensions"
-    assert finding.evidence.startswith("4 of 8 top directions")
+    assert finding.evidence.startswith("4 of 8 main directions")
     assert finding.evidence.endswith(
         "worst: layer.2 2 (least cosine 0.20); layer.3 1 (least cosine 0.10); layer.0 1 (least cosine 0.40)"
     )
@@ -390,7 +390,7 @@ def test_model_combined_from_others_is_judged_by_its_weights_alone(config: Confi
     lines: list[str] = []
     findings = run_diagnose(config, registered(config, bundle), lines.append)
     assert {finding.name for finding in findings} == {"adapter_never_moved", "intruder_dimensions"}
-    assert any("no training is recorded" in line for line in lines)
+    assert any("has no record of a training: only its weights are judged" in line for line in lines)
 
 
 def test_unknown_model_and_changed_bundle_are_errors(config: Config, tmp_path: Path) -> None:

@@ -20,14 +20,15 @@ from model.data.reviews import labelled_reviews
 from model.errors import ReviewriskError
 from model.evaluation.calibration_error import reliability_table
 from model.evaluation.calibrators import Calibrator, fit_calibrator, probability_log_loss
+from model.evaluation.markdown import interval
 from model.evaluation.metrics import FIGURES, Scored, intervals, metrics
-from model.evaluation.model_card import comparison, gain_in_words, interval, view_table
+from model.evaluation.results import comparison, gain_in_words, view_table
 from model.evaluation.views import READ_AS, VIEWS, refit_thresholds
 from model.files import read_json
 from model.network.backbone import load_backbone
 from model.scoring.scorer import Scorer
 from model.settings import ScoringSettings, TextSettings, ThresholdSettings
-from model.training.pipeline import FittedModel, fit
+from model.training.pipeline import FittedModel, fit, rows_in_words
 from tests.support.tiny_models import planted_review, planted_reviews, reviews_table, tiny_encoder, tiny_settings
 
 
@@ -102,6 +103,29 @@ def test_nothing_but_the_bundle_is_left(run: tuple[FittedModel, Path, list[str]]
     fitted, root, _ = run
     assert [path.name for path in (root / "models").iterdir()] == [fitted.model_version]
     assert [path for path in (root / "work").rglob("*") if path.is_file()] == []
+
+
+def test_the_rows_in_words_say_what_each_is_for(run: tuple[FittedModel, Path, list[str]]) -> None:
+    rows = {
+        "train_split": 3_020,
+        "train_duplicates_dropped": 20,
+        "train": 3_000,
+        "validation": 240,
+        "validation_stopping": 120,
+        "validation_fitting": 61,
+        "validation_choosing": 59,
+        "test": 130,
+        "test_in_train_split": 4,
+        "test_near_train_split": 5,
+        "test_of_new_products": 6,
+    }
+    assert rows_in_words(rows) == (
+        "Rows: 3,000 to train on (training split 3,020, of them 20 whose text is in validation or test too), 240 of"
+        " validation (early stopping 120, calibration 61, selection 59), 130 of test (text in the training split 4,"
+        " nearly the same text there 5, product not there 6)"
+    )
+    fitted, _, lines = run
+    assert rows_in_words(fitted.rows) in lines
 
 
 def test_rows_are_counted(run: tuple[FittedModel, Path, list[str]]) -> None:
