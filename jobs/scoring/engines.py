@@ -39,13 +39,13 @@ def chosen_settings(config: Config, row: dict[str, Any], threads: int, report: R
     """
     with needs_extra("train", "Scoring"):
         from model.scoring.engine_choice import candidates, named
-        from model.scoring.engines.interface import REFERENCE, EngineKind
+        from model.scoring.engines.interface import REFERENCE
         from model.scoring.engines.openvino_engine import compile_graph
     kinds = candidates(config.score)
     kind = REFERENCE
     if kinds != [REFERENCE]:
         found = _recorded(config, row, _fingerprint(config, row, kinds, threads))
-        kind = EngineKind(*found) if found else run_compile(config, row, threads, report)
+        kind = found or run_compile(config, row, threads, report)
     if kind.name == "openvino":
         compile_graph(serving_folder(config, row))
     chosen: ScoreSettings = named(config.score, kind)  # type: ignore[assignment]
@@ -94,8 +94,10 @@ def run_compile(config: Config, row: dict[str, Any], threads: int, report: Repor
     return best.kind
 
 
-def _recorded(config: Config, row: dict[str, Any], fingerprint: str) -> tuple[str, str] | None:
-    """Engine and precision that the newest successful trial of this fingerprint chose; None where there is none."""
+def _recorded(config: Config, row: dict[str, Any], fingerprint: str) -> EngineKind | None:
+    """The engine that the newest successful trial of this fingerprint chose; None where there is none."""
+    from model.scoring.engines.interface import EngineKind
+
     is_trial = (pc.field("command") == COMMAND) & (pc.field("status") == "succeeded")
     where = is_trial & (pc.field("model_version") == row["model_version"])
     runs = tables.read_arrow(config.root, "job_runs", ("started_at", "details"), where).sort_by(
@@ -104,7 +106,7 @@ def _recorded(config: Config, row: dict[str, Any], fingerprint: str) -> tuple[st
     for text in runs["details"].to_pylist():
         details = json.loads(text)
         if details.get("fingerprint") == fingerprint:
-            return details["name"], details["precision"]
+            return EngineKind(details["name"], details["precision"])
     return None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from model.scoring.batches import length_batches, pad_rows, padded_length
@@ -41,4 +42,4 @@ def test_padding_is_masked() -> None:
     ids, mask = pad_rows([[2, 9, 3], [2, 3]], 4, 5)
     assert ids.tolist() == [[2, 9, 3, 5], [2, 3, 5, 5]]
     assert mask.tolist() == [[1, 1, 1, 0], [1, 1, 0, 0]]
-    assert (ids.dtype, mask.dtype) == (torch.int64, torch.int64)
+    assert (ids.dtype, mask.dtype) == (np.int64, np.int64)

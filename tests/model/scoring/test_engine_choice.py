@@ -38,8 +38,6 @@ def test_the_fastest_that_may_serve_is_taken() -> None:
 def test_where_none_may_serve_each_reason_is_named() -> None:
     with pytest.raises(ReviewriskError) as caught:
         fastest([trial(OPENVINO, 20, "ECE changes by +0.0200", "more"), trial(HALF, 9, "flips")])
-            [trial(OPENVINO, 20, "ECE changes by +0.0200", "more"), trial(EngineKind("torch", "bfloat16"), 9, "flips")]
-        )
     assert "(openvino float32: ECE changes by +0.0200; torch bfloat16: flips): set score.engine to torch" in str(
         caught.value
     )
