@@ -86,9 +86,7 @@ def test_a_number_of_threads_has_a_trial_of_its_own(trained: Config) -> None:
 def test_an_engine_that_misses_a_limit_serves_nobody(spark: Any, trained: Config) -> None:
     config = with_engine(trained, "openvino", "float32", max_mean_difference=1e-12)
     before = versions(config)
-    with pytest.raises(
-        ReviewriskError, match=r"No engine decides like the reference .*openvino float32: logits differ"
-    ):
+    with pytest.raises(ReviewriskError, match=r"No engine decides like .*openvino float32: logits differ"):
         run_score(spark, config, lambda _: None)
     assert versions(config)["review_scores"] == before["review_scores"]
     (found,) = trials(config)
