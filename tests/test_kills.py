@@ -28,7 +28,8 @@ from tests.support.raw_files import corpus, line, write_source
 from tests.support.trained_root import copied
 
 # What tells one run from another, and what becomes of a model later.
-OF_THE_RUN = {"run_id", "ingested_at", "trained_at", "bundle_checksum", "status", "promoted_at"}
+TIMES = {"ingested_at", "trained_at", "promoted_at", "scored_at", "explained_at"}
+OF_THE_RUN = {"run_id", "bundle_checksum", "status", *TIMES}
 
 # The command line, except that the commit of one table is never reached.
 STOPPED = """

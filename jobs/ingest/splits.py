@@ -154,9 +154,9 @@ def check_corpus(summary: list[dict[str, Any]], boundaries: Boundaries) -> None:
             )
     if problems:
         raise ReviewriskError(
-            f"The corpus was not built: {'; '.join(problems)} (train ends on {boundaries.train_end}, validation on"
-            f" {boundaries.validation_end}, test on {boundaries.test_end}, {boundaries.origin}). Set the config's"
-            f" splits to dates within the reviews' own{_range(dates)}, or splits.mode to auto."
+            f"The corpus was not built: {'; '.join(problems)}, where train ends on {boundaries.train_end}, validation"
+            f" on {boundaries.validation_end} and test on {boundaries.test_end} ({boundaries.origin}), so set the"
+            f" config's splits to dates within the reviews' own{_range(dates)}, or splits.mode to auto."
         )
 
 

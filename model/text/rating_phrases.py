@@ -14,7 +14,10 @@ from model.text.markup import clean_html
 DEFAULT_HEADLINES = frozenset({"one star", "two stars", "three stars", "four stars", "five stars"})
 
 _NUMBER_WORDS = "zero|one|two|three|four|five|six|seven|eight|nine|ten"
-_FRACTION = r"(?:[ -]{0,2}(?:[½¼¾]|[123]/[234])|[ ]{1,2}(?:and|&)[ ]{1,2}(?:an?[ ]{1,2})?(?:half|quarter|[123]/[234]))"
+_FRACTION = (
+    r"(?:[ -]{0,2}(?:[½¼¾]|[123]/[234])"
+    r"|[ ]{1,2}(?:and|&)[ ]{1,2}(?:an?[ ]{1,2})?(?:half|quarter|[123]/[234]))"
+)
 _NUMBER = (
     rf"(?:[0-9]{{0,2}}\.[0-9]{{1,2}}|[0-9],[0-9]|(?:\b(?:{_NUMBER_WORDS})\b|10|[0-9]){_FRACTION}?"
     r"|[½¼¾]|[123]/[234])(?![0-9])"
@@ -71,8 +74,8 @@ _OUT_OF = re.compile(
     re.IGNORECASE,
 )
 _MEASURED = (
-    r"(?!\s{0,2}(?:[\"”″'’]|(?:th|ths|the|of|full|in|inch|inches|ft|feet|lbs?|oz|mm|cm|mos?|months?|yrs?|years?|wks?"
-    r"|weeks?|days?|hrs?|hours?|mins?|minutes?"
+    r"(?!\s{0,2}(?:[\"”″'’]|(?:th|ths|the|of|full|in|inch|inches|ft|feet|lbs?|oz|mm|cm|mos?|months?"
+    r"|yrs?|years?|wks?|weeks?|days?|hrs?|hours?|mins?|minutes?"
     r"|size[sd]?|amps?|volts?|mbps|gb)\b))"
 )
 _DAY_OR_SIZE = (

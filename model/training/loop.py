@@ -152,7 +152,7 @@ def run_fingerprint(
 
 
 def learning_rate(step: int, steps: int, warmup_share: float, peak: float) -> float:
-    """The rate of step 0 … steps - 1: rises linearly over the warm-up's steps, then falls linearly to 0 at `steps`."""
+    """The rate of a step, the first being 0: rises linearly over the warm-up's steps, then falls to 0 at `steps`."""
     warmup = math.ceil(warmup_share * steps)
     if step < warmup:
         return peak * (step + 1) / warmup

@@ -31,7 +31,7 @@ from model.errors import LostRaceError, OutageError, ReviewriskError
         ),
         (PermissionError(errno.EACCES, "Permission denied"), OutageError, "permission is denied"),
         (OSError(errno.ESTALE, "Stale file handle"), OutageError, "stale file handle"),
-        (OSError("HTTP error ↳ tcp connect error ↳ Connection refused (os error 111)"), OutageError, "does not answer"),
+        (OSError("HTTP error ↳ tcp connect ↳ Connection refused (os error 111)"), OutageError, "does not answer"),
         (OSError("AWS Error NETWORK_CONNECTION during HeadObject operation: curlCode: 7"), OutageError, "not answer"),
         (OSError("failed to lookup address: dns error ↳ Name not known"), OutageError, "it does not answer"),
         (OSError("<Error><Code>NoSuchBucket</Code>"), ReviewriskError, "the bucket does not exist"),

@@ -137,9 +137,9 @@ def test_what_is_wrong_with_each_split_is_one_sentence_with_the_true_dates() -> 
         splits.check_corpus(rows, GIVEN)
     assert str(raised.value) == (
         "The corpus was not built: train would be empty; validation would hold one class only (2,000 dissatisfied of"
-        " 2,000 labelled); test would hold one class only (0 dissatisfied of 5 labelled). The source's dates run from"
-        " 2016-02-01 to 2016-04-09; the boundaries are train to 2014-12-31, validation to 2015-04-30, test to"
-        " 2015-08-31 (given). Set splits in the config to dates inside that range, or splits.mode: auto."
+        " 2,000 labelled); test would hold one class only (0 dissatisfied of 5 labelled), where train ends on"
+        " 2014-12-31, validation on 2015-04-30 and test on 2015-08-31 (given), so set the config's splits to dates"
+        " within the reviews' own from 2016-02-01 to 2016-04-09, or splits.mode to auto."
     )
 
 

@@ -188,7 +188,7 @@ def test_training_retraining_and_combining_read_no_text_before_the_draw(
 
     monkeypatch.setattr(tables, "read_arrow", read_arrow)
     monkeypatch.setattr("model.training.pipeline.fit", used)
-    monkeypatch.setattr("model.merging.merged_adapter.make_child", used)
+    monkeypatch.setattr("model.merging.merged_adapter.make_combined_model", used)
     monkeypatch.setattr("model.merging.combine.make_recipe", lambda: None)
     monkeypatch.setattr("model.merging.combine.combined_rows", lambda _: RowSettings())
     monkeypatch.setattr("jobs.training.retrain.champion", lambda _: {"model_version": "m-1"})

@@ -271,7 +271,7 @@ def test_where_duckdb_says_interrupted_the_query_runs_again_for_the_cause(
     with pytest.raises(ReviewriskError, match=r"^Conversion Error: Could not convert string 'x' to INT32"):
         answer(warehouse, ERROR_AFTER_MANY_ROWS)
     monkeypatch.setattr(query, "_fetched", interrupted(1 + query.TRIES_FOR_THE_CAUSE))
-    with pytest.raises(ReviewriskError, match=r"^DuckDB stopped the query and does not say why: give"):
+    with pytest.raises(ReviewriskError, match=r"^DuckDB stopped the query and does not say why: run"):
         answer(warehouse, ERROR_AFTER_MANY_ROWS)
 
 

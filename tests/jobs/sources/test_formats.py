@@ -15,8 +15,8 @@ from tests.support.raw_files import HEADER, line
 GOOD = f"{HEADER}\n{line()}\n".encode()
 EXPECTED = f"write a header of these 15 columns, separated by tabs: {' '.join(HEADER.split())}"
 QUOTED = (
-    'its fields stand in quotes ("…", with "" for a quote), as pandas writes them: set ingest.quoting to double in the'
-    " config"
+    'its fields stand in quotes ("…", with "" for a quote), as pandas writes them: set ingest.quoting to double'
+    " in the config"
 )
 CAPITALS = "the names in its header have capital letters: write them in small letters, such as marketplace"
 UTF_16 = "it is not UTF-8 text, but perhaps UTF-16: convert it with `iconv -f UTF-16 -t UTF-8`"
