@@ -244,13 +244,19 @@ class ScoringSettings(Settings):
             " reference, PyTorch in float32."
         ),
     )
-    precision: Literal["auto", "float32", "bfloat16"] = Field(
+    precision: Literal["auto", "float32", "bfloat16", "int8"] = Field(
         "auto", description="The arithmetic of the network; auto: as for engine."
     )
     parity: ParitySettings = ParitySettings()
     parity_tolerance: float = Field(
         1e-3, gt=0, description="Greatest |logit difference| between the merged model and adapter + base."
     )
+
+    @model_validator(mode="after")
+    def _torch_has_no_int8(self) -> ScoringSettings:
+        if self.engine == "torch" and self.precision == "int8":
+            raise ValueError("precision int8 is of engine openvino: set engine to openvino or auto")
+        return self
 
 
 class AttributionSettings(Settings):

@@ -67,15 +67,16 @@ def models_promote(
 @conf_option
 @click.argument("version", required=False)
 def models_compile(conf: Path | None, version: str | None) -> None:
-    """Try the engines of the config on this machine for VERSION (default: the champion): parity with the reference and
-    speed, as a table. `score` does so by itself where it finds no trial of this processor, and takes the fastest.
+    """Try the engines of the config on this machine for VERSION (default: the champion): speed and parity with the
+    reference, as a table. `score` does so by itself where it finds no trial of this processor, and takes the fastest
+    that decides like the reference; there slower ones are not compared.
     """
     from jobs.registry.models import named_or_champion
     from jobs.scoring.engines import run_compile
 
     config = load(conf)
     threads = int(config.spark.options.get("spark.task.cpus", 1))
-    run_compile(config, named_or_champion(config.root, version), threads, click.echo)
+    run_compile(config, named_or_champion(config.root, version), threads, click.echo, every=True)
 
 
 @models.command("retire")

@@ -25,9 +25,10 @@ from model.terminal import align
 if TYPE_CHECKING:
     from model.scoring.engine_choice import ComparedReviews, Trial
     from model.scoring.engines.interface import EngineKind
+    from model.scoring.parity import Parity
 
 COMMAND = "compile"
-_PACKAGES = ("torch", "transformers", "openvino", "tokenizers")
+_PACKAGES = ("torch", "transformers", "tokenizers", "openvino", "nncf")
 
 
 def chosen_settings(config: Config, row: dict[str, Any], threads: int, report: Report) -> ScoreSettings:
@@ -47,14 +48,14 @@ def chosen_settings(config: Config, row: dict[str, Any], threads: int, report: R
         found = _recorded(config, row, _fingerprint(config, row, kinds, threads))
         kind = found or run_compile(config, row, threads, report)
     if kind.name == "openvino":
-        compile_graph(serving_folder(config, row))
+        compile_graph(serving_folder(config, row), kind.precision)
     chosen: ScoreSettings = named(config.score, kind)  # type: ignore[assignment]
     return chosen
 
 
-def run_compile(config: Config, row: dict[str, Any], threads: int, report: Report) -> EngineKind:
-    """Try the engines that config.score leaves open on this machine, report their parity and speed as a table, keep it
-    in `job_runs`, and return the fastest that may serve.
+def run_compile(config: Config, row: dict[str, Any], threads: int, report: Report, every: bool = False) -> EngineKind:
+    """Try the engines that config.score leaves open on this machine, report their speed and parity as a table, keep it
+    in `job_runs`, and return the fastest that may serve. With `every`, slower ones are compared, too.
 
     Raises ReviewriskError where none may.
     """
@@ -74,9 +75,8 @@ def run_compile(config: Config, row: dict[str, Any], threads: int, report: Repor
             run.finish(model_version=model_version, details=REFERENCE._asdict())
             return REFERENCE
         report(f"  {model_version}: trying {len(kinds)} engines on {_processor()}, threads: {threads}")
-        trials = try_engines(
-            local_bundle(config, row), serving_folder(config, row), kinds, reviews, config.score, threads, report
-        )
+        folders = local_bundle(config, row), serving_folder(config, row)
+        trials = try_engines(*folders, kinds, reviews, config.score, threads, every, report)
         for line in _table(trials):
             report(line)
         details = {
@@ -161,7 +161,7 @@ def _limits_by_name(config: Config, model_version: str) -> dict[str, float]:
 
 
 def _table(trials: Sequence[Trial]) -> list[str]:
-    """One line for each engine: speed, differences from the reference, and whether it may serve."""
+    """One line for each engine, fastest first: speed, differences from the reference, and whether it may serve."""
     slowest = min(trial.rows_per_second for trial in trials)
     head = ["engine", "reviews/s", "ratio", "logit differs by", "at most", "flipped", "ECE changes by", "may serve"]
     rows = [
@@ -169,13 +169,21 @@ def _table(trials: Sequence[Trial]) -> list[str]:
             str(trial.kind),
             f"{trial.rows_per_second:,.0f}",
             f"{trial.rows_per_second / slowest:.2f}",
-            f"{trial.parity.mean_difference:.2g}",
-            f"{trial.parity.greatest_difference:.2g}",
-            f"{max(trial.parity.flipped.values())} of {trial.parity.rows:,}",
-            f"{trial.parity.ece_change:+.5f}",
-            f"no: {trial.problems[0]}" if trial.problems else "yes",
+            *_differences(trial.parity),
+            "not compared: slower" if trial.parity is None else f"no: {trial.problems[0]}" if trial.problems else "yes",
         ]
         for trial in trials
     ]
     right = [False, True, True, True, True, True, True, False]
     return [f"  {line}" for line in align([head, *rows], right)]
+
+
+def _differences(found: Parity | None) -> list[str]:
+    if found is None:
+        return ["–"] * 4
+    return [
+        f"{found.mean_difference:.2g}",
+        f"{found.greatest_difference:.2g}",
+        f"{max(found.flipped.values())} of {found.rows:,}",
+        f"{found.ece_change:+.5f}",
+    ]

@@ -64,6 +64,11 @@ def computes_bfloat16(device: torch.device) -> bool:
     return bool({"avx512_bf16", "amx_bf16"} & set(cpu_capabilities()))
 
 
+def computes_int8() -> bool:
+    """Whether the CPU multiplies in int8 itself (VNNI or AMX): without such instructions int8 gains nothing."""
+    return bool({"avx512_vnni", "avx_vnni", "amx_int8"} & set(cpu_capabilities()))
+
+
 def cpu_capabilities() -> list[str]:
     """The instruction sets that PyTorch finds on this CPU, sorted; older versions of PyTorch do not tell."""
     found = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}

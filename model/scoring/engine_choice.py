@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from model.errors import ReviewriskError
-from model.network.hardware import computes_bfloat16
+from model.network.hardware import computes_bfloat16, computes_int8, cpu_threads
 from model.progress import Report
 from model.scoring.engines import openvino_engine
 from model.scoring.engines.interface import REFERENCE, EngineKind
@@ -21,13 +21,14 @@ from model.scoring.parity import Parity, missed_limits, parity, unmerged_scorer
 from model.scoring.scorer import Scorer
 from model.settings import ScoringSettings
 
-_TIMED_ROWS = 256
+_TIMED_ROWS = 128
 _TIMED_ROUNDS = 3
 _ALL = (
     REFERENCE,
     EngineKind("torch", "bfloat16"),
     EngineKind("openvino", "float32"),
     EngineKind("openvino", "bfloat16"),
+    EngineKind("openvino", "int8"),
 )
 
 
@@ -43,12 +44,18 @@ class ComparedReviews:
 
 @dataclass(frozen=True)
 class Trial:
-    """One engine's parity and speed on this machine; `problems` are the limits it misses, none where it may serve."""
+    """One engine's speed on this machine and its parity, None where a faster engine may serve and nobody asked for
+    more; `problems` are the limits it misses.
+    """
 
     kind: EngineKind
-    parity: Parity
     rows_per_second: float
+    parity: Parity | None
     problems: list[str]
+
+    @property
+    def may_serve(self) -> bool:
+        return self.parity is not None and not self.problems
 
 
 def candidates(settings: ScoringSettings) -> list[EngineKind]:
@@ -61,7 +68,7 @@ def candidates(settings: ScoringSettings) -> list[EngineKind]:
         for kind in _ALL
         if settings.engine in ("auto", kind.name) and settings.precision in ("auto", kind.precision)
     ]
-    if settings.engine != "auto" and settings.precision != "auto":
+    if named and settings.engine != "auto" and settings.precision != "auto":
         return named
     found = [kind for kind in named if _is_here(kind)]
     if not found:
@@ -79,28 +86,32 @@ def try_engines(
     reviews: ComparedReviews,
     settings: ScoringSettings,
     threads: int,
+    every: bool,
     report: Report,
 ) -> list[Trial]:
-    """Every kind held against the bundle's adapter + base in float32, and timed with so many threads, one after the
-    other.
+    """The kinds, fastest first: each timed with so many threads, then held against the bundle's adapter + base in
+    float32 until one may serve, or with `every`, all of them.
     """
     texts = reviews.headlines, reviews.bodies
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
+    with cpu_threads(threads):
+        speeds = {}
+        for kind in kinds:
+            report(f"  {kind} is timed")
+            if kind.name == "openvino":
+                openvino_engine.compile_graph(serving, kind.precision)
+            speeds[kind] = _speed(Scorer.load(serving, named(settings, kind), threads), *texts)
+    with cpu_threads(None) as cores:
         report(f"  the reference, {REFERENCE} unmerged, reads {len(reviews.label):,} reviews")
         reference = unmerged_scorer(bundle, serving).score(*texts, score_blank=True)
-        trials = []
-        for kind in kinds:
+        trials: list[Trial] = []
+        for kind in sorted(kinds, key=lambda kind: -speeds[kind]):
+            if not every and any(trial.may_serve for trial in trials):
+                trials.append(Trial(kind, speeds[kind], None, []))
+                continue
             report(f"  {kind} reads them")
-            if kind.name == "openvino":
-                openvino_engine.compile_graph(serving)
-            scorer = Scorer.load(serving, named(settings, kind), threads)
-            scores = scorer.score(*texts, score_blank=True)
+            scores = Scorer.load(serving, named(settings, kind), cores).score(*texts, score_blank=True)
             found = parity(reference, scores, reviews.label, reviews.thresholds)
-            trials.append(Trial(kind, found, _speed(scorer, *texts), missed_limits(found, settings.parity)))
-    finally:
-        torch.set_num_threads(before)
+            trials.append(Trial(kind, speeds[kind], found, missed_limits(found, settings.parity)))
     return trials
 
 
@@ -109,7 +120,7 @@ def fastest(trials: Sequence[Trial]) -> Trial:
 
     Raises ReviewriskError where none may, naming each one's first missed limit.
     """
-    may_serve = [trial for trial in trials if not trial.problems]
+    may_serve = [trial for trial in trials if trial.may_serve]
     if not may_serve:
         reasons = "; ".join(f"{trial.kind}: {trial.problems[0]}" for trial in trials)
         raise ReviewriskError(
@@ -129,6 +140,8 @@ def _is_here(kind: EngineKind) -> bool:
         return kind.precision == "float32" or computes_bfloat16(torch.device("cpu"))
     if importlib.util.find_spec("openvino") is None:
         return False
+    if kind.precision == "int8":
+        return importlib.util.find_spec("nncf") is not None and computes_int8()
     return kind.precision == "float32" or openvino_engine.computes_bfloat16()
 
 

@@ -41,7 +41,8 @@ class Scores:
 
     `token_count` is taken before truncation, with [CLS] and [SEP], and stops at TOKEN_COUNT_LIMIT (0 where the text
     could not be tokenised at all). `has_rating_phrase`: headline or body states the rating ("One Star"), whether or not
-    the model read it. `padded_tokens` is what the model computed, `real_tokens` what of it was text.
+    the model read it. `padded_tokens` is what the model computed, once for identical texts, `real_tokens` what of it
+    was text.
     """
 
     logit: NDArray[np.float64]
@@ -195,10 +196,17 @@ class Scorer:
         return False
 
     def _score_rows(self, rows: list[tuple[list[int], int]], scores: Scores) -> None:
-        """Fill in the logits of rows of (token ids, position)."""
+        """Fill in the logits of rows of (token ids, position); of identical rows the model computes one."""
+        places: dict[tuple[int, ...], list[int]] = {}
+        for ids, position in rows:
+            places.setdefault(tuple(ids), []).append(position)
+        first = [(list(ids), positions[0]) for ids, positions in places.items()]
         few_shapes = self.engine.few_shapes
-        for length, batch in length_batches(rows, self.max_length, self.settings.tokens_per_batch, few_shapes):
+        for length, batch in length_batches(first, self.max_length, self.settings.tokens_per_batch, few_shapes):
             self._score_batch(length, batch, scores)
+        for one, *others in places.values():
+            for other in others:
+                scores.logit[other], scores.error[other] = scores.logit[one], scores.error[one]
 
     def _read(
         self, reviews: Sequence[tuple[str | None, str | None]], mode: HeadlineMode

@@ -1,4 +1,4 @@
-"""Serving folders and scorers for tests of engines: a tiny model of each family, its OpenVINO graph made."""
+"""Serving folders and scorers for tests of engines: a tiny model of each family, its OpenVINO graphs made."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ WORDS = ["the", "leg", "broke", "chair", "nice", "love", "awful", "again", "good
 
 
 def compiled_serving(folder: Path, family: Any = "distilbert") -> Path:
-    """A serving folder below `folder` with its graph."""
+    """A serving folder below `folder` with its graphs."""
     serving = build_serving_folder(tiny_bundle(folder, family), folder / "serving", tolerance=1e-3)
-    compile_graph(serving)
+    compile_graph(serving, "float32")
+    compile_graph(serving, "int8")
     return serving
 
 

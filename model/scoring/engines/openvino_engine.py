@@ -1,10 +1,15 @@
 """OpenVINO on a CPU: the merged classifier as one graph, compiled for the processor that it runs on.
 
-The graph is made once from the serving folder and lies in it, with the checksums of its files.
+The graph is made once from the serving folder and lies in it, with the checksums of its files. For int8 there is a
+second one: weights in int8 by output channel; OpenVINO quantises each token's activations as they come, so no texts
+are needed to make it.
 """
 
 from __future__ import annotations
 
+import contextlib
+import io
+import logging
 import sys
 import warnings
 from dataclasses import dataclass
@@ -24,8 +29,10 @@ from model.network.backbone import load_classifier
 from model.network.classifier import ReviewClassifier, margin
 from model.scoring.engines.interface import EngineKind, Precision
 
-FOLDER = "openvino"
+_FOLDERS: dict[Precision, str] = {"float32": "openvino", "bfloat16": "openvino", "int8": "openvino-int8"}
 _HINTS: dict[Precision, str] = {"float32": "f32", "bfloat16": "bf16"}
+# Activations share one scale over so many values at most: a whole token's, which is the fastest (docs/benchmarks.md).
+_QUANTISED_TOGETHER = 2**20
 
 
 @dataclass(eq=False)
@@ -42,9 +49,9 @@ class OpenVinoEngine:
 
         Raises ReviewriskError where the folder has no graph, or a damaged one.
         """
-        graph = _verified_graph(serving_folder)
-        hints = {"INFERENCE_PRECISION_HINT": _HINTS[precision], "NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": threads or 0}
-        compiled = _openvino().Core().compile_model(str(graph), "CPU", hints)
+        graph = _verified_graph(serving_folder, precision)
+        settings = {"NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": threads or 0, **_arithmetic(precision)}
+        compiled = _openvino().Core().compile_model(str(graph), "CPU", settings)
         return cls(compiled.create_infer_request(), precision)
 
     @property
@@ -60,31 +67,51 @@ class OpenVinoEngine:
         return values.copy()  # the request writes its next answer into the same memory
 
 
-def compile_graph(serving_folder: Path) -> Path:
-    """The folder's classifier as an OpenVINO graph in <folder>/openvino/, float32, made where it is not there whole.
+def compile_graph(serving_folder: Path, precision: Precision) -> Path:
+    """The folder of the classifier's graph for this precision, within the serving folder; made where it is not there
+    whole.
 
     graph.json has the serving folder's checksum, OpenVINO's version and files {path: sha256}.
     """
-    target = serving_folder / FOLDER
-    if has_graph(serving_folder):
+    target = serving_folder / _FOLDERS[precision]
+    if has_graph(serving_folder, precision):
         return target
     openvino = _openvino()
+    graph = _converted(load_classifier(serving_folder).requires_grad_(False))
     with temporary_folder_beside(target) as folder:
-        graph = _converted(load_classifier(serving_folder).requires_grad_(False))
-        openvino.save_model(graph, str(folder / "model.xml"), compress_to_fp16=False)
+        openvino.save_model(
+            _quantised(graph) if precision == "int8" else graph, str(folder / "model.xml"), compress_to_fp16=False
+        )
         listing = {"serving": _serving_checksum(serving_folder), "openvino": openvino.__version__}
         write_json(folder / "graph.json", {**listing, "files": folder_sha256(folder)})
         put_folder(folder, target)
     return target
 
 
-def has_graph(serving_folder: Path) -> bool:
+def has_graph(serving_folder: Path, precision: Precision) -> bool:
     """Whether a whole graph of this very model, made by this version of OpenVINO, lies in the folder."""
     try:
-        path = _verified_graph(serving_folder)
+        path = _verified_graph(serving_folder, precision)
     except ReviewriskError:
         return False
     return bool(read_json(path.with_name("graph.json"))["openvino"] == _openvino().__version__)
+
+
+def _arithmetic(precision: Precision) -> dict[str, Any]:
+    """OpenVINO's settings; what int8 leaves to floating point is in bfloat16 where the processor has it."""
+    if precision != "int8":
+        return {"INFERENCE_PRECISION_HINT": _HINTS[precision]}
+    rest: Precision = "bfloat16" if computes_bfloat16() else "float32"
+    return {"INFERENCE_PRECISION_HINT": _HINTS[rest], "DYNAMIC_QUANTIZATION_GROUP_SIZE": _QUANTISED_TOGETHER}
+
+
+def _quantised(graph: Any) -> Any:
+    """The graph with the weights of its matrix products and embeddings in int8, one scale each output channel."""
+    with needs_extra("engines", "The precision int8"):
+        import nncf
+    logging.getLogger("nncf").setLevel(logging.WARNING)
+    with contextlib.redirect_stdout(io.StringIO()):  # its progress bars
+        return nncf.compress_weights(graph, mode=nncf.CompressWeightsMode.INT8_SYM)
 
 
 def computes_bfloat16() -> bool:
@@ -115,9 +142,9 @@ def _converted(classifier: ReviewClassifier) -> Any:
         )
 
 
-def _verified_graph(serving_folder: Path) -> Path:
+def _verified_graph(serving_folder: Path, precision: Precision) -> Path:
     """The graph's file, once it was found to be this model's and whole."""
-    folder = serving_folder / FOLDER
+    folder = serving_folder / _FOLDERS[precision]
     if not (folder / "graph.json").is_file():
         raise ReviewriskError(f"{serving_folder} has no OpenVINO graph: make it with `reviewrisk models compile`.")
     listing = read_listing(folder / "graph.json", {"serving": str, "openvino": str})

@@ -109,7 +109,13 @@ def test_the_reference_by_name_needs_no_trial(trained: Config) -> None:
 
 
 def test_auto_takes_the_fastest_of_those_that_may_serve(trained: Config, monkeypatch: pytest.MonkeyPatch) -> None:
-    speeds = {"torch float32": 10.0, "torch bfloat16": 20.0, "openvino float32": 30.0, "openvino bfloat16": 40.0}
+    speeds = {
+        "torch float32": 10.0,
+        "torch bfloat16": 20.0,
+        "openvino float32": 30.0,
+        "openvino bfloat16": 40.0,
+        "openvino int8": 50.0,
+    }
     monkeypatch.setattr("model.scoring.engine_choice._is_here", lambda kind: True)
     monkeypatch.setattr("model.scoring.engine_choice._speed", lambda scorer, *_: speeds[str(scorer.engine.kind)])
     config, lines = with_engine(trained, "auto", "auto", max_mean_difference=1e-3), list[str]()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,7 @@ SETTINGS = ScoringSettings(tokens_per_batch=512, rows_per_buffer=64, parity=Pari
 
 
 def trial(kind: EngineKind, speed: float, *problems: str) -> Trial:
-    return Trial(kind, EQUAL, speed, list(problems))
+    return Trial(kind, speed, EQUAL, list(problems))
 
 
 def test_the_fastest_that_may_serve_is_taken() -> None:
@@ -46,9 +45,10 @@ def test_where_none_may_serve_each_reason_is_named() -> None:
 @pytest.mark.parametrize(
     ("engine", "precision", "expected"),
     [
-        ("auto", "auto", ["torch float32", "torch bfloat16", "openvino float32", "openvino bfloat16"]),
+        ("auto", "auto", ["torch float32", "torch bfloat16", "openvino float32", "openvino bfloat16", "openvino int8"]),
         ("auto", "bfloat16", ["torch bfloat16", "openvino bfloat16"]),
-        ("openvino", "auto", ["openvino float32", "openvino bfloat16"]),
+        ("openvino", "auto", ["openvino float32", "openvino bfloat16", "openvino int8"]),
+        ("auto", "int8", ["openvino int8"]),
         ("torch", "float32", ["torch float32"]),
     ],
 )
@@ -69,9 +69,15 @@ def test_what_the_machine_lacks_is_left_out_unless_it_is_asked_for_by_name(monke
         candidates(ScoringSettings(engine="openvino"))
 
 
-def test_bfloat16_of_openvino_needs_the_processors_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bfloat16_and_int8_of_openvino_need_the_processors_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine_choice.openvino_engine, "computes_bfloat16", lambda: False)
+    monkeypatch.setattr(engine_choice, "computes_int8", lambda: False)
     assert candidates(ScoringSettings(engine="openvino")) == [OPENVINO]
+
+
+def test_pytorch_has_no_int8() -> None:
+    with pytest.raises(ValueError, match="precision int8 is of engine openvino: set engine to openvino or auto"):
+        ScoringSettings(engine="torch", precision="int8")
 
 
 @pytest.fixture(scope="module")
@@ -86,25 +92,49 @@ def compared() -> ComparedReviews:
     return ComparedReviews([None] * 60, bodies, np.arange(60) % 2, {"f1_max": 0.5})
 
 
-def run(model: tuple[Path, Path], *kinds: EngineKind) -> tuple[list[Trial], list[str]]:
+def run(model: tuple[Path, Path], *kinds: EngineKind, every: bool = True) -> tuple[list[Trial], list[str]]:
     lines: list[str] = []
-    return try_engines(*model, kinds, compared(), SETTINGS, 1, lines.append), lines
+    return try_engines(*model, kinds, compared(), SETTINGS, 1, every, lines.append), lines
 
 
-def test_engines_are_held_against_the_unmerged_model_and_timed(model: tuple[Path, Path]) -> None:
+def with_speeds(monkeypatch: pytest.MonkeyPatch, speeds: dict[EngineKind, float]) -> None:
+    monkeypatch.setattr(engine_choice, "_speed", lambda scorer, *_: speeds[scorer.engine.kind])
+
+
+def test_engines_are_timed_and_held_against_the_unmerged_model_fastest_first(
+    model: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     threads = torch.get_num_threads()
+    with_speeds(monkeypatch, {REFERENCE: 10.0, OPENVINO: 20.0})
     trials, lines = run(model, REFERENCE, OPENVINO)
-    assert [found.kind for found in trials] == [REFERENCE, OPENVINO]
+    assert [(found.kind, found.rows_per_second) for found in trials] == [(OPENVINO, 20.0), (REFERENCE, 10.0)]
     for found in trials:
-        assert found.problems == [] and found.rows_per_second > 0
+        assert found.problems == [] and found.parity
         assert found.parity.rows == 60 and found.parity.flipped == {"f1_max": 0}
         assert 0 < found.parity.greatest_difference < 1e-4, "merged, so nearly and not wholly equal"
     assert lines == [
+        "  torch float32 is timed",
+        "  openvino float32 is timed",
         "  the reference, torch float32 unmerged, reads 60 reviews",
-        "  torch float32 reads them",
         "  openvino float32 reads them",
+        "  torch float32 reads them",
     ]
     assert torch.get_num_threads() == threads
+
+
+def test_a_speed_is_that_of_scoring(model: tuple[Path, Path]) -> None:
+    (found,), _ = run(model, REFERENCE)
+    assert found.rows_per_second > 0
+
+
+def test_slower_engines_are_not_compared_once_one_may_serve(
+    model: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_speeds(monkeypatch, {REFERENCE: 10.0, OPENVINO: 20.0, HALF: 5.0})
+    trials, _ = run(model, REFERENCE, HALF, OPENVINO, every=False)
+    assert [found.kind for found in trials if found.parity] == [OPENVINO]
+    assert [found.may_serve for found in trials] == [True, False, False]
+    assert fastest(trials).kind == OPENVINO
 
 
 def shifted(logits: Any) -> Any:
@@ -125,9 +155,10 @@ def test_a_damaged_engine_is_refused(
 
     whole = OpenVinoEngine.logits
     monkeypatch.setattr(OpenVinoEngine, "logits", lambda self, ids, mask: damage(whole(self, ids, mask)))
-    trials, _ = run(model, REFERENCE, OPENVINO)
-    assert any(said in problem for problem in trials[1].problems), trials[1].problems
-    assert fastest([dataclasses.replace(trials[0], rows_per_second=1.0), trials[1]]).kind == REFERENCE
+    with_speeds(monkeypatch, {REFERENCE: 10.0, OPENVINO: 20.0})
+    trials, _ = run(model, REFERENCE, OPENVINO, every=False)
+    assert any(said in problem for problem in trials[0].problems), trials[0].problems
+    assert fastest(trials).kind == REFERENCE
 
 
 def test_an_engine_is_named_in_the_settings() -> None:

@@ -141,6 +141,22 @@ def test_padding_is_counted(scorer: Scorer) -> None:
     assert (scores.real_tokens, scores.padded_tokens) == (16 + 17 + 3, 16 + 32 + 16)
 
 
+def test_identical_texts_are_computed_once_and_have_one_score(scorer: Scorer) -> None:
+    bodies = ["chair", "sofa good", "chair", "chair", "sofa good", "sofa"]
+    scores = scorer.score([None] * 6, bodies)
+    assert scores.padded_tokens == 3 * 16
+    alone = {body: scorer.score([None], [body]).logit[0] for body in set(bodies)}
+    np.testing.assert_allclose(scores.logit, [alone[body] for body in bodies], atol=1e-5)
+    assert len(set(scores.logit.tolist())) == 3
+
+
+def test_identical_texts_fail_together(scorer: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = scorer.engine.logits
+    monkeypatch.setattr(scorer.engine, "logits", lambda ids, mask: np.where(mask.sum(1) == 4, np.nan, whole(ids, mask)))
+    scores = scorer.score([None] * 4, ["chair", "sofa good", "chair", "sofa good"])
+    assert scores.error == [None, "FloatingPointError: the model's logit is nan"] * 2
+
+
 def poison(scorer: Scorer, monkeypatch: pytest.MonkeyPatch, word: str, act: Any) -> None:
     """Let the model's forward pass do `act(rows that hold the word, logits)`; everything around it stays real."""
     token = scorer.tokenizer.convert_tokens_to_ids(word)
@@ -315,7 +331,8 @@ def test_rows_that_state_their_rating_are_marked_whatever_the_model_reads(scorer
 def test_bfloat16_says_nearly_the_same_in_few_shapes(
     scorer: Scorer, serving: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reviews = [(None, "the leg broke " * (1 + index % 9)) for index in range(60)]
+    words = ["chair", "sofa", "good", "nice", "love", "awful", "smell"]
+    reviews = [(None, "the leg broke " * (1 + index % 9) + words[index // 9]) for index in range(60)]
     half = Scorer.load(serving, ScoringSettings(tokens_per_batch=512, precision="bfloat16"))
     forward, shapes = half.model.forward, []
 
@@ -372,7 +389,7 @@ def test_float32_runs_as_many_rows_at_once_as_the_budget_allows(
         return forward(input_ids=input_ids, attention_mask=attention_mask)
 
     monkeypatch.setattr(scorer.model, "forward", seen)
-    scorer.score([None] * 7, ["nice chair"] * 7)
+    scorer.score([None] * 7, ["chair " * number for number in range(1, 8)])
     assert shapes == [(7, 16)]
 
 

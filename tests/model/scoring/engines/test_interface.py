@@ -12,8 +12,14 @@ from model.scoring.scorer import Scorer
 from model.settings import ScoringSettings
 from tests.support.engines import SMALL, compiled_serving, scorer_on, texts
 
-TOLERANCE = {"float32": 1e-5, "bfloat16": 0.05}
-KINDS = [EngineKind(name, precision) for name in ("torch", "openvino") for precision in ("float32", "bfloat16")]
+TOLERANCE = {"float32": 1e-5, "bfloat16": 0.05, "int8": 0.05}
+KINDS = [
+    EngineKind("torch", "float32"),
+    EngineKind("torch", "bfloat16"),
+    EngineKind("openvino", "float32"),
+    EngineKind("openvino", "bfloat16"),
+    EngineKind("openvino", "int8"),
+]
 
 
 @pytest.fixture(scope="module", params=["distilbert", "bert"])

@@ -54,13 +54,16 @@ def test_a_graph_is_made_once_and_again_where_it_does_not_fit(
 ) -> None:
     folder = shutil.copytree(serving, tmp_path / "serving")
     before = (folder / "openvino" / "graph.json").stat().st_mtime_ns
-    compile_graph(folder)
+    compile_graph(folder, "float32")
     assert (folder / "openvino" / "graph.json").stat().st_mtime_ns == before
     listing = read_json(folder / "openvino" / "graph.json")
     write_json(folder / "openvino" / "graph.json", {**listing, "openvino": "2020.1"})
-    assert not has_graph(folder)
-    compile_graph(folder)
-    assert has_graph(folder) and read_json(folder / "openvino" / "graph.json")["openvino"] == listing["openvino"]
+    assert not has_graph(folder, "float32")
+    compile_graph(folder, "float32")
+    assert (
+        has_graph(folder, "float32")
+        and read_json(folder / "openvino" / "graph.json")["openvino"] == listing["openvino"]
+    )
 
 
 def damage(folder: Path, what: str) -> None:
@@ -90,11 +93,22 @@ def test_a_graph_that_is_not_this_models_whole_one_is_refused(
 ) -> None:
     folder = shutil.copytree(serving, tmp_path / "serving")
     damage(folder / "openvino", what)
-    assert not has_graph(folder)
+    assert not has_graph(folder, "float32")
     with pytest.raises(ReviewriskError, match=said):
         OpenVinoEngine.load(folder, "float32", 1)
-    compile_graph(folder)
-    assert has_graph(folder)
+    compile_graph(folder, "float32")
+    assert has_graph(folder, "float32")
+
+
+def test_weights_in_int8_are_a_graph_of_their_own(serving: Path) -> None:
+    whole, small = (serving / folder / "model.bin" for folder in ("openvino", "openvino-int8"))
+    assert small.stat().st_size < 0.5 * whole.stat().st_size
+    ids = np.arange(5, 45).reshape(2, 20)
+    by_precision = {
+        precision: OpenVinoEngine.load(serving, precision, 1).logits(ids, np.ones_like(ids))
+        for precision in ("float32", "int8")
+    }
+    assert 0 < np.abs(by_precision["float32"] - by_precision["int8"]).max() < 0.1
 
 
 def test_openvino_reports_to_nobody() -> None:
@@ -110,3 +124,12 @@ def test_where_the_package_is_not_installed_a_sentence_says_so(serving: Path, mo
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(ReviewriskError, match="The engine openvino needs openvino, which is not installed"):
         openvino_engine.computes_bfloat16()
+
+
+def test_int8_needs_a_package_of_its_own(serving: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = shutil.copytree(serving, tmp_path / "serving")
+    shutil.rmtree(folder / "openvino-int8")
+    monkeypatch.setitem(sys.modules, "nncf", None)
+    with pytest.raises(ReviewriskError, match="The precision int8 needs nncf, which is not installed"):
+        compile_graph(folder, "int8")
+    assert not (folder / "openvino-int8").exists()
