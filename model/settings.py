@@ -5,7 +5,7 @@ Unknown keys are refused; every default is stated here once.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -228,6 +228,10 @@ class ParitySettings(Settings):
     min_rank_correlation: float = Field(0.999, ge=-1, le=1, description="Spearman's, of the logits.")
 
 
+# Of a GPU's batch: a buffer with a row for so many tokens fills several batches of nearly every length.
+_TOKENS_PER_BUFFERED_ROW = 4
+
+
 class ScoringSettings(Settings):
     """The scoring engine: shape of its batches, and the tolerance of its checks."""
 
@@ -244,13 +248,34 @@ class ScoringSettings(Settings):
             " reference, PyTorch in float32."
         ),
     )
-    precision: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="The arithmetic of the network; auto: as for engine."
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="The arithmetic of the network; auto: as for engine. float16: on a GPU alone."
+    )
+    device: Literal["cpu", "cuda"] = Field(
+        "cpu", description="Where score computes the network; cuda: on NVIDIA GPUs, one task of Spark a GPU."
+    )
+    tokens_per_batch_gpu: int = Field(
+        65_536, ge=512, description="tokens_per_batch on a GPU; where its memory has no room for them, it takes fewer."
     )
     parity: ParitySettings = ParitySettings()
     parity_tolerance: float = Field(
         1e-3, gt=0, description="Greatest |logit difference| between the merged model and adapter + base."
     )
+
+    @model_validator(mode="after")
+    def _device_computes_it(self) -> Self:
+        if self.device == "cuda" and self.engine not in ("auto", "torch"):
+            raise ValueError(f"engine {self.engine} computes on CPUs: set engine to torch or auto, or device to cpu")
+        if self.device == "cpu" and self.precision == "float16":
+            raise ValueError("precision float16 is for GPUs: set device to cuda, or precision to bfloat16 or auto")
+        return self
+
+    def for_device(self) -> Self:
+        """These settings with the batches and buffers that the device wants: a GPU computes more at once."""
+        if self.device == "cpu":
+            return self
+        rows = max(self.rows_per_buffer, self.tokens_per_batch_gpu // _TOKENS_PER_BUFFERED_ROW)
+        return self.model_copy(update={"tokens_per_batch": self.tokens_per_batch_gpu, "rows_per_buffer": rows})
 
 
 class AttributionSettings(Settings):

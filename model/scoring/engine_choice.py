@@ -18,7 +18,7 @@ from model.progress import Report
 from model.scoring.engines import openvino_engine
 from model.scoring.engines.interface import REFERENCE, EngineKind
 from model.scoring.parity import Parity, missed_limits, parity, unmerged_scorer
-from model.scoring.scorer import Scorer
+from model.scoring.scorer import Scorer, find_device, release_memory
 from model.settings import ScoringSettings
 
 _TIMED_ROWS = 256
@@ -29,6 +29,7 @@ _ALL = (
     EngineKind("openvino", "float32"),
     EngineKind("openvino", "bfloat16"),
 )
+_ON_GPU = (REFERENCE, EngineKind("torch", "bfloat16"), EngineKind("torch", "float16"))
 
 
 @dataclass(frozen=True)
@@ -54,16 +55,17 @@ class Trial:
 def candidates(settings: ScoringSettings) -> list[EngineKind]:
     """The kinds that the settings leave open and that this machine has; bfloat16 only where it has instructions for it.
 
-    Raises ReviewriskError where none is left.
+    Raises ReviewriskError where none is left, or there is no GPU to compute on.
     """
+    device = find_device(settings.device)
     named = [
         kind
-        for kind in _ALL
+        for kind in (_ON_GPU if device.type == "cuda" else _ALL)
         if settings.engine in ("auto", kind.name) and settings.precision in ("auto", kind.precision)
     ]
     if settings.engine != "auto" and settings.precision != "auto":
         return named
-    found = [kind for kind in named if _is_here(kind)]
+    found = [kind for kind in named if (_is_on_gpu if device.type == "cuda" else _is_here)(kind)]
     if not found:
         raise ReviewriskError(
             f"score.engine {settings.engine} and score.precision {settings.precision} leave no engine that this machine"
@@ -95,10 +97,11 @@ def try_engines(
             report(f"  {kind} reads them")
             if kind.name == "openvino":
                 openvino_engine.compile_graph(serving)
-            scorer = Scorer.load(serving, named(settings, kind), threads)
+            scorer = Scorer.load(serving, named(settings, kind), threads, settings.device)
             scores = scorer.score(*texts, score_blank=True)
             found = parity(reference, scores, reviews.label, reviews.thresholds)
             trials.append(Trial(kind, found, _speed(scorer, *texts), missed_limits(found, settings.parity)))
+            release_memory(scorer.engine)  # Spark's workers need the GPU's memory next
     finally:
         torch.set_num_threads(before)
     return trials
@@ -120,8 +123,12 @@ def fastest(trials: Sequence[Trial]) -> Trial:
 
 
 def named(settings: ScoringSettings, kind: EngineKind) -> ScoringSettings:
-    """The settings with this engine named in them."""
-    return settings.model_copy(update={"engine": kind.name, "precision": kind.precision})
+    """The settings with this engine named in them, and the batches of its device."""
+    return settings.for_device().model_copy(update={"engine": kind.name, "precision": kind.precision})
+
+
+def _is_on_gpu(kind: EngineKind) -> bool:
+    return kind.precision != "bfloat16" or computes_bfloat16(torch.device("cuda"))
 
 
 def _is_here(kind: EngineKind) -> bool:
@@ -136,9 +143,10 @@ def _speed(scorer: Scorer, headlines: Sequence[str | None], bodies: Sequence[str
     """Reviews a second, tokenising included, in the fastest of a few rounds over the first reviews: other work on the
     machine only ever slows a round down.
     """
+    rows = len(headlines) if scorer.settings.device == "cuda" else min(len(headlines), _TIMED_ROWS)
     seconds = []
     for _ in range(_TIMED_ROUNDS):
         started = time.perf_counter()
-        scorer.score(headlines[:_TIMED_ROWS], bodies[:_TIMED_ROWS])
+        scorer.score(headlines[:rows], bodies[:rows])
         seconds.append(time.perf_counter() - started)
-    return min(len(headlines), _TIMED_ROWS) / min(seconds)
+    return rows / min(seconds)
