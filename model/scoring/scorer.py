@@ -135,7 +135,7 @@ class Scorer:
         """
         target = find_device(device)
         serving = verify_serving_folder(serving_folder)
-        _set_threads(target, threads)
+        set_threads(target, threads)
         engine = _load_engine(serving_folder, engine_kind(settings), target, threads)
         if isinstance(engine, TorchEngine) and beside is not None and isinstance(beside.engine, TorchEngine):
             share_equal_tensors(engine.model, beside.engine.model)
@@ -358,7 +358,7 @@ def readable_start(tokenizer: PreTrainedTokenizerFast, text: str) -> str:
     return text
 
 
-def _set_threads(device: torch.device, threads: int | None) -> None:
+def set_threads(device: torch.device, threads: int | None) -> None:
     """Have PyTorch, and for a GPU the tokenizer, compute with so many threads in this whole process.
 
     Beside a CPU's engine the tokenizer has one thread: its own deadlock in processes that were forked after use.

@@ -21,7 +21,7 @@ from model.network.backbone import encode
 from model.network.classifier import margin
 from model.scoring.engines.interface import REFERENCE
 from model.scoring.faults import MachineFaultError
-from model.scoring.scorer import TOKEN_COUNT_LIMIT, Scorer, _set_threads, cached, readable_start
+from model.scoring.scorer import TOKEN_COUNT_LIMIT, Scorer, cached, readable_start, set_threads
 from model.settings import ScoringSettings
 from model.text.compose import NO_TEXT, HeadlineMode, model_text
 from tests.support.adapter_bundles import adapter_bundle
@@ -508,5 +508,5 @@ def test_the_tokenizer_has_threads_beside_a_gpu_alone(
     monkeypatch.setenv("TOKENIZERS_PARALLELISM", "")
     monkeypatch.setenv("RAYON_NUM_THREADS", "")
     monkeypatch.delenv("RAYON_NUM_THREADS")
-    _set_threads(torch.device(device), 3)
+    set_threads(torch.device(device), 3)
     assert (os.environ["TOKENIZERS_PARALLELISM"], os.environ.get("RAYON_NUM_THREADS")) == expected
