@@ -27,8 +27,7 @@ from model.scoring.engines.openvino_engine import OpenVinoEngine
 from model.scoring.engines.torch_engine import TorchEngine
 from model.scoring.faults import Failure, NoRoomError, isolate_failures
 from model.settings import ScoringSettings
-from model.text.compose import NO_TEXT, HeadlineMode, model_text
-from model.text.rating_phrases import has_rating_phrase
+from model.text.compose import NO_TEXT, HeadlineMode, text_and_rating
 
 # Token counts are exact up to this many and stop there: nobody needs to know how much of a megabyte was not read.
 TOKEN_COUNT_LIMIT = 8192
@@ -251,10 +250,9 @@ class Scorer:
         self, reviews: Sequence[tuple[str | None, str | None]], mode: HeadlineMode
     ) -> list[tuple[EncodedText, bool]]:
         """Each review as the model reads it, and whether it states the rating, whatever of it is read."""
-        texts = self.encode([model_text(headline, body, mode) for headline, body in reviews])
-        return [
-            (text, has_rating_phrase(headline, body)) for text, (headline, body) in zip(texts, reviews, strict=True)
-        ]
+        read = [text_and_rating(headline, body, mode) for headline, body in reviews]
+        encoded = self.encode([text for text, _ in read])
+        return [(one, has_rating) for one, (_, has_rating) in zip(encoded, read, strict=True)]
 
     def _score_batch(self, length: int, batch: list[tuple[list[int], int]], scores: Scores) -> None:
         ids = [ids for ids, _ in batch]
