@@ -22,6 +22,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
@@ -149,7 +150,7 @@ def peer(folder: Path, device: torch.device, precision: Precision, texts: list[s
         ready(some, batch_size=batch_size, truncation=True, max_length=MAX_LENGTH)
 
     classify(texts[:64], 32)
-    timed = {size: seconds(lambda size=size: classify(texts, size), device) for size in PIPELINE_BATCHES}  # type: ignore[misc]
+    timed = {size: seconds(partial(classify, texts, size), device) for size in PIPELINE_BATCHES}
     best = min(timed, key=lambda size: timed[size])
     return best, lambda some: classify(some, best)
 
@@ -162,9 +163,9 @@ def print_arithmetic(
     texts = [model_text(*both) for both in zip(*(column[: max(64, rows // 10)] for column in reviews), strict=True)]
     best, classify = peer(folder, device, precision, texts)
     by_length = sorted(texts, key=len)
-    contestants = {
-        f"pipeline, batches of {best}": (len(texts), lambda: classify(texts)),
-        f"pipeline, batches of {best}, texts sorted by length": (len(texts), lambda: classify(by_length)),
+    contestants: dict[str, tuple[int, Callable[[], object]]] = {
+        f"pipeline, batches of {best}": (len(texts), partial(classify, texts)),
+        f"pipeline, batches of {best}, texts sorted by length": (len(texts), partial(classify, by_length)),
     }
     scorers = {
         tokens: make_scorer(folder, device, precision, tokens, options.threads) for tokens in sorted(options.tokens)
@@ -172,10 +173,10 @@ def print_arithmetic(
     for tokens, scorer in scorers.items():
         scorer.score(*(column[:2000] for column in reviews))
         name = f"reviewrisk Scorer, {tokens:,} tokens a batch"
-        contestants[name] = (rows, lambda scorer=scorer: scorer.score(*reviews))  # type: ignore[misc]
+        contestants[name] = (rows, partial(scorer.score, *reviews))
     first = scorers[min(scorers)]
     both = list(zip(*reviews, strict=True))[: first.settings.rows_per_buffer]
-    contestants["… its reading alone, without the network"] = (len(both), lambda: first.read(both))
+    contestants["… its reading alone, without the network"] = (len(both), partial(first.read, both))
     taken: dict[str, list[float]] = {name: [] for name in contestants}
     for _ in range(options.rounds):
         for name, (_, contestant) in contestants.items():

@@ -9,8 +9,10 @@ import pandas as pd
 import pytest
 
 from jobs.config import ExplainSettings, ScoreSettings
+from jobs.outages import worker_errors
 from jobs.scoring.incremental import KEY
 from jobs.scoring.udfs import buffered, explaining_udf, scoring_udf
+from model.errors import OutageError
 
 BOTH = {"even": ScoreSettings(), "odd": ScoreSettings()}
 ON_GPU = {name: ScoreSettings(device="cuda") for name in BOTH}
@@ -71,6 +73,31 @@ def test_spark_evaluates_a_score_once_a_row_and_gives_it_to_its_own_review(
     assert sorted((int(row.review_id), row.model_version, row.logit) for row in found) == [
         (number, "odd" if number % 2 else "even", float(number)) for number in range(21)
     ]
+
+
+def failing_worker(name: str, settings: Any, threads: int, beside: Any = ()) -> Any:
+    """A scorer whose device fails at once."""
+    import types
+
+    from model.scoring.faults import MachineFaultError
+
+    def compute(reading: Any) -> Any:
+        raise MachineFaultError("The machine failed, not a text (RuntimeError): run the command again.")
+
+    return types.SimpleNamespace(read=list, compute=compute)
+
+
+@pytest.mark.parametrize("settings", [BOTH, ON_GPU], ids=["cpu", "cuda"])
+def test_a_device_that_fails_ends_the_task_though_more_was_read_ahead(
+    spark: Any, settings: dict[str, ScoreSettings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pyspark.sql import functions as F
+
+    monkeypatch.setattr("jobs.scoring.udfs.worker_scorer", failing_worker)
+    struct = F.struct(*KEY, "review_headline", "review_body")
+    rows = numbered(spark, 5000).repartition(2).select(scoring_udf(settings, 4, 1)(struct))
+    with pytest.raises(OutageError, match="The machine failed, not a text"), worker_errors("the table"):
+        rows.collect()
 
 
 @pytest.mark.parametrize("name", UDFS)

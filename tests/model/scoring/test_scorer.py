@@ -448,6 +448,12 @@ def on_device(scorer: Scorer, room: int, tokens_per_batch: int = 4096) -> Scorer
     return dataclasses.replace(scorer, engine=SmallDevice(room), settings=settings)
 
 
+def passes(scorer: Scorer) -> list[tuple[int, int]]:
+    """(rows, length) of each pass that its small device was given."""
+    assert isinstance(scorer.engine, SmallDevice)
+    return scorer.engine.passes
+
+
 def test_where_the_device_has_no_room_for_a_batch_it_computes_smaller_ones_from_then_on(scorer: Scorer) -> None:
     texts = [f"nice chair {'and ' * (number % 9)}" for number in range(100)]
     expected = on_device(scorer, room=10**6).score([None] * 100, texts)
@@ -455,10 +461,10 @@ def test_where_the_device_has_no_room_for_a_batch_it_computes_smaller_ones_from_
     found = small.score([None] * 100, texts)
     np.testing.assert_array_equal(found.logit, expected.logit)
     assert found.error == [None] * 100
-    assert small.engine.passes == [(100, 16), (50, 16), (25, 16), (25, 16), (25, 16), (25, 16)]  # type: ignore[attr-defined]
+    assert passes(small) == [(100, 16), (50, 16), (25, 16), (25, 16), (25, 16), (25, 16)]
     assert small.tokens_at_once == 25 * 16
     small.score([None] * 100, texts)
-    assert small.engine.passes[6:] == [(25, 16)] * 4, "remembered"  # type: ignore[attr-defined]
+    assert passes(small)[6:] == [(25, 16)] * 4, "remembered"
 
 
 def test_a_text_that_has_no_room_by_itself_fails_alone(scorer: Scorer) -> None:
