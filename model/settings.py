@@ -229,7 +229,7 @@ class ParitySettings(Settings):
 
 
 # Of a GPU's batch: a buffer with a row for so many tokens fills several batches of nearly every length.
-_TOKENS_PER_BUFFERED_ROW = 4
+_TOKENS_PER_BUFFERED_ROW = 8
 
 
 class ScoringSettings(Settings):

@@ -59,8 +59,8 @@ def test_a_cluster_that_does_not_say_which_task_has_which_gpu_is_refused() -> No
         (LOCAL, CPU, 2001, 3),
         (LOCAL, GPU, 1_000_000, 1),
         (SCHEDULED, CPU, 2000, 2),
-        (SCHEDULED, GPU, 131_072, 1),
-        (SCHEDULED, GPU, 131_073, 2),
+        (SCHEDULED, GPU, 65_536, 1),
+        (SCHEDULED, GPU, 65_537, 2),
     ],
 )
 def test_one_task_at_a_time_comes_to_a_gpu_and_brings_many_rows(

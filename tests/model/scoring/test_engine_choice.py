@@ -100,7 +100,7 @@ def test_without_a_gpu_there_is_nothing_to_try_on_one() -> None:
 def test_an_engine_gets_the_batches_of_its_device(device: Any) -> None:
     settings = ScoringSettings(device=device, tokens_per_batch=512, tokens_per_batch_gpu=65_536, rows_per_buffer=64)
     found = named(settings, HALF)
-    expected = {"cpu": (512, 64), "cuda": (65_536, 16_384)}
+    expected = {"cpu": (512, 64), "cuda": (65_536, 8_192)}
     assert (found.tokens_per_batch, found.rows_per_buffer) == expected[device]
     assert named(found, HALF) == found
 
