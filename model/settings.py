@@ -5,7 +5,7 @@ Unknown keys are refused; every default is stated here once.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -219,13 +219,17 @@ class ParitySettings(Settings):
         2000, ge=50, description="Newest labelled validation and test reviews; with fewer, only the reference serves."
     )
     max_flipped_share: float = Field(
-        0.001, ge=0, le=1, description="Of these reviews, decided otherwise at any one threshold."
+        0.002, ge=0, le=1, description="Of these reviews, decided otherwise at any one threshold."
     )
     max_ece_change: float = Field(
         0.001, ge=0, le=1, description="Of the expected calibration error, in 10 bins of equal width."
     )
     max_mean_difference: float = Field(0.05, gt=0, description="Mean |logit difference|.")
     min_rank_correlation: float = Field(0.999, ge=-1, le=1, description="Spearman's, of the logits.")
+
+
+# Of a GPU's batch: a buffer with a row for so many tokens fills several batches of nearly every length.
+_TOKENS_PER_BUFFERED_ROW = 8
 
 
 class ScoringSettings(Settings):
@@ -244,8 +248,14 @@ class ScoringSettings(Settings):
             " reference, PyTorch in float32."
         ),
     )
-    precision: Literal["auto", "float32", "bfloat16", "int8"] = Field(
-        "auto", description="The arithmetic of the network; auto: as for engine."
+    precision: Literal["auto", "float32", "bfloat16", "float16", "int8"] = Field(
+        "auto", description="The arithmetic of the network; auto: as for engine. float16: on a GPU; int8: of openvino."
+    )
+    device: Literal["cpu", "cuda"] = Field(
+        "cpu", description="Where score computes the network; cuda: on NVIDIA GPUs, one task of Spark a GPU."
+    )
+    tokens_per_batch_gpu: int = Field(
+        65_536, ge=512, description="tokens_per_batch on a GPU; where its memory has no room for them, it takes fewer."
     )
     parity: ParitySettings = ParitySettings()
     parity_tolerance: float = Field(
@@ -253,10 +263,23 @@ class ScoringSettings(Settings):
     )
 
     @model_validator(mode="after")
-    def _torch_has_no_int8(self) -> ScoringSettings:
-        if self.engine == "torch" and self.precision == "int8":
-            raise ValueError("precision int8 is of engine openvino: set engine to openvino or auto")
+    def _device_computes_it(self) -> Self:
+        if self.device == "cuda" and self.engine not in ("auto", "torch"):
+            raise ValueError(f"engine {self.engine} computes on CPUs: set engine to torch or auto, or device to cpu")
+        if self.device == "cpu" and self.precision == "float16":
+            raise ValueError("precision float16 is for GPUs: set device to cuda, or precision to bfloat16 or auto")
+        if self.precision == "int8" and (self.device == "cuda" or self.engine == "torch"):
+            raise ValueError(
+                "precision int8 is of engine openvino, on CPUs: set engine to openvino, or another precision"
+            )
         return self
+
+    def for_device(self) -> Self:
+        """These settings with the batches and buffers that the device wants: a GPU computes more at once."""
+        if self.device == "cpu":
+            return self
+        rows = max(self.rows_per_buffer, self.tokens_per_batch_gpu // _TOKENS_PER_BUFFERED_ROW)
+        return self.model_copy(update={"tokens_per_batch": self.tokens_per_batch_gpu, "rows_per_buffer": rows})
 
 
 class AttributionSettings(Settings):

@@ -97,6 +97,23 @@ def test_gpu_training_prints_the_whole_run_the_scorer_and_every_recipe(
         assert all("not run: " in cells[2] and "needs an NVIDIA GPU" in cells[2] for cells in quantised)
 
 
+def test_gpu_scoring_prints_the_scorer_beside_the_pipeline_and_the_share_of_the_card(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = "--device cpu --rows 70 --rounds 1 --dtypes float32 --tokens 512 4096 --threads 1 --sizes 64 --processes 1"
+    out = printed("gpu_scoring.py", monkeypatch, capsys, *small.split(), "--layers", "1", "--heads", "2")
+    names = re.findall(r"^\| ([^|]+) \| [\d,]+ \| [\d.]+ \|$", out, re.MULTILINE)
+    assert [re.sub(r"batches of \d+", "batches of N", name) for name in names] == [
+        "pipeline, batches of N",
+        "pipeline, batches of N, texts sorted by length",
+        "reviewrisk Scorer, 512 tokens a batch",
+        "reviewrisk Scorer, 4,096 tokens a batch",
+        "… its reading alone, without the network",
+    ]
+    assert len(re.findall(r"^\| [\d,]+ tokens a batch \| [\d,]+ \| \d+\.\d\d \| \d+\.\d% \|$", out, re.MULTILINE)) == 2
+    assert re.search(r"^\| the fastest matrix product \| \| \d+\.\d\d \| 100% \|$", out, re.MULTILINE)
+
+
 def test_constructions_counts_each_kind_at_the_thresholds_of_validation(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -44,7 +44,7 @@ def chosen_settings(config: Config, row: dict[str, Any], threads: int, report: R
         from model.scoring.engines.openvino_engine import compile_graph
     kinds = candidates(config.score)
     kind = REFERENCE
-    if kinds != [REFERENCE]:
+    if kinds != [REFERENCE] or config.score.device == "cuda":
         found = _recorded(config, row, _fingerprint(config, row, kinds, threads))
         kind = found or run_compile(config, row, threads, report)
     if kind.name == "openvino":
@@ -74,14 +74,14 @@ def run_compile(config: Config, row: dict[str, Any], threads: int, report: Repor
             )
             run.finish(model_version=model_version, details=REFERENCE._asdict())
             return REFERENCE
-        report(f"  {model_version}: trying {len(kinds)} engines on {_processor()}, threads: {threads}")
+        report(f"  {model_version}: trying {len(kinds)} engines on {_processor(config.score)}, threads: {threads}")
         folders = local_bundle(config, row), serving_folder(config, row)
         trials = try_engines(*folders, kinds, reviews, config.score, threads, every, report)
         for line in _table(trials):
             report(line)
         details = {
             "fingerprint": _fingerprint(config, row, kinds, threads),
-            "processor": _processor(),
+            "processor": _processor(config.score),
             "threads": threads,
             "limits": config.score.parity.model_dump(),
             "trials": [asdict(trial) for trial in trials],
@@ -115,7 +115,7 @@ def _fingerprint(config: Config, row: dict[str, Any], kinds: Sequence[EngineKind
     parts = {
         "bundle": row["bundle_checksum"],
         "thresholds": _limits_by_name(config, row["model_version"]),
-        "processor": _processor(),
+        "processor": _processor(config.score),
         "threads": threads,
         "kinds": [str(kind) for kind in kinds],
         "limits": config.score.parity.model_dump(),
@@ -124,10 +124,12 @@ def _fingerprint(config: Config, row: dict[str, Any], kinds: Sequence[EngineKind
     return hashlib.sha256(canonical_json(parts).encode()).hexdigest()[:16]
 
 
-def _processor() -> str:
-    """The processor's name with the instruction sets that decide how fast an engine is on it."""
-    from model.network.hardware import cpu_capabilities, cpu_name
+def _processor(settings: ScoreSettings) -> str:
+    """The GPU's name, or the CPU's with the instruction sets that decide how fast an engine is on it."""
+    from model.network.hardware import cpu_capabilities, cpu_name, gpu_name
 
+    if settings.device == "cuda":
+        return gpu_name()
     matter = [name for name in cpu_capabilities() if name.startswith(("avx512_bf16", "avx512_vnni", "amx", "avx2"))]
     return f"{cpu_name()} ({', '.join(matter) or 'no AVX2'})"
 

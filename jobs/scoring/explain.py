@@ -168,7 +168,7 @@ class Explaining(IncrementalTable):
         from pyspark.sql import functions as F
 
         # gradients need the network itself, in float32
-        reference = self.config.score.model_copy(update={"engine": "torch", "precision": "float32"})
+        reference = self.config.score.model_copy(update={"engine": "torch", "precision": "float32", "device": "cpu"})
         settings = (reference, self.config.explain)
         explain = explaining_udf(tuple(self.versions), *settings, task_threads(self.spark))
         explained = missing.select(explain(F.struct(*KEY, *TEXT)).alias("explanation")).select("explanation.*")

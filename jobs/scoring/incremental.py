@@ -108,6 +108,10 @@ class IncrementalTable(ABC):
     def counts(self, rows: pa.Table) -> Counts:
         """What computed rows come to."""
 
+    def tasks(self, rows: int) -> int:
+        """Spark tasks in which so many rows are computed."""
+        return -(-rows // self.settings.rows_per_task)
+
     def read(self, name: str, scope: Scope | None = None, columns: Sequence[str] | None = None) -> DataFrame:
         return tables.read_frame(self.spark, self.config.root, name, scope, columns=columns)
 
@@ -143,8 +147,7 @@ class IncrementalTable(ABC):
                 again = failed.join(candidates.select(*KEY), on=list(KEY), how="left_semi")
                 kept = kept.join(again, on=list(KEY), how="left_anti")
             missing = candidates.join(kept.select(*KEY), on=list(KEY), how="left_anti")
-            tasks = -(-rows // self.settings.rows_per_task)
-            frame = kept.unionByName(self.computed(missing.repartition(tasks)))
+            frame = kept.unionByName(self.computed(missing.repartition(self.tasks(rows))))
         return tables.stage_frame(frame, self.config.root, self.table, self.run.run_id, scope)
 
     def _count(self, staged: Staged) -> Counts:

@@ -19,8 +19,9 @@ from jobs.lake.runs import JobRun
 from jobs.registry.models import champion, routable
 from jobs.registry.routes import Routes, assigned, configured_routes, publish_routes
 from jobs.scoring.engines import chosen_settings
+from jobs.scoring.gpu import check_gpus, gpu_tasks, own_workers, scoring_threads
 from jobs.scoring.incremental import IDENTITY, KEY, TEXT, Counts, IncrementalTable, Todo, errors_of
-from jobs.scoring.ship import ship_all, task_threads
+from jobs.scoring.ship import ship_all
 from jobs.scoring.udfs import scoring_udf
 from jobs.spark.session import spark_progress
 from model.progress import Report
@@ -105,10 +106,12 @@ class Scoring(IncrementalTable):
         super().__init__(spark, config, [one["model_version"] for one in self._rows], run, report, retry_failed)
         self._todo = _ScoreTodo({})
         self._engines: dict[str, ScoreSettings] = {}
+        self._threads = 1
         self._started = time.monotonic()
 
     def score_all(self) -> None:
         """Find what is to do, and score and publish it."""
+        check_gpus(self.spark, self.config.score)
         with spark_progress(self.spark, "score", self.report):
             self._todo = self.todo()
         for line in _todo_lines(self._todo, self._routes, self.versions):
@@ -117,9 +120,9 @@ class Scoring(IncrementalTable):
         if self._todo.stale:  # first and in one commit: a review that moved must at no time have two scores
             self.publish_months(list(self._todo.stale), 0, self._todo)
         if self._todo.rows:  # all models of the pass: a review that comes in the meantime may be any one's
-            threads = task_threads(self.spark)
+            self._threads = scoring_threads(self.spark, self.config.score)
             for row in self._rows:
-                self._engines[row["model_version"]] = chosen_settings(self.config, row, threads, self.report)
+                self._engines[row["model_version"]] = chosen_settings(self.config, row, self._threads, self.report)
             ship_all(self.spark, self.config, self._rows)
         self.publish(self._todo)
 
@@ -182,10 +185,15 @@ class Scoring(IncrementalTable):
     def computed(self, missing: DataFrame) -> DataFrame:
         from pyspark.sql import functions as F
 
-        score = scoring_udf(self._engines, self.config.score.rows_per_buffer, task_threads(self.spark))
+        settings = self.config.score
+        score = scoring_udf(self._engines, settings.for_device().rows_per_buffer, self._threads)
         constants = {"scored_at": self.run.started_at, "run_id": self.run.run_id}
-        scored = missing.select(score(F.struct(*KEY, *TEXT)).alias("score"))
+        with own_workers(self.spark, settings):
+            scored = missing.select(score(F.struct(*KEY, *TEXT)).alias("score"))
         return scored.select("score.*", *(F.lit(value).alias(name) for name, value in constants.items()))
+
+    def tasks(self, rows: int) -> int:
+        return gpu_tasks(self.spark, self.config.score, rows, self.config.score.rows_per_task)
 
     def is_failed(self) -> Column:
         from pyspark.sql import functions as F

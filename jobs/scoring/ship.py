@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from jobs.config import Config
 from jobs.registry.bundles import serving_folder
+from jobs.scoring.gpu import task_device
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -47,14 +48,14 @@ def ship_all(spark: SparkSession, config: Config, rows: Iterable[dict[str, Any]]
 
 
 def worker_scorer(name: str, settings: ScoringSettings, threads: int, beside: Collection[str] = ()) -> Scorer:
-    """The scorer of a shipped model, verified and loaded once per worker process; `beside` names all models of the
-    pass, which stay loaded with it.
+    """The scorer of a shipped model on the task's device, verified and loaded once per worker process; `beside` names
+    all models of the pass, which stay loaded with it.
     """
     from pyspark import SparkFiles
 
     from model.scoring.scorer import cached
 
-    return cached(Path(SparkFiles.getRootDirectory()) / name, settings, threads, beside=beside)
+    return cached(Path(SparkFiles.getRootDirectory()) / name, settings, threads, task_device(settings), beside)
 
 
 def task_threads(spark: SparkSession) -> int:

@@ -105,7 +105,7 @@ def _decider(config: Config, version: str) -> _Decider:
     from model.scoring.scorer import Scorer
 
     # words need the network itself, in float32
-    reference = config.score.model_copy(update={"engine": "torch", "precision": "float32"})
+    reference = config.score.model_copy(update={"engine": "torch", "precision": "float32", "device": "cpu"})
     return _Decider(version, Scorer.load(folder, reference), default["threshold_name"], default["threshold"])
 
 

@@ -15,6 +15,7 @@ import pandas as pd
 from jobs.config import ExplainSettings, ScoreSettings
 from jobs.scoring.incremental import KEY
 from jobs.scoring.ship import worker_scorer
+from model.scoring.ahead import READ_AHEAD, ahead
 
 if TYPE_CHECKING:
     from pyspark.sql import Column
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from model.explanation.integrated_gradients import Explanation
     from model.scoring.engines.interface import EngineKind
     from model.scoring.faults import Failure
-    from model.scoring.scorer import Scores
+    from model.scoring.scorer import Reading, Scorer, Scores
 
 SCORE = (
     "review_id string, review_month date, text_hash string, model_version string, logit double, raw_probability double,"
@@ -53,16 +54,22 @@ def scoring_udf(
     to one struct (SCORE).
 
     Each row is scored by the model of its `model_version`, which is one of those shipped: `settings` has the engine of
-    each.
+    each. Where they compute on a GPU, the next texts are read meanwhile.
     """
     from pyspark.sql.pandas.functions import pandas_udf
 
-    def score(batches: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+    depth = READ_AHEAD if any(one.device == "cuda" for one in settings.values()) else 0
+
+    def read(batches: Iterator[pd.DataFrame]) -> Iterator[tuple[pd.DataFrame, Scorer, Reading]]:
         for buffer in buffered(batches, rows_per_buffer):
             for version, rows in buffer.groupby("model_version"):
                 scorer = worker_scorer(str(version), settings[str(version)], threads, tuple(settings))
-                scores = scorer.score(rows["review_headline"].tolist(), rows["review_body"].tolist())
-                yield _scores_frame(rows, scores, scorer.engine.kind)
+                texts = zip(rows["review_headline"], rows["review_body"], strict=True)
+                yield rows, scorer, scorer.read(list(texts))
+
+    def score(batches: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+        for rows, scorer, reading in ahead(read(batches), depth):
+            yield _scores_frame(rows, scorer.compute(reading), scorer.engine.kind)
 
     udf: Callable[[Column], Column] = pandas_udf(score, SCORE).asNondeterministic()  # type: ignore[call-overload]
     return udf

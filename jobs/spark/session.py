@@ -12,11 +12,14 @@ from typing import TYPE_CHECKING, Any
 from jobs.config import SparkSettings
 from jobs.resources import resource_folder
 from jobs.spark.java import use_java
-from model.errors import needs_extra
+from model.errors import ReviewriskError, needs_extra
 from model.progress import Report, progress
 
 if TYPE_CHECKING:
+    from pyspark import SparkConf
     from pyspark.sql import DataFrame, SparkSession
+
+GPUS_A_TASK = "spark.task.resource.gpu.amount"
 
 
 def build_session(settings: SparkSettings) -> SparkSession:
@@ -36,9 +39,29 @@ def build_session(settings: SparkSettings) -> SparkSession:
     conf = SparkConf()
     for key, value in _options(settings).items():
         conf.setIfMissing(key, value)
+    _refuse_gpus_in_local_mode(conf)
     session = SparkSession.builder.config(conf=conf).getOrCreate()
     session.sparkContext.setLogLevel("ERROR")
     return session
+
+
+def is_local(conf: SparkConf) -> bool:
+    """Whether Spark's tasks run in the driver's own process, on this machine."""
+    return re.match(r"local(\[|$)", conf.get("spark.master") or "") is not None
+
+
+def task_gpus(conf: SparkConf) -> float:
+    """GPUs that Spark gives to every task, a share of one where tasks are to share it; 0: it hands out none."""
+    return float(conf.get(GPUS_A_TASK) or 0)
+
+
+def _refuse_gpus_in_local_mode(conf: SparkConf) -> None:
+    """Raise where Spark would wait for ever: its local mode hands out no GPUs, and starts no task that asks for one."""
+    if is_local(conf) and task_gpus(conf):
+        raise ReviewriskError(
+            f"{GPUS_A_TASK} is set, but with spark.master {conf.get('spark.master')} Spark hands out no GPUs and would"
+            " wait for ever: leave the setting out (score.device cuda needs none there), or use a cluster."
+        )
 
 
 def use_utf8() -> None:

@@ -104,7 +104,7 @@ def encode(
 
     A truncated text keeps its first tokens and the closing [SEP].
     """
-    encodings = tokenizer.backend_tokenizer.encode_batch(list(texts))
+    encodings = tokenizer.backend_tokenizer.encode_batch_fast(list(texts))  # without offsets
     full = [encoding.ids for encoding in encodings]
     return [ids if len(ids) <= max_length else ids[: max_length - 1] + ids[-1:] for ids in full], [
         len(ids) for ids in full

@@ -75,6 +75,11 @@ def cpu_capabilities() -> list[str]:
     return sorted(name for name, is_there in found.items() if is_there is True)
 
 
+def gpu_name() -> str:
+    """The name of this machine's first NVIDIA GPU."""
+    return str(torch.cuda.get_device_name(0))
+
+
 def cpu_name() -> str:
     """The processor's name as Linux tells it, elsewhere its architecture."""
     info = Path("/proc/cpuinfo")

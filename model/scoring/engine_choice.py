@@ -18,7 +18,7 @@ from model.progress import Report
 from model.scoring.engines import openvino_engine
 from model.scoring.engines.interface import REFERENCE, EngineKind
 from model.scoring.parity import Parity, missed_limits, parity, unmerged_scorer
-from model.scoring.scorer import Scorer
+from model.scoring.scorer import Scorer, find_device, release_memory
 from model.settings import ScoringSettings
 
 _TIMED_ROWS = 128
@@ -30,6 +30,7 @@ _ALL = (
     EngineKind("openvino", "bfloat16"),
     EngineKind("openvino", "int8"),
 )
+_ON_GPU = (REFERENCE, EngineKind("torch", "bfloat16"), EngineKind("torch", "float16"))
 
 
 @dataclass(frozen=True)
@@ -61,16 +62,17 @@ class Trial:
 def candidates(settings: ScoringSettings) -> list[EngineKind]:
     """The kinds that the settings leave open and that this machine has; bfloat16 only where it has instructions for it.
 
-    Raises ReviewriskError where none is left.
+    Raises ReviewriskError where none is left, or there is no GPU to compute on.
     """
+    device = find_device(settings.device)
     named = [
         kind
-        for kind in _ALL
+        for kind in (_ON_GPU if device.type == "cuda" else _ALL)
         if settings.engine in ("auto", kind.name) and settings.precision in ("auto", kind.precision)
     ]
     if named and settings.engine != "auto" and settings.precision != "auto":
         return named
-    found = [kind for kind in named if _is_here(kind)]
+    found = [kind for kind in named if (_is_on_gpu if device.type == "cuda" else _is_here)(kind)]
     if not found:
         raise ReviewriskError(
             f"score.engine {settings.engine} and score.precision {settings.precision} leave no engine that this machine"
@@ -99,7 +101,9 @@ def try_engines(
             report(f"  {kind} is timed")
             if kind.name == "openvino":
                 openvino_engine.compile_graph(serving, kind.precision)
-            speeds[kind] = _speed(Scorer.load(serving, named(settings, kind), threads), *texts)
+            scorer = Scorer.load(serving, named(settings, kind), threads, settings.device)
+            speeds[kind] = _speed(scorer, texts, threads)
+            release_memory(scorer.engine)
     with cpu_threads(None) as cores:
         report(f"  the reference, {REFERENCE} unmerged, reads {len(reviews.label):,} reviews")
         reference = unmerged_scorer(bundle, serving).score(*texts, score_blank=True)
@@ -109,9 +113,10 @@ def try_engines(
                 trials.append(Trial(kind, speeds[kind], None, []))
                 continue
             report(f"  {kind} reads them")
-            scores = Scorer.load(serving, named(settings, kind), cores).score(*texts, score_blank=True)
-            found = parity(reference, scores, reviews.label, reviews.thresholds)
+            scorer = Scorer.load(serving, named(settings, kind), cores, settings.device)
+            found = parity(reference, scorer.score(*texts, score_blank=True), reviews.label, reviews.thresholds)
             trials.append(Trial(kind, speeds[kind], found, missed_limits(found, settings.parity)))
+            release_memory(scorer.engine)  # the next one, and then Spark's workers, need the GPU's
     return trials
 
 
@@ -131,8 +136,12 @@ def fastest(trials: Sequence[Trial]) -> Trial:
 
 
 def named(settings: ScoringSettings, kind: EngineKind) -> ScoringSettings:
-    """The settings with this engine named in them."""
-    return settings.model_copy(update={"engine": kind.name, "precision": kind.precision})
+    """The settings with this engine named in them, and the batches of its device."""
+    return settings.for_device().model_copy(update={"engine": kind.name, "precision": kind.precision})
+
+
+def _is_on_gpu(kind: EngineKind) -> bool:
+    return kind.precision != "bfloat16" or computes_bfloat16(torch.device("cuda"))
 
 
 def _is_here(kind: EngineKind) -> bool:
@@ -145,13 +154,18 @@ def _is_here(kind: EngineKind) -> bool:
     return kind.precision == "float32" or openvino_engine.computes_bfloat16()
 
 
-def _speed(scorer: Scorer, headlines: Sequence[str | None], bodies: Sequence[str | None]) -> float:
-    """Reviews a second, tokenising included, in the fastest of a few rounds over the first reviews: other work on the
-    machine only ever slows a round down.
+def _speed(scorer: Scorer, texts: tuple[Sequence[str | None], Sequence[str | None]], threads: int) -> float:
+    """Reviews a second, tokenising included, in the fastest of a few rounds over the first reviews.
+
+    On a CPU it is the time that the process computed, over its threads: what else runs on the machine does not count.
     """
+    on_gpu = scorer.settings.device == "cuda"
+    headlines, bodies = texts
+    rows = len(bodies) if on_gpu else min(len(bodies), _TIMED_ROWS)
+    clock = time.perf_counter if on_gpu else time.process_time
     seconds = []
     for _ in range(_TIMED_ROUNDS):
-        started = time.perf_counter()
-        scorer.score(headlines[:_TIMED_ROWS], bodies[:_TIMED_ROWS])
-        seconds.append(time.perf_counter() - started)
-    return min(len(headlines), _TIMED_ROWS) / min(seconds)
+        started = clock()
+        scorer.score(headlines[:rows], bodies[:rows])
+        seconds.append(clock() - started)
+    return rows / min(seconds) * (1 if on_gpu else threads)

@@ -22,6 +22,12 @@ class MachineFaultError(OutageError):
     """The machine cannot compute, whatever the text: nothing is known of the text, so it must not get an error."""
 
 
+class NoRoomError(Exception):
+    """The device's memory has no room for one text by itself; where it has some for a shorter one, that is the text's
+    fault.
+    """
+
+
 @dataclass(frozen=True)
 class Failure:
     """What went wrong with one item: the error's class and message."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -20,14 +20,14 @@ from model.evaluation.calibrators import Calibrator, sigmoid
 from model.files import read_json
 from model.network.backbone import encode, load_tokenizer
 from model.network.classifier import ReviewClassifier, share_equal_tensors
-from model.scoring.batches import length_batches, pad_rows
+from model.scoring.ahead import READ_AHEAD, ahead
+from model.scoring.batches import length_batches, pad_rows, padded_length
 from model.scoring.engines.interface import REFERENCE, Engine, EngineKind
 from model.scoring.engines.openvino_engine import OpenVinoEngine
 from model.scoring.engines.torch_engine import TorchEngine
-from model.scoring.faults import Failure, isolate_failures
+from model.scoring.faults import Failure, NoRoomError, isolate_failures
 from model.settings import ScoringSettings
-from model.text.compose import NO_TEXT, HeadlineMode, model_text
-from model.text.rating_phrases import has_rating_phrase
+from model.text.compose import NO_TEXT, HeadlineMode, text_and_rating
 
 # Token counts are exact up to this many and stop there: nobody needs to know how much of a megabyte was not read.
 TOKEN_COUNT_LIMIT = 8192
@@ -69,6 +69,28 @@ class Scores:
             [None] * rows,
         )
 
+    @classmethod
+    def joined(cls, parts: Sequence[Scores]) -> Scores:
+        """The scores of consecutive rows."""
+        arrays = ("logit", "raw_probability", "probability", "token_count", "is_truncated", "has_rating_phrase")
+        whole = cls.empty(sum(len(part.error) for part in parts))
+        for name in arrays if parts else ():
+            setattr(whole, name, np.concatenate([getattr(part, name) for part in parts]))
+        whole.error = [error for part in parts for error in part.error]
+        whole.real_tokens = sum(part.real_tokens for part in parts)
+        whole.padded_tokens = sum(part.padded_tokens for part in parts)
+        return whole
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Reviews as the model reads them: all of their scores but the logits, and (token ids, position among them) of the
+    rows that the network is to compute.
+    """
+
+    scores: Scores
+    rows: list[tuple[list[int], int]]
+
 
 @dataclass(frozen=True)
 class EncodedText:
@@ -89,6 +111,11 @@ class Scorer:
     max_length: int
     headline_mode: HeadlineMode
     settings: ScoringSettings
+    # padded tokens that the device has room for at once, as far as this process knows
+    tokens_at_once: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.tokens_at_once = self.settings.tokens_per_batch
 
     @classmethod
     def load(
@@ -106,11 +133,9 @@ class Scorer:
         that scorer's model are kept once for both. Raises ReviewriskError where the folder is none or damaged, or the
         device is absent: a model is never quietly run elsewhere than where it was asked to.
         """
-        target = _find_device(device)
+        target = find_device(device)
         serving = verify_serving_folder(serving_folder)
-        os.environ["TOKENIZERS_PARALLELISM"] = "false"  # tokenizers deadlock in processes that were forked after use
-        if threads is not None:
-            torch.set_num_threads(threads)
+        set_threads(target, threads)
         engine = _load_engine(serving_folder, engine_kind(settings), target, threads)
         if isinstance(engine, TorchEngine) and beside is not None and isinstance(beside.engine, TorchEngine):
             share_equal_tensors(engine.model, beside.engine.model)
@@ -134,6 +159,14 @@ class Scorer:
         return self._torch_engine.device
 
     @property
+    def read_ahead(self) -> int:
+        """Buffers that are read by a thread of their own while the device computes: none on a CPU, whose cores both
+        need.
+        """
+        on_gpu = isinstance(self.engine, TorchEngine) and self.engine.device.type == "cuda"
+        return READ_AHEAD if on_gpu else 0
+
+    @property
     def _torch_engine(self) -> TorchEngine:
         if not isinstance(self.engine, TorchEngine):
             raise TypeError(f"a scorer on {self.engine.kind} has no PyTorch module")
@@ -155,12 +188,25 @@ class Scorer:
         where it is not the row that fails. Rows are batched by length, so a logit may differ by about 1e-6 (float32) or
         1e-2 (bfloat16) with the rows that it is computed beside.
         """
-        reviews = list(zip(headlines, bodies, strict=True))
+        reviews, size = list(zip(headlines, bodies, strict=True)), self.settings.rows_per_buffer
+        starts = range(0, len(reviews), size)
+        buffers = (self.read(reviews[start : start + size], mode, score_blank) for start in starts)
+        return Scores.joined([self.compute(reading) for reading in ahead(buffers, self.read_ahead)])
+
+    def read(
+        self, reviews: list[tuple[str | None, str | None]], mode: HeadlineMode | None = None, score_blank: bool = False
+    ) -> Reading:
+        """The first half of `score`, without the network, for reviews of (headline, body): one thread may read what
+        another one computes later.
+        """
         scores = Scores.empty(len(reviews))
-        for start in range(0, len(reviews), self.settings.rows_per_buffer):
-            buffer = reviews[start : start + self.settings.rows_per_buffer]
-            rows = self._read_rows(buffer, start, mode or self.headline_mode, scores)
-            self._score_rows([row for row in rows if score_blank or self._has_text(*row, scores)], scores)
+        rows = self._read_rows(reviews, 0, mode or self.headline_mode, scores)
+        return Reading(scores, [row for row in rows if score_blank or self._has_text(*row, scores)])
+
+    def compute(self, reading: Reading) -> Scores:
+        """The other half of `score`: the reading's scores, complete."""
+        scores = reading.scores
+        self._score_rows(reading.rows, scores)
         scored = np.isfinite(scores.logit)
         scores.raw_probability[scored] = sigmoid(scores.logit[scored])
         scores.probability[scored] = self.calibrator.apply(scores.logit[scored])
@@ -202,7 +248,7 @@ class Scorer:
             places.setdefault(tuple(ids), []).append(position)
         first = [(list(ids), positions[0]) for ids, positions in places.items()]
         few_shapes = self.engine.few_shapes
-        for length, batch in length_batches(first, self.max_length, self.settings.tokens_per_batch, few_shapes):
+        for length, batch in length_batches(first, self.max_length, self.tokens_at_once, few_shapes):
             self._score_batch(length, batch, scores)
         for one, *others in places.values():
             for other in others:
@@ -212,14 +258,13 @@ class Scorer:
         self, reviews: Sequence[tuple[str | None, str | None]], mode: HeadlineMode
     ) -> list[tuple[EncodedText, bool]]:
         """Each review as the model reads it, and whether it states the rating, whatever of it is read."""
-        texts = self.encode([model_text(headline, body, mode) for headline, body in reviews])
-        return [
-            (text, has_rating_phrase(headline, body)) for text, (headline, body) in zip(texts, reviews, strict=True)
-        ]
+        read = [text_and_rating(headline, body, mode) for headline, body in reviews]
+        encoded = self.encode([text for text, _ in read])
+        return [(one, has_rating) for one, (_, has_rating) in zip(encoded, read, strict=True)]
 
     def _score_batch(self, length: int, batch: list[tuple[list[int], int]], scores: Scores) -> None:
         ids = [ids for ids, _ in batch]
-        logits = isolate_failures(lambda rows: self._logits(rows, length), ids, [ids[0][0], ids[0][-1]])
+        logits = isolate_failures(self._logits, ids, [ids[0][0], ids[0][-1]])
         for (_, position), logit in zip(batch, logits, strict=True):
             if isinstance(logit, Failure):
                 scores.error[position] = logit.error
@@ -230,13 +275,36 @@ class Scorer:
         scores.real_tokens += sum(len(ids) for ids, _ in batch)
         scores.padded_tokens += len(batch) * length
 
-    def _logits(self, rows: Sequence[list[int]], length: int) -> list[float]:
-        """The log-odds of each row of token ids, computed in one pass with rows padded to `length`."""
-        return [float(logit) for logit in self.engine.logits(*pad_rows(rows, length, self.pad_id))]
+    def _logits(self, rows: Sequence[list[int]]) -> list[float]:
+        """The log-odds of each row of token ids, all padded to one length: in one pass, or in smaller ones, then and in
+        future, where the device has no room for it.
+
+        Raises NoRoomError where it has none for a single row.
+        """
+        length = padded_length(max(len(row) for row in rows), self.max_length)
+        logits: list[float] = []
+        while len(logits) < len(rows):
+            part = rows[len(logits) :][: max(1, self.tokens_at_once // length)]
+            try:
+                logits += self.engine.logits(*pad_rows(part, length, self.pad_id)).tolist()
+                continue
+            except torch.OutOfMemoryError:
+                if len(part) == 1:
+                    raise NoRoomError(f"the device has no room for a text padded to {length} tokens") from None
+            # here and not above: the error's traceback keeps the memory of the pass
+            self.tokens_at_once = len(part) // 2 * length
+            release_memory(self.engine)
+        return logits
 
     @property
     def pad_id(self) -> int:
         return int(self.tokenizer.pad_token_id)
+
+
+def release_memory(engine: Engine) -> None:
+    """Give back what PyTorch keeps of a GPU's memory for later."""
+    if isinstance(engine, TorchEngine) and engine.device.type == "cuda":
+        torch.cuda.empty_cache()
 
 
 _LOADED: dict[tuple[str, ScoringSettings, str], Scorer] = {}
@@ -256,7 +324,8 @@ def cached(
     """
     key = (read_serving(serving_folder)["model_version"], settings, device)
     for other in [other for other in _LOADED if other != key and (other[0] not in beside or other[0] == key[0])]:
-        del _LOADED[other]  # models of another pass would need the memory of theirs
+        engine = _LOADED.pop(other).engine  # models of another pass would need the memory of theirs
+        release_memory(engine)
     if key not in _LOADED:
         _LOADED[key] = Scorer.load(serving_folder, settings, threads, device, next(iter(_LOADED.values()), None))
     return _LOADED[key]
@@ -295,7 +364,19 @@ def readable_start(tokenizer: PreTrainedTokenizerFast, text: str) -> str:
     return text
 
 
-def _find_device(name: str) -> torch.device:
+def set_threads(device: torch.device, threads: int | None) -> None:
+    """Have PyTorch, and for a GPU the tokenizer, compute with so many threads in this whole process.
+
+    Beside a CPU's engine the tokenizer has one thread: its own deadlock in processes that were forked after use.
+    """
+    if threads is not None:
+        torch.set_num_threads(threads)
+        if device.type == "cuda":
+            os.environ["RAYON_NUM_THREADS"] = str(threads)
+    os.environ["TOKENIZERS_PARALLELISM"] = "true" if device.type == "cuda" else "false"
+
+
+def find_device(name: str) -> torch.device:
     """The device of that name; an error where this machine does not have it."""
     try:
         device = torch.device(name)

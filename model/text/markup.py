@@ -32,7 +32,6 @@ _LEFTOVER = re.compile(
     r"|(?P<product>\[\[ASIN:\w*+\s*+(?P<title>(?:(?!\[\[|\]\](?!\])).)*+)\]\])",
     re.IGNORECASE,
 )
-_SIGN_OF_LEFTOVER = re.compile(r"[<&]|\[\[")
 # Control characters (tab and line ends stay), zero-width space and byte-order mark part words; a tokenizer would glue
 # them together.
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200b\ufeff]")
@@ -96,7 +95,7 @@ def clean_html(raw: str) -> str:
 def clean_field(raw: str) -> CleanField:
     """The same text as `clean_html`, with the map back to the stored field."""
     text = _replace_unreadable(raw)
-    if not _SIGN_OF_LEFTOVER.search(text):
+    if not ("<" in text or "&" in text or "[[" in text):
         return CleanField(text)
     return _joined((piece, start, end) for start, end, piece in _pieces(text))
 
@@ -120,6 +119,8 @@ def _joined(pieces: Iterable[tuple[str, int, int]]) -> CleanField:
 
 def _replace_unreadable(text: str) -> str:
     """The same text with characters no tokenizer should see replaced one for one, so that positions stay."""
+    if text.isprintable():  # said of most texts in no time; none of those characters is printable
+        return text
     return _LONE_SURROGATE.sub("\ufffd", _CONTROL.sub(" ", text))
 
 

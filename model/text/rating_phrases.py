@@ -8,6 +8,7 @@ it begins (a run of star signs is taken whole, once), so the time grows in propo
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from model.text.markup import clean_html
 
@@ -132,18 +133,20 @@ _GIVEN = re.compile(
 _STAR_RUN = re.compile(rf"{_STAR_SIGN}(?:[\ufe0e\ufe0f ]{{0,2}}{_STAR_SIGN})++\ufe0f?")
 _ASTERISKS = re.compile(r"(?<![*\w])(?<!\* )\*(?: ?\*){4}(?! ?\*)(?!\w)")
 
-# Each pattern with what a lower-case text must hold for it to match: nearly all texts are passed over by this alone.
-_PATTERNS: tuple[tuple[re.Pattern[str], tuple[str, ...]], ...] = (
-    (_STARS, ("star", "rating", *_STAR_SIGNS)),
-    (_NO_STARS, ("star", *_STAR_SIGNS)),
-    (_A_STAR, ("star", *_STAR_SIGNS)),
-    (_OUT_OF, ("out",)),
-    (_SLASH, ("/",)),
-    (_GIVEN_A, ("rat", "giv", "gav", "scor", "deserv", "earn")),
-    (_GIVEN, ("rat", "giv", "gav", "scor", "overall")),
-    (_STAR_RUN, tuple(_STAR_SIGNS)),
-    (_ASTERISKS, ("*",)),
+# Each pattern with what a lower-case text must hold for it to match, one of each group: nearly all texts are passed
+# over by this alone.
+_PATTERNS: tuple[tuple[re.Pattern[str], tuple[frozenset[str], ...]], ...] = (
+    (_STARS, (frozenset({"star", "rating", *_STAR_SIGNS}),)),
+    (_NO_STARS, (frozenset({"star", *_STAR_SIGNS}),)),
+    (_A_STAR, (frozenset({"star", *_STAR_SIGNS}),)),
+    (_OUT_OF, (frozenset({"out"}), frozenset({"5", "10", "five", "ten"}))),
+    (_SLASH, (frozenset({"/"}),)),
+    (_GIVEN_A, (frozenset({"rat", "giv", "gav", "scor", "deserv", "earn"}),)),
+    (_GIVEN, (frozenset({"rat", "giv", "gav", "scor", "overall"}),)),
+    (_STAR_RUN, (frozenset(_STAR_SIGNS),)),
+    (_ASTERISKS, (frozenset({"*"}),)),
 )
+_SIGNS = sorted(set().union(*(group for _, groups in _PATTERNS for group in groups)))
 
 
 def find_rating_phrases(text: str) -> list[tuple[int, int]]:
@@ -152,7 +155,7 @@ def find_rating_phrases(text: str) -> list[tuple[int, int]]:
     A span is the rating alone: of "I would give it 4 because" it is "4", of "worth five stars!" it is "five stars".
     """
     lower = text.lower()
-    found = (pattern.finditer(text) for pattern, signs in _PATTERNS if any(sign in lower for sign in signs))
+    found = (pattern.finditer(text) for pattern in _patterns(frozenset(sign for sign in _SIGNS if sign in lower)))
     return _merged(
         sorted(
             match.span("rating") if "rating" in match.re.groupindex else match.span()
@@ -160,6 +163,12 @@ def find_rating_phrases(text: str) -> list[tuple[int, int]]:
             for match in matches
         )
     )
+
+
+@lru_cache(maxsize=4096)
+def _patterns(signs: frozenset[str]) -> list[re.Pattern[str]]:
+    """The patterns that may match a text in which these signs stand."""
+    return [pattern for pattern, groups in _PATTERNS if not any(signs.isdisjoint(group) for group in groups)]
 
 
 def has_rating_phrase(headline: str | None, body: str | None) -> bool:

@@ -120,6 +120,12 @@ def write(path: Path, text: str) -> Path:
             "paths: {root: x}\nrouting: {models: {NO: a}}",
             r"routing\.models.*Input should be a valid string \(it is False\)",
         ),
+        (
+            "paths: {root: x}\nscore: {device: cuda, engine: openvino}",
+            "score: engine openvino computes on CPUs: set engine to torch or auto, or device to cpu",
+        ),
+        ("paths: {root: x}\nscore: {precision: float16}", "score: precision float16 is for GPUs: set device to cuda"),
+        ("paths: {root: x}\nscore: {device: gpu}", r"score\.device: Input should be 'cpu' or 'cuda' \(it is 'gpu'\)"),
         ("model: {}", r"paths: Field required"),
         ("- a list", "holds no settings"),
         ("paths: {root: [", "is not valid YAML"),

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 EngineName = Literal["torch", "openvino"]
-Precision = Literal["float32", "bfloat16", "int8"]
+Precision = Literal["float32", "bfloat16", "float16", "int8"]
 
 
 class EngineKind(NamedTuple):

@@ -60,7 +60,7 @@ def test_a_worker_loads_nothing_that_was_damaged_on_its_way(
     spark.range(1).mapInArrow(lambda batches: batches, "id long").collect()  # the first task unpacks the archive
     flip_a_bit(Path(SparkFiles.getRootDirectory()) / shipped / name)
     settings = trained.score.model_copy(update={"rows_per_buffer": 701})  # so that no worker has the model already
-    udf = scoring_udf((shipped,), settings, 1)
+    udf = scoring_udf({shipped: settings}, 701, 1)
     rows = tables.read_frame(spark, trained.root, "reviews").limit(3).withColumn("model_version", lit(shipped))
     columns = ("review_id", "review_month", "text_hash", "model_version", "review_headline", "review_body")
     with (

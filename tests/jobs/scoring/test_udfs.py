@@ -9,11 +9,15 @@ import pandas as pd
 import pytest
 
 from jobs.config import ExplainSettings, ScoreSettings
+from jobs.outages import worker_errors
 from jobs.scoring.incremental import KEY
 from jobs.scoring.udfs import buffered, explaining_udf, scoring_udf
+from model.errors import OutageError
 
+BOTH = {"even": ScoreSettings(), "odd": ScoreSettings()}
+ON_GPU = {name: ScoreSettings(device="cuda") for name in BOTH}
 UDFS = {
-    "score": lambda: scoring_udf(("even", "odd"), ScoreSettings(), 1),
+    "score": lambda: scoring_udf(BOTH, 2048, 1),
     "explain": lambda: explaining_udf(("even", "odd"), ScoreSettings(), ExplainSettings(), 1),
 }
 
@@ -34,29 +38,34 @@ def counting_worker(evaluated: Any) -> Any:
     def worker_scorer(name: str, settings: Any, threads: int, beside: Any = ()) -> Any:
         import types
 
+        from model.scoring.engines.interface import REFERENCE
         from model.scoring.scorer import Scores
 
-        def score(headlines: list[str], bodies: list[str]) -> Scores:
-            evaluated.add(len(bodies))
-            assert all((int(body) % 2 == 0) == (name == "even") for body in bodies), "its own reviews alone"
-            scores = Scores.empty(len(bodies))
-            scores.logit[:] = [float(body) for body in bodies]
+        def read(reviews: list[tuple[str, str]]) -> list[int]:
+            evaluated.add(len(reviews))
+            assert all((int(body) % 2 == 0) == (name == "even") for _, body in reviews), "its own reviews alone"
+            return [int(body) for _, body in reviews]
+
+        def compute(numbers: list[int]) -> Scores:
+            scores = Scores.empty(len(numbers))
+            scores.logit[:] = numbers
             return scores
 
-        return types.SimpleNamespace(score=score)
+        return types.SimpleNamespace(read=read, compute=compute, engine=types.SimpleNamespace(kind=REFERENCE))
 
     return worker_scorer
 
 
+@pytest.mark.parametrize("settings", [BOTH, ON_GPU], ids=["cpu", "cuda"])
 def test_spark_evaluates_a_score_once_a_row_and_gives_it_to_its_own_review(
-    spark: Any, monkeypatch: pytest.MonkeyPatch
+    spark: Any, settings: dict[str, ScoreSettings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A filter on a field of the result is a plan in which Spark evaluates a deterministic function twice."""
     from pyspark.sql import functions as F
 
     evaluated = spark.sparkContext.accumulator(0)
     monkeypatch.setattr("jobs.scoring.udfs.worker_scorer", counting_worker(evaluated))
-    udf = scoring_udf(("even", "odd"), ScoreSettings(rows_per_buffer=4), 1)
+    udf = scoring_udf(settings, 4, 1)
     struct = F.struct(*KEY, "review_headline", "review_body")
     scored = numbered(spark, 21).repartition(2).select(udf(struct).alias("score")).where("score.error is null")
     found = scored.select("score.*").where("logit >= 0").select("review_id", "model_version", "logit").collect()
@@ -64,6 +73,31 @@ def test_spark_evaluates_a_score_once_a_row_and_gives_it_to_its_own_review(
     assert sorted((int(row.review_id), row.model_version, row.logit) for row in found) == [
         (number, "odd" if number % 2 else "even", float(number)) for number in range(21)
     ]
+
+
+def failing_worker(name: str, settings: Any, threads: int, beside: Any = ()) -> Any:
+    """A scorer whose device fails at once."""
+    import types
+
+    from model.scoring.faults import MachineFaultError
+
+    def compute(reading: Any) -> Any:
+        raise MachineFaultError("The machine failed, not a text (RuntimeError): run the command again.")
+
+    return types.SimpleNamespace(read=list, compute=compute)
+
+
+@pytest.mark.parametrize("settings", [BOTH, ON_GPU], ids=["cpu", "cuda"])
+def test_a_device_that_fails_ends_the_task_though_more_was_read_ahead(
+    spark: Any, settings: dict[str, ScoreSettings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pyspark.sql import functions as F
+
+    monkeypatch.setattr("jobs.scoring.udfs.worker_scorer", failing_worker)
+    struct = F.struct(*KEY, "review_headline", "review_body")
+    rows = numbered(spark, 5000).repartition(2).select(scoring_udf(settings, 4, 1)(struct))
+    with pytest.raises(OutageError, match="The machine failed, not a text"), worker_errors("the table"):
+        rows.collect()
 
 
 @pytest.mark.parametrize("name", UDFS)

@@ -10,10 +10,12 @@ from pathlib import Path
 import pyspark
 import pytest
 import yaml
+from pyspark import SparkConf
 
 from jobs.config import Config, SparkSettings
 from jobs.lake import tables
-from jobs.spark.session import _options, use_utf8
+from jobs.spark.session import _options, _refuse_gpus_in_local_mode, use_utf8
+from model.errors import ReviewriskError
 from tests import ROOT
 from tests.support.raw_files import corpus, line, write_source
 
@@ -54,6 +56,20 @@ def test_a_locale_without_utf8_is_replaced(
 )
 def test_local_mode_tries_a_failed_task_again_unless_told_how_often(given: str, expected: str) -> None:
     assert _options(SparkSettings(master=given))["spark.master"] == expected
+
+
+@pytest.mark.parametrize("master", ["local", "local[2,2]", "local[*]"])
+def test_gpus_of_tasks_in_local_mode_are_refused_as_spark_would_wait_for_ever(master: str) -> None:
+    conf = SparkConf(loadDefaults=False).setMaster(master).set("spark.task.resource.gpu.amount", "1")
+    with pytest.raises(ReviewriskError) as caught:
+        _refuse_gpus_in_local_mode(conf)
+    assert str(caught.value) == (
+        f"spark.task.resource.gpu.amount is set, but with spark.master {master} Spark hands out no GPUs and would wait"
+        " for ever: leave the setting out (score.device cuda needs none there), or use a cluster."
+    )
+    _refuse_gpus_in_local_mode(conf.set("spark.task.resource.gpu.amount", "0"))
+    for other in ("local-cluster[2,1,1024]", "spark://host:7077", "yarn"):
+        _refuse_gpus_in_local_mode(conf.setMaster(other).set("spark.task.resource.gpu.amount", "1"))
 
 
 def ran(command: list[str], config: Config, source: Path, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -75,9 +75,41 @@ def test_bfloat16_and_int8_of_openvino_need_the_processors_own(monkeypatch: pyte
     assert candidates(ScoringSettings(engine="openvino")) == [OPENVINO]
 
 
-def test_pytorch_has_no_int8() -> None:
-    with pytest.raises(ValueError, match="precision int8 is of engine openvino: set engine to openvino or auto"):
-        ScoringSettings(engine="torch", precision="int8")
+@pytest.mark.parametrize("other", [{"engine": "torch"}, {"device": "cuda"}])
+def test_only_openvino_has_int8(other: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="precision int8 is of engine openvino, on CPUs: set engine to openvino"):
+        ScoringSettings(precision="int8", **other)
+
+
+@pytest.mark.parametrize(
+    ("precision", "has_bfloat16", "expected"),
+    [
+        ("auto", True, ["torch float32", "torch bfloat16", "torch float16"]),
+        ("auto", False, ["torch float32", "torch float16"]),
+        ("float16", False, ["torch float16"]),
+    ],
+)
+def test_a_gpu_has_torch_alone_in_three_precisions(
+    precision: Any, has_bfloat16: bool, expected: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_choice, "find_device", torch.device)
+    monkeypatch.setattr(engine_choice, "computes_bfloat16", lambda device: has_bfloat16)
+    settings = ScoringSettings(device="cuda", precision=precision)
+    assert [str(kind) for kind in candidates(settings)] == expected
+
+
+def test_without_a_gpu_there_is_nothing_to_try_on_one() -> None:
+    with pytest.raises(ReviewriskError, match="Device 'cuda' was asked for"):
+        candidates(ScoringSettings(device="cuda"))
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_an_engine_gets_the_batches_of_its_device(device: Any) -> None:
+    settings = ScoringSettings(device=device, tokens_per_batch=512, tokens_per_batch_gpu=65_536, rows_per_buffer=64)
+    found = named(settings, HALF)
+    expected = {"cpu": (512, 64), "cuda": (65_536, 8_192)}
+    assert (found.tokens_per_batch, found.rows_per_buffer) == expected[device]
+    assert named(found, HALF) == found
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any, get_args
@@ -18,8 +19,9 @@ from model.evaluation.calibrators import Calibrator
 from model.files import write_json
 from model.network.backbone import encode
 from model.network.classifier import margin
+from model.scoring.engines.interface import REFERENCE
 from model.scoring.faults import MachineFaultError
-from model.scoring.scorer import TOKEN_COUNT_LIMIT, Scorer, cached, readable_start
+from model.scoring.scorer import TOKEN_COUNT_LIMIT, Scorer, cached, readable_start, set_threads
 from model.settings import ScoringSettings
 from model.text.compose import NO_TEXT, HeadlineMode, model_text
 from tests.support.adapter_bundles import adapter_bundle
@@ -221,7 +223,7 @@ def test_what_is_no_text_is_that_rows_error(scorer: Scorer) -> None:
     scores = scorer.score([None] * 3, ["nice", not_text, "good, 5 stars"])
     assert [error is None for error in scores.error] == [True, False, True]
     assert scores.has_rating_phrase.tolist() == [False, False, True]
-    assert str(scores.error[1]).startswith("TypeError: ")
+    assert str(scores.error[1]).startswith("AttributeError: ")
     assert scores.token_count.tolist() == [3, 0, 6]
 
 
@@ -441,3 +443,93 @@ def test_a_folder_that_is_no_serving_folder_is_an_error(tmp_path: Path) -> None:
     write_json(tmp_path / "config.json", {})
     with pytest.raises(ReviewriskError, match=r"serving\.json"):
         Scorer.load(tmp_path, SMALL)
+
+
+class SmallDevice:
+    """An engine on a device that has room for so many padded tokens at once; a row's logit is the sum of its ids."""
+
+    kind, few_shapes = REFERENCE, False
+
+    def __init__(self, room: int) -> None:
+        self.room, self.passes = room, list[tuple[int, int]]()
+
+    def logits(self, ids: Any, mask: Any) -> Any:
+        self.passes.append(ids.shape)
+        if ids.size > self.room:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return (ids * mask).sum(axis=1).astype(np.float32)
+
+
+def on_device(scorer: Scorer, room: int, tokens_per_batch: int = 4096) -> Scorer:
+    settings = scorer.settings.model_copy(update={"tokens_per_batch": tokens_per_batch, "rows_per_buffer": 1000})
+    return dataclasses.replace(scorer, engine=SmallDevice(room), settings=settings)
+
+
+def passes(scorer: Scorer) -> list[tuple[int, int]]:
+    """(rows, length) of each pass that its small device was given."""
+    assert isinstance(scorer.engine, SmallDevice)
+    return scorer.engine.passes
+
+
+def test_where_the_device_has_no_room_for_a_batch_it_computes_smaller_ones_from_then_on(scorer: Scorer) -> None:
+    texts = [f"nice chair {'and ' * (number % 9)}" for number in range(100)]
+    expected = on_device(scorer, room=10**6).score([None] * 100, texts)
+    small = on_device(scorer, room=16 * 30)
+    found = small.score([None] * 100, texts)
+    np.testing.assert_array_equal(found.logit, expected.logit)
+    assert found.error == [None] * 100
+    assert passes(small) == [(100, 16), (50, 16), (25, 16), (25, 16), (25, 16), (25, 16)]
+    assert small.tokens_at_once == 25 * 16
+    small.score([None] * 100, texts)
+    assert passes(small)[6:] == [(25, 16)] * 4, "remembered"
+
+
+def test_a_text_that_has_no_room_by_itself_fails_alone(scorer: Scorer) -> None:
+    small = on_device(scorer, room=16 * 2)
+    found = small.score([None] * 3, ["nice chair", "again and again " * 20, "wobbles"])
+    assert found.error[0] is None and found.error[2] is None
+    assert re.fullmatch(r"NoRoomError: the device has no room for a text padded to \d+ tokens", found.error[1] or "")
+
+
+def test_a_device_without_room_for_anything_is_no_fault_of_a_text(scorer: Scorer) -> None:
+    with pytest.raises(MachineFaultError, match="no room"):
+        on_device(scorer, room=0).score([None], ["nice chair"])
+
+
+def test_what_is_read_first_and_computed_later_is_what_score_gives(scorer: Scorer) -> None:
+    expected = scorer.score(*columns(REVIEWS))
+    found = scorer.compute(scorer.read(REVIEWS))
+    assert found.error == expected.error
+    np.testing.assert_array_equal(found.token_count, expected.token_count)
+    np.testing.assert_allclose(found.probability, expected.probability, rtol=1e-4)
+
+
+def test_scores_read_ahead_are_those_of_one_thread(scorer: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = scorer.score(*columns(REVIEWS * 5))
+    monkeypatch.setattr(Scorer, "read_ahead", 2)
+    found = scorer.score(*columns(REVIEWS * 5))
+    assert len(REVIEWS * 5) > 2 * SMALL.rows_per_buffer, "several buffers"
+    for name in ("logit", "raw_probability", "probability", "token_count", "is_truncated", "has_rating_phrase"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+    assert (found.error, found.real_tokens, found.padded_tokens) == (
+        expected.error,
+        expected.real_tokens,
+        expected.padded_tokens,
+    )
+
+
+def test_no_reviews_have_no_scores(scorer: Scorer) -> None:
+    found = scorer.score([], [])
+    assert len(found.logit) == 0 and found.error == []
+
+
+@pytest.mark.parametrize(("device", "expected"), [("cpu", ("false", None)), ("cuda", ("true", "3"))])
+def test_the_tokenizer_has_threads_beside_a_gpu_alone(
+    device: str, expected: tuple[str, str | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "set_num_threads", lambda threads: None)
+    monkeypatch.setenv("TOKENIZERS_PARALLELISM", "")
+    monkeypatch.setenv("RAYON_NUM_THREADS", "")
+    monkeypatch.delenv("RAYON_NUM_THREADS")
+    set_threads(torch.device(device), 3)
+    assert (os.environ["TOKENIZERS_PARALLELISM"], os.environ.get("RAYON_NUM_THREADS")) == expected

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from model.text.compose import HeadlineMode, compose, model_text, text_hash
+from model.text.compose import HeadlineMode, compose, model_text, text_and_rating, text_hash
 from model.text.markup import clean_html
-from model.text.rating_phrases import find_rating_phrases
+from model.text.rating_phrases import find_rating_phrases, has_rating_phrase
 from tests.support.tiny_models import tiny_tokenizer
 
 TOKENIZER = tiny_tokenizer()
@@ -265,3 +265,15 @@ def test_any_text_can_be_tokenised_and_its_characters_are_located_in_order(
         spans = [composed.locate(index, index + 1) for index in range(first, last)]
         assert all(span is not None and span[0] == field and 0 <= span[1] < span[2] <= len(stored) for span in spans)
         assert [span[1:] for span in spans if span] == sorted(span[1:] for span in spans if span)
+
+
+@given(mixed_field, mixed_field, st.sampled_from(MODES))
+@example("One Star", None, "drop")
+@example(None, "4&nbsp;stars", "mask_ratings")
+def test_text_and_rating_are_found_at_once_as_each_by_itself(
+    headline: str | None, body: str | None, mode: HeadlineMode
+) -> None:
+    assert text_and_rating(headline, body, mode) == (
+        model_text(headline, body, mode),
+        has_rating_phrase(headline, body),
+    )

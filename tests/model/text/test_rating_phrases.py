@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from model.text.rating_phrases import find_rating_phrases, has_rating_phrase, is_default_headline
+from model.text.rating_phrases import (
+    _PATTERNS,
+    _merged,
+    find_rating_phrases,
+    has_rating_phrase,
+    is_default_headline,
+)
 
 
 def found(text: str) -> list[str]:
@@ -182,6 +188,22 @@ def test_spans_are_in_order_and_apart_and_no_span_is_empty(text: str) -> None:
     assert ends == sorted(ends)
     assert all(start < end for start, end in find_rating_phrases(text))
     assert not ends or (ends[0] >= 0 and ends[-1] <= len(text))
+
+
+SIGNS = [*PIECES[:-1], "ten", "rating", "gave", "overall", "no", "took", "a", "4.5", "out", "of"]
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.lists(st.sampled_from(SIGNS), max_size=12).map(" ".join))
+@example("15 out of 10")
+@example("out of five")
+def test_a_text_passed_over_for_want_of_a_sign_has_no_match(text: str) -> None:
+    spans = sorted(
+        match.span("rating") if "rating" in match.re.groupindex else match.span()
+        for pattern, _ in _PATTERNS
+        for match in pattern.finditer(text)
+    )
+    assert find_rating_phrases(text) == _merged(spans)
 
 
 @pytest.mark.parametrize(

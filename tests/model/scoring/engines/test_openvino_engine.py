@@ -43,7 +43,7 @@ def test_a_scorer_without_a_pytorch_module_says_so(serving: Path) -> None:
 
 
 def test_openvino_computes_on_cpus_alone(serving: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("model.scoring.scorer._find_device", lambda name: torch.device(name))
+    monkeypatch.setattr("model.scoring.scorer.find_device", lambda name: torch.device(name))
     settings = SMALL.model_copy(update={"engine": "openvino", "precision": "float32"})
     with pytest.raises(ReviewriskError, match=r"openvino computes on CPUs, not on cuda: set score\.engine to torch"):
         Scorer.load(serving, settings, device="cuda")
