@@ -54,7 +54,7 @@ def test_a_cluster_that_does_not_say_which_task_has_which_gpu_is_refused() -> No
 
 
 @pytest.mark.parametrize(
-    ("spark", "settings", "rows", "expected"),
+    ("started", "settings", "rows", "expected"),
     [
         (LOCAL, CPU, 2001, 3),
         (LOCAL, GPU, 1_000_000, 1),
@@ -64,16 +64,16 @@ def test_a_cluster_that_does_not_say_which_task_has_which_gpu_is_refused() -> No
     ],
 )
 def test_one_task_at_a_time_comes_to_a_gpu_and_brings_many_rows(
-    spark: Any, settings: ScoreSettings, rows: int, expected: int
+    started: Any, settings: ScoreSettings, rows: int, expected: int
 ) -> None:
-    assert gpu_tasks(spark, settings, rows, rows_per_task=1000) == expected
+    assert gpu_tasks(started, settings, rows, rows_per_task=1000) == expected
 
 
 @pytest.mark.parametrize(
-    ("spark", "settings", "expected"), [(LOCAL, CPU, 1), (LOCAL, GPU, 6), (SCHEDULED, GPU, 4), (CLUSTER, CPU, 4)]
+    ("started", "settings", "expected"), [(LOCAL, CPU, 1), (LOCAL, GPU, 6), (SCHEDULED, GPU, 4), (CLUSTER, CPU, 4)]
 )
-def test_the_only_task_of_a_machine_has_all_threads(spark: Any, settings: ScoreSettings, expected: int) -> None:
-    assert scoring_threads(spark, settings) == expected
+def test_the_only_task_of_a_machine_has_all_threads(started: Any, settings: ScoreSettings, expected: int) -> None:
+    assert scoring_threads(started, settings) == expected
 
 
 def given(**addresses: list[str]) -> Any:

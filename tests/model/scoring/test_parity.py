@@ -70,7 +70,7 @@ def test_a_limit_may_be_met_exactly(met: dict[str, Any], missed: dict[str, Any],
 
 
 def test_flips_count_at_every_threshold() -> None:
-    many = dataclasses.replace(EQUAL, rows=2000, flipped={"f1_max": 2, "recall_90": 2})
+    many = dataclasses.replace(EQUAL, rows=2000, flipped={"f1_max": 4, "recall_90": 4})
     assert missed_limits(many, LIMITS) == []
-    (problem,) = missed_limits(dataclasses.replace(many, flipped={"f1_max": 0, "recall_90": 3}), LIMITS)
-    assert problem.startswith("3 of 2,000 decisions at recall_90 are flipped (max_flipped_share 0.001)")
+    (problem,) = missed_limits(dataclasses.replace(many, flipped={"f1_max": 0, "recall_90": 5}), LIMITS)
+    assert problem.startswith("5 of 2,000 decisions at recall_90 are flipped (max_flipped_share 0.002)")
