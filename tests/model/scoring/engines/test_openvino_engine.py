@@ -111,6 +111,15 @@ def test_weights_in_int8_are_a_graph_of_their_own(serving: Path) -> None:
     assert 0 < np.abs(by_precision["float32"] - by_precision["int8"]).max() < 0.1
 
 
+def test_making_graphs_prints_nothing(serving: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    folder = shutil.copytree(serving, tmp_path / "serving")
+    for name in ("openvino", "openvino-int8"):
+        shutil.rmtree(folder / name)
+    compile_graph(folder, "float32")
+    compile_graph(folder, "int8")
+    assert capfd.readouterr() == ("", "")
+
+
 def test_openvino_reports_to_nobody() -> None:
     code = (
         "import sys; from model.scoring.engines.openvino_engine import computes_bfloat16; computes_bfloat16();"
