@@ -18,7 +18,7 @@ from model.progress import Report
 from model.scoring.engines import openvino_engine
 from model.scoring.engines.interface import REFERENCE, EngineKind
 from model.scoring.parity import Parity, missed_limits, parity, unmerged_scorer
-from model.scoring.scorer import Scorer, find_device, release_memory
+from model.scoring.scorer import Scorer, find_device
 from model.settings import ScoringSettings
 
 _TIMED_ROWS = 256
@@ -101,7 +101,8 @@ def try_engines(
             scores = scorer.score(*texts, score_blank=True)
             found = parity(reference, scores, reviews.label, reviews.thresholds)
             trials.append(Trial(kind, found, _speed(scorer, *texts), missed_limits(found, settings.parity)))
-            release_memory(scorer.engine)  # Spark's workers need the GPU's memory next
+            del scorer
+            torch.cuda.empty_cache()  # of a GPU, whose memory Spark's workers need next
     finally:
         torch.set_num_threads(before)
     return trials
