@@ -14,8 +14,14 @@ import torch
 
 from jobs.config import Config, ScoreSettings
 from jobs.lake import tables
+from jobs.outages import worker_errors
+from jobs.registry.bundles import serving_folder
+from jobs.registry.models import champion
 from jobs.scoring.gpu import check_gpus, own_workers, scoring_tasks, scoring_threads, task_device
+from jobs.scoring.incremental import KEY, TEXT
 from jobs.scoring.score import run_score
+from jobs.scoring.ship import ship
+from jobs.scoring.udfs import scoring_udf
 from model.errors import ReviewriskError
 from tests.jobs.scoring.test_engines import trials
 from tests.support.trained_root import copied, versions
@@ -146,6 +152,20 @@ def test_an_absent_gpu_is_refused_before_anything_is_tried_or_shipped(spark: Any
     with pytest.raises(ReviewriskError, match="Device 'cuda' was asked for, but this machine has 0 CUDA devices"):
         run_score(spark, on_gpu(trained), lambda _: None)
     assert versions(trained) == before and trials(trained) == []
+
+
+def test_a_worker_without_its_gpu_refuses_it_by_name(spark: Any, trained: Config) -> None:
+    from pyspark.sql import functions as F
+
+    row = champion(trained.root)
+    name, settings = ship(spark, serving_folder(trained, row)), on_gpu(trained).score
+    reviews = tables.read_frame(spark, trained.root, "reviews").limit(3).withColumn("model_version", F.lit(name))
+    with (
+        pytest.raises(ReviewriskError, match="Device 'cuda:0' was asked for, but this machine has 0 CUDA devices"),
+        worker_errors("the table"),
+        own_workers(spark, settings),
+    ):
+        reviews.select(scoring_udf({name: settings}, 64, 1)(F.struct(*KEY, *TEXT))).collect()
 
 
 def cpu_worker(evaluated: Any) -> Any:
