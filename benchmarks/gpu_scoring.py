@@ -221,7 +221,7 @@ def main() -> None:
         folder = distilbert(Path(temporary) / "encoder", options.layers, options.heads, 17)
         tokens = [
             len(ids)
-            for ids, _ in make_scorer(folder, device, "float32", 4096, 1)
+            for ids, _ in make_scorer(folder, device, "float32", 4096, options.threads)
             .read([(review.headline, review.body) for review in invented[:2000]])
             .rows
         ]

@@ -140,6 +140,14 @@ class ScoreSettings(ScoringSettings):
     rows_per_task: int = Field(
         1000, ge=1, description="Rows of one Spark task: small enough for a moving progress line."
     )
+    tasks_per_gpu: int = Field(
+        1,
+        ge=1,
+        description=(
+            "Tasks at once that share the GPU in Spark's local mode, each with a model of its own; on a cluster"
+            " spark.task.resource.gpu.amount says so."
+        ),
+    )
     rows_per_commit: int = Field(
         250_000,
         ge=1,

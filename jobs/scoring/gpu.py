@@ -12,6 +12,7 @@ from model.errors import ReviewriskError
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
+    from jobs.config import ScoreSettings
     from model.settings import ScoringSettings
 
 # A task reads some of its buffers while the GPU computes others: only the first one is waited for.
@@ -19,7 +20,7 @@ _BUFFERS_A_TASK = 8
 _OWN_WORKERS = "REVIEWRISK_WORKERS"
 
 
-def check_gpus(spark: SparkSession, settings: ScoringSettings) -> None:
+def check_gpus(spark: SparkSession, settings: ScoreSettings) -> None:
     """Raise ReviewriskError where tasks are to compute on GPUs and Spark would not say which task has which."""
     conf = spark.sparkContext.getConf()
     if settings.device == "cuda" and not is_local(conf) and not task_gpus(conf):
@@ -30,21 +31,21 @@ def check_gpus(spark: SparkSession, settings: ScoringSettings) -> None:
         )
 
 
-def gpu_tasks(spark: SparkSession, settings: ScoringSettings, rows: int, rows_per_task: int) -> int:
-    """Tasks that so many rows are scored in: one where Spark hands out no GPUs, so that it has the machine's first GPU
-    to itself.
+def scoring_tasks(spark: SparkSession, settings: ScoreSettings, rows: int) -> int:
+    """Tasks that so many rows are scored in; where Spark hands out no GPUs, no more than may share the machine's first
+    one.
     """
-    if settings.device == "cuda" and is_local(spark.sparkContext.getConf()):
-        return 1
-    if settings.device == "cuda":
-        rows_per_task = max(rows_per_task, _BUFFERS_A_TASK * settings.for_device().rows_per_buffer)
-    return -(-rows // rows_per_task)
+    if settings.device == "cpu":
+        return -(-rows // settings.rows_per_task)
+    if is_local(spark.sparkContext.getConf()):
+        return settings.tasks_per_gpu
+    return -(-rows // max(settings.rows_per_task, _BUFFERS_A_TASK * settings.for_device().rows_per_buffer))
 
 
-def scoring_threads(spark: SparkSession, settings: ScoringSettings) -> int:
-    """CPU threads of one task: those that Spark gives it, or all of the session where it is the only one."""
+def scoring_threads(spark: SparkSession, settings: ScoreSettings) -> int:
+    """CPU threads of one task: those that Spark gives it, or its part of the session's where few tasks share a GPU."""
     if settings.device == "cuda" and is_local(spark.sparkContext.getConf()):
-        return spark.sparkContext.defaultParallelism
+        return max(1, spark.sparkContext.defaultParallelism // settings.tasks_per_gpu)
     return int(spark.sparkContext.getConf().get("spark.task.cpus", "1"))
 
 
@@ -60,7 +61,7 @@ def task_device(settings: ScoringSettings) -> str:
 
 
 @contextmanager
-def own_workers(spark: SparkSession, settings: ScoringSettings) -> Iterator[None]:
+def own_workers(spark: SparkSession, settings: ScoreSettings) -> Iterator[None]:
     """Within it, a function that is made for Spark gets Python workers of its own where it computes on a GPU.
 
     Spark gives a task any idle worker with the same environment. Workers of other steps would each keep a model on the

@@ -19,7 +19,7 @@ from jobs.lake.runs import JobRun
 from jobs.registry.models import champion, routable
 from jobs.registry.routes import Routes, assigned, configured_routes, publish_routes
 from jobs.scoring.engines import chosen_settings
-from jobs.scoring.gpu import check_gpus, gpu_tasks, own_workers, scoring_threads
+from jobs.scoring.gpu import check_gpus, own_workers, scoring_tasks, scoring_threads
 from jobs.scoring.incremental import IDENTITY, KEY, TEXT, Counts, IncrementalTable, Todo, errors_of
 from jobs.scoring.ship import ship_all
 from jobs.scoring.udfs import scoring_udf
@@ -193,7 +193,7 @@ class Scoring(IncrementalTable):
         return scored.select("score.*", *(F.lit(value).alias(name) for name, value in constants.items()))
 
     def tasks(self, rows: int) -> int:
-        return gpu_tasks(self.spark, self.config.score, rows, self.config.score.rows_per_task)
+        return scoring_tasks(self.spark, self.config.score, rows)
 
     def is_failed(self) -> Column:
         from pyspark.sql import functions as F

@@ -18,7 +18,7 @@ from model.progress import Report
 from model.scoring.engines import openvino_engine
 from model.scoring.engines.interface import REFERENCE, EngineKind
 from model.scoring.parity import Parity, missed_limits, parity, unmerged_scorer
-from model.scoring.scorer import Scorer, find_device, release_memory
+from model.scoring.scorer import Scorer, find_device
 from model.settings import ScoringSettings
 
 _TIMED_ROWS = 128
@@ -103,7 +103,8 @@ def try_engines(
                 openvino_engine.compile_graph(serving, kind.precision)
             scorer = Scorer.load(serving, named(settings, kind), threads, settings.device)
             speeds[kind] = _speed(scorer, texts, threads)
-            release_memory(scorer.engine)
+            del scorer
+            torch.cuda.empty_cache()
     with cpu_threads(None) as cores:
         report(f"  the reference, {REFERENCE} unmerged, reads {len(reviews.label):,} reviews")
         reference = unmerged_scorer(bundle, serving).score(*texts, score_blank=True)
@@ -113,10 +114,10 @@ def try_engines(
                 trials.append(Trial(kind, speeds[kind], None, []))
                 continue
             report(f"  {kind} reads them")
-            scorer = Scorer.load(serving, named(settings, kind), cores, settings.device)
-            found = parity(reference, scorer.score(*texts, score_blank=True), reviews.label, reviews.thresholds)
+            scores = Scorer.load(serving, named(settings, kind), cores, settings.device).score(*texts, score_blank=True)
+            found = parity(reference, scores, reviews.label, reviews.thresholds)
             trials.append(Trial(kind, speeds[kind], found, missed_limits(found, settings.parity)))
-            release_memory(scorer.engine)  # the next one, and then Spark's workers, need the GPU's
+            torch.cuda.empty_cache()  # of a GPU, whose memory the next one, and then Spark's workers, need
     return trials
 
 

@@ -291,20 +291,14 @@ class Scorer:
             except torch.OutOfMemoryError:
                 if len(part) == 1:
                     raise NoRoomError(f"the device has no room for a text padded to {length} tokens") from None
-            # here and not above: the error's traceback keeps the memory of the pass
+            # here and not above, where the error's traceback keeps the memory of the pass
             self.tokens_at_once = len(part) // 2 * length
-            release_memory(self.engine)
+            torch.cuda.empty_cache()
         return logits
 
     @property
     def pad_id(self) -> int:
         return int(self.tokenizer.pad_token_id)
-
-
-def release_memory(engine: Engine) -> None:
-    """Give back what PyTorch keeps of a GPU's memory for later."""
-    if isinstance(engine, TorchEngine) and engine.device.type == "cuda":
-        torch.cuda.empty_cache()
 
 
 _LOADED: dict[tuple[str, ScoringSettings, str], Scorer] = {}
@@ -324,8 +318,8 @@ def cached(
     """
     key = (read_serving(serving_folder)["model_version"], settings, device)
     for other in [other for other in _LOADED if other != key and (other[0] not in beside or other[0] == key[0])]:
-        engine = _LOADED.pop(other).engine  # models of another pass would need the memory of theirs
-        release_memory(engine)
+        del _LOADED[other]  # models of another pass would need the memory of theirs
+        torch.cuda.empty_cache()
     if key not in _LOADED:
         _LOADED[key] = Scorer.load(serving_folder, settings, threads, device, next(iter(_LOADED.values()), None))
     return _LOADED[key]

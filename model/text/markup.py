@@ -119,7 +119,7 @@ def _joined(pieces: Iterable[tuple[str, int, int]]) -> CleanField:
 
 def _replace_unreadable(text: str) -> str:
     """The same text with characters no tokenizer should see replaced one for one, so that positions stay."""
-    if text.isprintable():  # said of most texts in no time; none of those characters is printable
+    if str.isprintable(text):  # as most texts are; none of those characters is printable
         return text
     return _LONE_SURROGATE.sub("\ufffd", _CONTROL.sub(" ", text))
 

@@ -14,13 +14,19 @@ import torch
 
 from jobs.config import Config, ScoreSettings
 from jobs.lake import tables
-from jobs.scoring.gpu import check_gpus, gpu_tasks, own_workers, scoring_threads, task_device
+from jobs.outages import worker_errors
+from jobs.registry.bundles import serving_folder
+from jobs.registry.models import champion
+from jobs.scoring.gpu import check_gpus, own_workers, scoring_tasks, scoring_threads, task_device
+from jobs.scoring.incremental import KEY, TEXT
 from jobs.scoring.score import run_score
+from jobs.scoring.ship import ship
+from jobs.scoring.udfs import scoring_udf
 from model.errors import ReviewriskError
 from tests.jobs.scoring.test_engines import trials
 from tests.support.trained_root import copied, versions
 
-CPU, GPU = ScoreSettings(), ScoreSettings(device="cuda")
+CPU, GPU, SHARED = ScoreSettings(), ScoreSettings(device="cuda"), ScoreSettings(device="cuda", tasks_per_gpu=4)
 
 
 def session(master: str, **options: str) -> Any:
@@ -54,26 +60,28 @@ def test_a_cluster_that_does_not_say_which_task_has_which_gpu_is_refused() -> No
 
 
 @pytest.mark.parametrize(
-    ("started", "settings", "rows", "expected"),
+    ("running", "settings", "rows", "expected"),
     [
         (LOCAL, CPU, 2001, 3),
         (LOCAL, GPU, 1_000_000, 1),
+        (LOCAL, SHARED, 1_000_000, 4),
         (SCHEDULED, CPU, 2000, 2),
         (SCHEDULED, GPU, 65_536, 1),
         (SCHEDULED, GPU, 65_537, 2),
     ],
 )
-def test_one_task_at_a_time_comes_to_a_gpu_and_brings_many_rows(
-    started: Any, settings: ScoreSettings, rows: int, expected: int
+def test_no_more_tasks_come_to_a_gpu_than_may_and_they_bring_many_rows(
+    running: Any, settings: ScoreSettings, rows: int, expected: int
 ) -> None:
-    assert gpu_tasks(started, settings, rows, rows_per_task=1000) == expected
+    assert scoring_tasks(running, settings, rows) == expected
 
 
 @pytest.mark.parametrize(
-    ("started", "settings", "expected"), [(LOCAL, CPU, 1), (LOCAL, GPU, 6), (SCHEDULED, GPU, 4), (CLUSTER, CPU, 4)]
+    ("running", "settings", "expected"),
+    [(LOCAL, CPU, 1), (LOCAL, GPU, 6), (LOCAL, SHARED, 1), (SCHEDULED, SHARED, 4), (CLUSTER, CPU, 4)],
 )
-def test_the_only_task_of_a_machine_has_all_threads(started: Any, settings: ScoreSettings, expected: int) -> None:
-    assert scoring_threads(started, settings) == expected
+def test_tasks_of_one_machine_share_its_threads(running: Any, settings: ScoreSettings, expected: int) -> None:
+    assert scoring_threads(running, settings) == expected
 
 
 def given(**addresses: list[str]) -> Any:
@@ -99,20 +107,17 @@ def test_a_task_computes_on_the_gpu_that_spark_gave_it(
     assert task_device(settings) == expected
 
 
-@pytest.mark.parametrize(("settings", "workers"), [(GPU, 1), (CPU, 2)])
-def test_a_gpu_has_one_worker_process_whatever_other_steps_leave_behind(
-    spark: Any, settings: ScoreSettings, workers: int
-) -> None:
+def test_a_gpu_has_one_worker_process_whatever_other_steps_leave_behind(spark: Any) -> None:
     """Spark gives tasks idle workers in turn: without workers of its own, each would load the model in the end."""
     from pyspark.sql import functions as F
 
     seen = set()
     for _ in range(4):
-        with own_workers(spark, settings):
+        with own_workers(spark, GPU):
             numbered = spark.range(10).repartition(1).select(process_udf()(F.col("id")).alias("process"))
         spark.range(8).repartition(2).mapInArrow(slow, "id long").collect()  # other steps, in two workers at once
         seen |= {row.process for row in numbered.collect()}
-    assert len(seen) >= workers if workers > 1 else len(seen) == 1
+    assert len(seen) == 1
     assert "REVIEWRISK_WORKERS" not in spark.sparkContext.environment
 
 
@@ -147,6 +152,20 @@ def test_an_absent_gpu_is_refused_before_anything_is_tried_or_shipped(spark: Any
     with pytest.raises(ReviewriskError, match="Device 'cuda' was asked for, but this machine has 0 CUDA devices"):
         run_score(spark, on_gpu(trained), lambda _: None)
     assert versions(trained) == before and trials(trained) == []
+
+
+def test_a_worker_without_its_gpu_refuses_it_by_name(spark: Any, trained: Config) -> None:
+    from pyspark.sql import functions as F
+
+    row = champion(trained.root)
+    name, settings = ship(spark, serving_folder(trained, row)), on_gpu(trained).score
+    reviews = tables.read_frame(spark, trained.root, "reviews").limit(3).withColumn("model_version", F.lit(name))
+    with (
+        pytest.raises(ReviewriskError, match="Device 'cuda:0' was asked for, but this machine has 0 CUDA devices"),
+        worker_errors("the table"),
+        own_workers(spark, settings),
+    ):
+        reviews.select(scoring_udf({name: settings}, 64, 1)(F.struct(*KEY, *TEXT))).collect()
 
 
 def cpu_worker(evaluated: Any) -> Any:

@@ -223,7 +223,7 @@ def test_what_is_no_text_is_that_rows_error(scorer: Scorer) -> None:
     scores = scorer.score([None] * 3, ["nice", not_text, "good, 5 stars"])
     assert [error is None for error in scores.error] == [True, False, True]
     assert scores.has_rating_phrase.tolist() == [False, False, True]
-    assert str(scores.error[1]).startswith("AttributeError: ")
+    assert str(scores.error[1]).startswith("TypeError: ")
     assert scores.token_count.tolist() == [3, 0, 6]
 
 
