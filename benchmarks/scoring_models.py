@@ -60,15 +60,12 @@ def read_reviews(source: Path, rows: int, seed: int = 17) -> pd.DataFrame:
     return pd.DataFrame(list(found.values()))
 
 
-def distilbert_serving(folder: Path, seed: int = 17) -> Path:
-    """`folder` as a serving folder of DistilBERT's shape: 6 layers, 768 wide, 12 heads, random weights, and the
-    tokenizer that DistilBERT has too.
-    """
-    encoder = folder.with_name(f"{folder.name}-encoder")
+def encoder_folder(folder: Path, config: DistilBertConfig, seed: int = 17) -> Path:
+    """`folder` with a DistilBERT of that shape, random weights, and the tokenizer that DistilBERT has too."""
     torch.manual_seed(seed)
-    DistilBertModel(DistilBertConfig()).save_pretrained(encoder)
-    AutoTokenizer.from_pretrained(get_model_path(), use_fast=True, local_files_only=True).save_pretrained(encoder)
-    return random_serving(folder, str(encoder), seed)
+    DistilBertModel(config).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(get_model_path(), use_fast=True, local_files_only=True).save_pretrained(folder)
+    return folder
 
 
 def random_serving(folder: Path, backbone_name: str, seed: int = 17) -> Path:
