@@ -1,7 +1,7 @@
 """MB/s of `reviewrisk ingest` against DuckDB, polars and plain Spark, which read the same file and write the same
 months as Parquet.
 
-    python benchmarks/ingest_speed.py --source reviews.tsv.gz [--megabytes 200] [--rounds 5]
+    python benchmarks/ingest_speed.py [--source reviews.tsv.gz] [--megabytes 200] [--rounds 5]
 
 The file is the source, unpacked and repeated under new review ids. In every round contestants take turns, each into a
 new folder; all may use two threads, and both that need Spark use the same running session. Each of the others types the
@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.dataset as ds
+from invented_reviews import write_reviews
 
 from jobs.config import Config, SparkSettings, load_config
 from jobs.ingest.merge import run_ingest
@@ -33,8 +34,9 @@ TYPES = {"star_rating": "integer", "helpful_votes": "integer", "total_votes": "i
 
 
 def repeated(source: Path, target: Path, megabytes: int) -> Path:
-    """`target` with the rows of a gzipped raw file again and again, each time under new review ids, up to that size."""
-    header, *lines = gzip.decompress(source.read_bytes()).split(b"\n")
+    """`target` with the rows of a raw file (.tsv or .tsv.gz) again and again, each time under new review ids."""
+    raw = source.read_bytes()
+    header, *lines = (gzip.decompress(raw) if source.suffix == ".gz" else raw).split(b"\n")
     rows = [line.split(b"\t", 3) for line in lines if line]
     copy = 0
     with target.open("wb") as file:
@@ -135,7 +137,7 @@ def print_table(size: float, seconds: dict[str, list[float]], rows: dict[str, in
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--source", type=Path, required=True)
+    parser.add_argument("--source", type=Path, help="a raw file; else invented reviews")
     parser.add_argument("--megabytes", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
@@ -148,9 +150,10 @@ def main() -> None:
     }
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
+        given = options.source or write_reviews(work / "invented.tsv", 30_000)
         print(f"{cpu_name()}, {THREADS} threads", flush=True)
-        measured(contestants, repeated(options.source, work / "warm.tsv", 1), 1, work)  # untimed: Java compiles
-        source = repeated(options.source, work / "reviews.tsv", options.megabytes)
+        measured(contestants, repeated(given, work / "warm.tsv", 1), 1, work)  # untimed: Java compiles
+        source = repeated(given, work / "reviews.tsv", options.megabytes)
         size = source.stat().st_size
         seconds, rows = measured(contestants, source, options.rounds, work)
         print(f"\n{size / 1e6:,.0f} MB, {max(rows.values()):,} rows, {options.rounds} rounds")

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import random
 import shutil
 import statistics
 import subprocess
@@ -22,47 +21,22 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Iterator
-from datetime import date, timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import psutil
 import yaml
+from invented_reviews import write_reviews
 from scoring_models import encoder_folder
 from transformers import DistilBertConfig
 
 from jobs.config import load_config
 from jobs.lake import tables
-from jobs.lake.schemas import RAW_COLUMNS
-from jobs.sample.rows import RowMaker
 from model.network.backbone import BUNDLED_MINILM
 from model.network.hardware import cpu_name
 
 TRAINED_ROWS = 2000
-FIRST_NEW_DAY, NEW_DAYS = date(2015, 9, 1), 365
-# Characters of real reviews' bodies: a log-normal distribution fits their quartiles (119, 205, 350).
-MEDIAN_LENGTH, LENGTH_SPREAD, LONGEST = 205, 0.8, 8000
-
-
-def write_reviews(target: Path, rows: int, seed: int) -> Path:
-    """A raw file of invented reviews, as long as real ones are, newer than those that the model was trained on."""
-    generator = random.Random(seed)  # noqa: S311 - invented reviews need no secrecy
-    made = RowMaker(generator).corpus(3000)
-    with target.open("w", encoding="utf-8", newline="\n") as file:
-        file.write("\t".join(RAW_COLUMNS) + "\n")
-        for number in range(rows):
-            row = generator.choice(made)
-            fields = dict(zip(RAW_COLUMNS, row.fields(), strict=True))
-            fields["review_id"] = f"R{seed:03d}{number:09d}"
-            fields["review_date"] = str(FIRST_NEW_DAY + timedelta(days=generator.randrange(NEW_DAYS)))
-            length = min(LONGEST, int(generator.lognormvariate(0, LENGTH_SPREAD) * MEDIAN_LENGTH))
-            body = row.text.body
-            while len(body) < length:
-                body += " " + generator.choice(made).text.body
-            fields["review_body"] = body[:length].replace("\t", " ").replace("\n", " ")
-            file.write("\t".join(fields.values()) + "\n")
-    return target
 
 
 class Root:

@@ -1,7 +1,7 @@
 """Reviews a second of the whole scoring pass on Spark, against peers in the same run; and how much of the machine's
 fastest bfloat16 matrix product the network's useful work comes to.
 
-    python benchmarks/scoring_job.py --source reviews.tsv.gz [--bundle ROOT/models/VERSION] [--rounds 5] [--rows 1000]
+    python benchmarks/scoring_job.py [--source reviews.tsv.gz] [--bundle ROOT/models/VERSION] [--rounds 5] [--rows 1000]
 
 Ours is the UDF of `reviewrisk score` with each engine that this machine has; the peers are in scoring_peers.py. All
 compute one classifier on the same reviews, read at most 256 tokens, and run on local[2] with one thread a task. There
@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import scoring_peers as peers
+from invented_reviews import write_reviews
 from matrix_product import Fastest, fastest_product
 from numpy.typing import NDArray
 from scoring_models import (
@@ -178,7 +179,7 @@ def compare(spark: Any, serving: Path, title: str, reviews: pd.DataFrame, option
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--source", type=Path, required=True)
+    parser.add_argument("--source", type=Path, help="a raw file; else invented reviews")
     parser.add_argument("--bundle", type=Path, help="a trained model, whose decisions are compared")
     parser.add_argument("--rows", type=int, default=1000, help="for DistilBERT's shape; MiniLM gets four times as many")
     parser.add_argument("--rounds", type=int, default=5)
@@ -189,13 +190,14 @@ def main() -> None:
     print(f"{cpu_name()} ({', '.join(cpu_capabilities())}); {WORKERS} tasks at once, 1 thread each", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
+        source = options.source or write_reviews(work / "reviews.tsv", 8 * options.rows)
         if options.network != "minilm":
-            reviews = read_reviews(options.source, options.rows)
+            reviews = read_reviews(source, options.rows)
             encoder = encoder_folder(work / "encoder", DistilBertConfig())
             made = random_serving(work / "distilbert", str(encoder))
             compare(spark, made, "DistilBERT's shape", reviews, options)
         if options.network != "distilbert":
-            reviews = read_reviews(options.source, 4 * options.rows)
+            reviews = read_reviews(source, 4 * options.rows)
             serving = work / "minilm"
             made = (
                 bundle_serving(serving, options.bundle) if options.bundle else random_serving(serving, BUNDLED_MINILM)

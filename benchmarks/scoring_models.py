@@ -1,5 +1,5 @@
-"""The networks and reviews of the scoring benchmarks: one classifier as each contestant wants it, and real reviews that
-all have texts of their own.
+"""The networks and reviews of the scoring benchmarks: one classifier as each contestant wants it, reviews that all have
+texts of their own, and how far a contestant's log-odds are from PyTorch's in float32.
 """
 
 from __future__ import annotations
@@ -37,18 +37,20 @@ MAX_LENGTH = 256
 
 
 def read_reviews(source: Path, rows: int, seed: int = 17) -> pd.DataFrame:
-    """Up to so many reviews of a raw file, drawn at random, no two with one text: review_id, star_rating,
-    review_headline, review_body and text, as the model reads it.
+    """Up to so many reviews of a raw file (.tsv or .tsv.gz), drawn at random, no two of the same words.
+
+    Columns: review_id, star_rating, review_headline, review_body and text, as the model reads it.
     """
-    raw = gzip.decompress(source.read_bytes()).decode("utf-8", "replace")
-    lines = [line for line in csv.reader(io.StringIO(raw), delimiter="\t", quoting=csv.QUOTE_NONE) if len(line) == 15]
+    raw = gzip.decompress(source.read_bytes()) if source.suffix == ".gz" else source.read_bytes()
+    rows_of_file = csv.reader(io.StringIO(raw.decode("utf-8", "replace")), delimiter="\t", quoting=csv.QUOTE_NONE)
+    lines = [line for line in rows_of_file if len(line) == 15]
     random.Random(seed).shuffle(lines := lines[1:])  # noqa: S311 - a sample needs no secrecy
     found: dict[str, dict[str, Any]] = {}
     for line in lines:
         text = model_text(line[12], line[13])
         if text and len(found) < rows:
             found.setdefault(
-                text,
+                " ".join(text.lower().split()),
                 {
                     "review_id": line[2],
                     "star_rating": int(line[7]),
