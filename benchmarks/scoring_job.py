@@ -54,6 +54,7 @@ from model.network.backbone import BUNDLED_MINILM, encode, load_tokenizer
 from model.network.hardware import cpu_capabilities, cpu_name
 from model.scoring.engine_choice import candidates, named
 from model.scoring.engines.interface import REFERENCE, EngineKind
+from model.scoring.engines.openvino_engine import compile_graph
 from model.scoring.scorer import Scorer
 from model.settings import ScoringSettings
 
@@ -129,8 +130,12 @@ def ours(serving: Path, kind: EngineKind) -> Contestant:
 
 def run(spark: Any, serving: Path, reviews: pd.DataFrame, rounds: int) -> list[Contestant]:
     """All contestants after so many rounds."""
+    kinds = candidates(ScoringSettings())
+    for kind in kinds:
+        if kind.name == "openvino":
+            compile_graph(serving)
     ship(spark, serving)
-    every = [*theirs(serving), *(ours(serving, kind) for kind in candidates(ScoringSettings()))]
+    every = [*theirs(serving), *(ours(serving, kind) for kind in kinds)]
     for number in range(rounds):
         for contestant in every:
             contestant.take_turn(spark, reviews)

@@ -27,7 +27,6 @@ from model.evaluation.calibrators import Calibrator
 from model.files import read_json, write_json
 from model.network.backbone import Backbone, load_backbone, load_classifier, load_tokenizer, make_classifier
 from model.network.lora import attach_adapter, load_adapter
-from model.scoring.engines.openvino_engine import compile_graph
 from model.scoring.parity import parity
 from model.scoring.scorer import Scorer, Scores
 from model.settings import BackboneSettings, LoraSettings, ModelSettings, ScoringSettings
@@ -92,7 +91,6 @@ def _write(folder: Path, adapted: PeftModel, backbone: Backbone, calibrator: dic
     write_json(folder / "calibrator.json", calibrator)
     identity = {"model_version": folder.name, "headline_mode": "keep"}
     write_serving_model(folder, adapted, backbone, ScoringSettings().parity_tolerance, identity)
-    compile_graph(folder)
     return folder
 
 
