@@ -187,7 +187,7 @@ def compare(spark: Any, serving: Path, title: str, reviews: pd.DataFrame, option
         f" {np.percentile(read, 95):.0f}); {options.rounds} rounds; logits of standard deviation {base.spread:.2g};"
         f" fastest bf16 product, {WORKERS} processes: {product}"
     )
-    print_table(every, np.array([useful_flops(serving, read[[place]]) for place in range(len(read))]), product, base)
+    print_table(every, useful_flops(serving, read), product, base)
 
 
 def main() -> None:

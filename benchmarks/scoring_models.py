@@ -138,8 +138,8 @@ def onnx_int8(hub: Path, target: Path) -> Path:
     return target
 
 
-def useful_flops(serving: Path, tokens: NDArray[np.int64]) -> float:
-    """Operations of the encoder's matrix products for texts of so many tokens, none of them padding: per layer and
+def useful_flops(serving: Path, tokens: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Operations of the encoder's matrix products for each text of so many tokens, none of them padding: per layer and
     token two for each weight, and four times the length times the width for attention.
     """
     config = read_json(serving / "config.json")
@@ -147,7 +147,7 @@ def useful_flops(serving: Path, tokens: NDArray[np.int64]) -> float:
     width = config.get("dim", config.get("hidden_size"))
     inner = config.get("hidden_dim", config.get("intermediate_size"))
     weights = 4 * width * width + 2 * width * inner
-    return float(layers * (2 * weights * tokens.sum() + 4 * width * np.square(tokens.astype(np.float64)).sum()))
+    return layers * (2.0 * weights * tokens + 4.0 * width * np.square(tokens))
 
 
 @dataclass(frozen=True)
