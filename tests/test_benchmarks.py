@@ -14,13 +14,17 @@ import subprocess
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
+from torch.utils.flop_counter import FlopCounterMode
 
 from jobs.config import Config
+from jobs.lake.schemas import RAW_COLUMNS
+from model.network.backbone import load_classifier
 from tests import ROOT
 from tests.support.tiny_models import planted_reviews, tiny_encoder
 from tests.support.trained_root import tiny_config
@@ -36,18 +40,44 @@ def printed(name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
     return capsys.readouterr().out
 
 
-def test_score_batching_prints_a_row_per_engine(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_useful_operations_are_those_that_torch_counts_for_texts_without_padding(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    out = printed("score_batching.py", monkeypatch, capsys, "--rows", "8", "--rounds", "1")
-    assert re.findall(
-        r"^\| (plain|reviewrisk Scorer)[^|]*(float32|bfloat16) \| +\d+ \| +\d+\.\d\d \|$", out, re.MULTILINE
-    ) == [
-        ("plain", "float32"),
-        ("plain", "float32"),
-        ("reviewrisk Scorer", "float32"),
-        ("reviewrisk Scorer", "bfloat16"),
+    models = benchmark("scoring_models", monkeypatch)
+    bert = models.random_serving(tmp_path / "bert", str(tiny_encoder(tmp_path / "encoder", "bert")))
+    distilbert = models.random_serving(tmp_path / "distilbert", str(tiny_encoder(tmp_path / "other")))
+    for serving in (bert, distilbert):
+        encoder = load_classifier(serving).encoder
+        encoder.set_attn_implementation("eager")  # the fused one is not counted on a CPU
+        counted = 0
+        for length in (7, 20):
+            ids = torch.ones((1, length), dtype=torch.int64)
+            with FlopCounterMode(display=False) as counter:
+                encoder(input_ids=ids, attention_mask=torch.ones_like(ids))
+            counted += counter.get_total_flops()
+        assert models.useful_flops(serving, np.array([7, 20])).sum() == counted
+
+
+def test_reviews_are_drawn_without_equal_texts_for_a_tokenizer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    models = benchmark("scoring_models", monkeypatch)
+    bodies = ["Leg broke.", "leg  broke.", "Holds well.", "Leg broke.", "Too small."]
+    lines = [
+        "\t".join(["US", "C1", f"R{number}", *"pqtc", "2", "0", "0", "N", "Y", "", body, "2015-08-31"])
+        for number, body in enumerate(bodies)
     ]
+    source = tmp_path / "reviews.tsv"
+    source.write_text("\n".join(["\t".join(RAW_COLUMNS), *lines]) + "\n", encoding="utf-8")
+    assert sorted(" ".join(text.lower().split()) for text in models.read_reviews(source, 10)["text"]) == [
+        "holds well.",
+        "leg broke.",
+        "too small.",
+    ]
+    assert len(models.read_reviews(source, 2)) == 2
+
+
+def benchmark(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    return importlib.import_module(name)
 
 
 def test_training_speed_prints_every_recipe_and_the_difference_of_the_last_to_the_first(
