@@ -143,7 +143,7 @@ def run(spark: Any, serving: Path, reviews: pd.DataFrame, rounds: int) -> list[C
     kinds = candidates(ScoringSettings())
     for kind in kinds:
         if kind.name == "openvino":
-            compile_graph(serving)
+            compile_graph(serving, kind.precision)
     ship(spark, serving)
     every = [*theirs(serving), *(ours(serving, kind) for kind in kinds)]
     for number in range(rounds):
