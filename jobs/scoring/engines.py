@@ -116,7 +116,7 @@ def _fingerprint(config: Config, row: dict[str, Any], kinds: Sequence[EngineKind
         "bundle": row["bundle_checksum"],
         "thresholds": _limits_by_name(config, row["model_version"]),
         "processor": _processor(config.score),
-        "threads": threads,
+        "threads": threads if config.score.device == "cpu" else None,  # beside a GPU they read texts, for all alike
         "kinds": [str(kind) for kind in kinds],
         "limits": config.score.parity.model_dump(),
         "packages": {name: _installed(name) for name in _PACKAGES},

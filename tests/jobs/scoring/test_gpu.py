@@ -17,6 +17,7 @@ from jobs.lake import tables
 from jobs.outages import worker_errors
 from jobs.registry.bundles import serving_folder
 from jobs.registry.models import champion
+from jobs.scoring.engines import chosen_settings
 from jobs.scoring.gpu import check_gpus, own_workers, scoring_tasks, scoring_threads, task_device
 from jobs.scoring.incremental import KEY, TEXT
 from jobs.scoring.score import run_score
@@ -202,6 +203,8 @@ def test_the_whole_job_with_a_cpu_in_the_gpus_place(
         assert found[review_id][1] == error
         assert found[review_id][0] == (None if logit is None else pytest.approx(logit, abs=1e-4)), review_id
     assert len(processes.value) == 1 and tables.current_version(config.root, "review_scores") > 2, "several commits"
+    again = chosen_settings(config, champion(config.root), 7, lines.append)
+    assert again.precision == "float32", "as found before: the CPU's threads do not matter"
     (trial,) = trials(config)
     assert (trial["processor"], trial["name"], trial["precision"]) == ("A card of the test", "torch", "float32")
     assert any("trying 1 engines on A card of the test, threads: 2" in line for line in lines)
