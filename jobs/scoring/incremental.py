@@ -108,9 +108,9 @@ class IncrementalTable(ABC):
     def counts(self, rows: pa.Table) -> Counts:
         """What computed rows come to."""
 
-    def tasks(self, rows: int) -> int:
-        """Spark tasks in which so many rows are computed."""
-        return -(-rows // self.settings.rows_per_task)
+    def spread(self, missing: DataFrame, rows: int) -> DataFrame:
+        """So many rows, parted as Spark's tasks are to compute them."""
+        return missing.repartition(-(-rows // self.settings.rows_per_task))
 
     def read(self, name: str, scope: Scope | None = None, columns: Sequence[str] | None = None) -> DataFrame:
         return tables.read_frame(self.spark, self.config.root, name, scope, columns=columns)
@@ -147,7 +147,7 @@ class IncrementalTable(ABC):
                 again = failed.join(candidates.select(*KEY), on=list(KEY), how="left_semi")
                 kept = kept.join(again, on=list(KEY), how="left_anti")
             missing = candidates.join(kept.select(*KEY), on=list(KEY), how="left_anti")
-            frame = kept.unionByName(self.computed(missing.repartition(self.tasks(rows))))
+            frame = kept.unionByName(self.computed(self.spread(missing, rows)))
         return tables.stage_frame(frame, self.config.root, self.table, self.run.run_id, scope)
 
     def _count(self, staged: Staged) -> Counts:

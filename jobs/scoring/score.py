@@ -192,8 +192,9 @@ class Scoring(IncrementalTable):
             scored = missing.select(score(F.struct(*KEY, *TEXT)).alias("score"))
         return scored.select("score.*", *(F.lit(value).alias(name) for name, value in constants.items()))
 
-    def tasks(self, rows: int) -> int:
-        return scoring_tasks(self.spark, self.config.score, rows)
+    def spread(self, missing: DataFrame, rows: int) -> DataFrame:
+        tasks = scoring_tasks(self.spark, self.config.score, rows)
+        return missing.repartition(tasks, "text_hash")  # identical texts meet in one task, which computes them once
 
     def is_failed(self) -> Column:
         from pyspark.sql import functions as F
