@@ -33,6 +33,7 @@ from transformers import DistilBertConfig
 
 from jobs.config import load_config
 from jobs.lake import tables
+from jobs.sample.write import run_sample
 from model.network.backbone import BUNDLED_MINILM
 from model.network.hardware import cpu_name
 
@@ -109,9 +110,7 @@ def trained_root(work: Path, name: str, backbone: str, options: argparse.Namespa
     config["score"] |= {"engine": options.engine, "precision": options.precision}
     root = Root(work / name, config)
     sample = work / f"{name}.tsv.gz"
-    subprocess.run(
-        [sys.executable, "-m", "jobs.cli.main", "sample", str(sample), "--rows", str(TRAINED_ROWS)], check=True
-    )
+    run_sample(sample, TRAINED_ROWS, 17)
     root.command("ingest", str(sample))
     root.command("train")
     root.command("models", "promote", "--since", str(FIRST_DAY))  # those that it was trained on are not scored
