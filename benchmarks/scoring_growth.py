@@ -1,6 +1,6 @@
 """How time and memory of `reviewrisk score` grow with the number of reviews, and what a second worker process gives.
 
-    python benchmarks/scoring_growth.py [--rows 10000 30000 100000 300000] [--engine torch] [--precision float32]
+    python benchmarks/scoring_growth.py [--rows 10000 30000 100000 300000] [--rounds 1] [--engine torch]
 
 The real commands, each in a process of its own on a root of its own: `ingest` of so many invented reviews as long as
 real ones, then `score`, whose time is that of its row in `job_runs`: from finding what to score to the last commit.
@@ -33,10 +33,12 @@ from transformers import DistilBertConfig
 
 from jobs.config import load_config
 from jobs.lake import tables
+from jobs.sample.write import run_sample
 from model.network.backbone import BUNDLED_MINILM
 from model.network.hardware import cpu_name
 
 TRAINED_ROWS = 2000
+KINDS = ("driver", "JVM", "worker")
 
 
 class Root:
@@ -109,33 +111,45 @@ def trained_root(work: Path, name: str, backbone: str, options: argparse.Namespa
     config["score"] |= {"engine": options.engine, "precision": options.precision}
     root = Root(work / name, config)
     sample = work / f"{name}.tsv.gz"
-    subprocess.run(
-        [sys.executable, "-m", "jobs.cli.main", "sample", str(sample), "--rows", str(TRAINED_ROWS)], check=True
-    )
+    run_sample(sample, TRAINED_ROWS, 17)
     root.command("ingest", str(sample))
     root.command("train")
     root.command("models", "promote", "--since", str(FIRST_DAY))  # those that it was trained on are not scored
     return root
 
 
-def scored(root: Root, rows: int, work: Path) -> tuple[float, float, dict[str, float]]:
-    """(seconds of ingest, seconds of score, peak MiB of score) for so many new reviews."""
-    root.command("ingest", str(write_reviews(work / f"{rows}.tsv", rows, seed=1)))
-    peaks = root.command("score")
-    return root.seconds_of("ingest"), root.seconds_of("score"), peaks
+def with_reviews(base: Root, rows: int, work: Path) -> Root:
+    """A copy of the root with so many new reviews."""
+    root = base.copied(work / f"{base.folder.name}-{rows}")
+    root.command("ingest", str(write_reviews(work / f"{rows}.tsv", rows)))
+    return root
 
 
-def print_growth(base: Root, every: list[int], work: Path) -> None:
-    """A row for each number of reviews."""
+def scored(root: Root, work: Path, master: str = "local[2]") -> tuple[float, dict[str, float]]:
+    """(seconds, peak MiB by kind of process) of `score` on a copy of the root."""
+    copy = root.copied(work / "scored", master)
+    peaks = copy.command("score")
+    seconds = copy.seconds_of("score")
+    shutil.rmtree(copy.folder)
+    return seconds, peaks
+
+
+def print_growth(base: Root, every: list[int], rounds: int, work: Path) -> None:
+    """A row for each number of reviews; in every round they take turns."""
+    roots = {rows: with_reviews(base, rows, work) for rows in every}
+    runs: dict[int, list[tuple[float, dict[str, float]]]] = {rows: [] for rows in every}
+    for _ in range(rounds):
+        for rows, root in roots.items():
+            runs[rows].append(scored(root, work))
     print("| reviews | ingest, s | score, s | ms a review | driver, MiB | JVM, MiB | a worker, MiB |")
-    print("|---:|---:|---:|---:|---:|---:|---:|", flush=True)
+    print("|---:|---:|---:|---:|---:|---:|---:|")
     points = []
-    for rows in every:
-        ingest, score, peaks = scored(base.copied(work / f"root-{rows}"), rows, work)
-        points.append((rows, score))
-        memory = " | ".join(f"{peaks[kind]:,.0f}" for kind in ("driver", "JVM", "worker"))
-        print(f"| {rows:,} | {ingest:.1f} | {score:.1f} | {1000 * score / rows:.2f} | {memory} |", flush=True)
-        shutil.rmtree(work / f"root-{rows}")
+    for rows, root in roots.items():
+        seconds = statistics.median(taken for taken, _ in runs[rows])
+        points.append((rows, seconds))
+        memory = " | ".join(f"{max(peaks[kind] for _, peaks in runs[rows]):,.0f}" for kind in KINDS)
+        ingest = root.seconds_of("ingest")
+        print(f"| {rows:,} | {ingest:.1f} | {seconds:.1f} | {1000 * seconds / rows:.2f} | {memory} |", flush=True)
     for (fewer, before), (more, after) in pairwise(points):
         each = 1000 * (after - before) / (more - fewer)
         print(f"From {fewer:,} to {more:,} reviews each further one takes {each:.2f} ms.")
@@ -143,35 +157,33 @@ def print_growth(base: Root, every: list[int], work: Path) -> None:
 
 def print_workers(base: Root, rows: int, rounds: int, work: Path) -> None:
     """A row each for one worker and two, which take turns."""
+    root = with_reviews(base, rows, work)
     seconds: dict[int, list[float]] = {1: [], 2: []}
-    for number in range(rounds):
+    for _ in range(rounds):
         for workers, taken in seconds.items():
-            folder = work / f"workers-{workers}-{number}"
-            taken.append(scored(base.copied(folder, f"local[{workers}]"), rows, work)[1])
-            shutil.rmtree(folder)
-    speed_up = statistics.median(one / two for one, two in zip(seconds[1], seconds[2], strict=True))
+            taken.append(scored(root, work, f"local[{workers}]")[0])
     print("\n| worker processes | reviews | score, s | reviews/s | speed-up |\n|---:|---:|---:|---:|---:|")
     for workers, taken in seconds.items():
         median = statistics.median(taken)
-        ratio = speed_up if workers == 2 else 1
-        print(f"| {workers} | {rows:,} | {median:.1f} | {rows / median:,.0f} | {ratio:.2f} |", flush=True)
+        speed_up = statistics.median(one / own for one, own in zip(seconds[1], taken, strict=True))
+        print(f"| {workers} | {rows:,} | {median:.1f} | {rows / median:,.0f} | {speed_up:.2f} |", flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 30_000, 100_000, 300_000])
     parser.add_argument("--workers-rows", type=int, default=5000)
-    parser.add_argument("--rounds", type=int, default=1, help="of one and two workers")
+    parser.add_argument("--rounds", type=int, default=1, help="runs of each; medians are shown")
     parser.add_argument("--engine", default="torch")
     parser.add_argument("--precision", default="float32")
     options = parser.parse_args()
-    print(f"{cpu_name()}; {options.engine} {options.precision}, one thread a worker")
+    print(f"{cpu_name()}; {options.engine} {options.precision}, one thread a worker, {options.rounds} rounds")
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         tiny = encoder_folder(work / "tiny", DistilBertConfig(n_layers=1, n_heads=2, dim=64, hidden_dim=128))
         print("\nA network of 1 layer, 64 wide:\n")
-        print_growth(trained_root(work, "growth", str(tiny), options), options.rows, work)
-        print(f"\n{BUNDLED_MINILM}, {options.rounds} rounds:")
+        print_growth(trained_root(work, "growth", str(tiny), options), options.rows, options.rounds, work)
+        print(f"\n{BUNDLED_MINILM}:")
         print_workers(
             trained_root(work, "workers", BUNDLED_MINILM, options), options.workers_rows, options.rounds, work
         )

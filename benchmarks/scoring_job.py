@@ -149,7 +149,8 @@ def run(spark: Any, serving: Path, reviews: pd.DataFrame, rounds: int) -> list[C
     for number in range(rounds):
         for contestant in every:
             contestant.take_turn(spark, reviews)
-            print(f"  round {number + 1}: {contestant.name}: {contestant.rates[-1]:,.1f} reviews/s", flush=True)
+            name = f"{contestant.name}, {contestant.precision}"
+            print(f"  round {number + 1}: {name}: {contestant.rates[-1]:,.1f} reviews/s", flush=True)
     return every
 
 

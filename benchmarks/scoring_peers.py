@@ -27,6 +27,7 @@ from transformers import (
     pipeline,
 )
 from transformers.modeling_outputs import SequenceClassifierOutput
+from transformers.utils import logging
 
 BATCH = 32
 
@@ -62,6 +63,7 @@ REVIEW_MODELS = {
     DistilBertConfig: DistilBertForSequenceClassification,
     MeanPooledConfig: MeanPooledBertForSequenceClassification,
 }
+logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 AutoConfig.register(MeanPooledConfig.model_type, MeanPooledConfig)
 AutoModelForSequenceClassification.register(MeanPooledConfig, MeanPooledBertForSequenceClassification)
 
