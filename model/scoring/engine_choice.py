@@ -21,7 +21,7 @@ from model.scoring.parity import Parity, missed_limits, parity, unmerged_scorer
 from model.scoring.scorer import Scorer, find_device
 from model.settings import ScoringSettings
 
-_TIMED_ROWS = 128
+_TIMED_ROWS = 64
 _TIMED_ROUNDS = 3
 _ALL = (
     REFERENCE,

@@ -51,7 +51,13 @@ class OpenVinoEngine:
         Raises ReviewriskError where the folder has no graph, or a damaged one.
         """
         graph = _verified_graph(serving_folder, precision)
-        settings = {"NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": threads or 0, **_arithmetic(precision)}
+        settings = {
+            "NUM_STREAMS": 1,
+            "INFERENCE_NUM_THREADS": threads or 0,
+            # by default it binds its threads to cores: those of all processes of a machine to the same first ones
+            "ENABLE_CPU_PINNING": False,
+            **_arithmetic(precision),
+        }
         compiled = _openvino().Core().compile_model(str(graph), "CPU", settings)
         return cls(compiled.create_infer_request(), precision)
 

@@ -36,6 +36,12 @@ def test_an_answer_is_not_overwritten_by_the_next(serving: Path) -> None:
     assert first.shape == (2,) and first.dtype == np.float32
 
 
+def test_two_processes_of_a_machine_do_not_meet_on_one_core(serving: Path) -> None:
+    compiled = OpenVinoEngine.load(serving, "float32", 1).request.get_compiled_model()
+    assert compiled.get_property("ENABLE_CPU_PINNING") is False
+    assert compiled.get_property("INFERENCE_NUM_THREADS") == 1
+
+
 def test_a_scorer_without_a_pytorch_module_says_so(serving: Path) -> None:
     scorer = scorer_on(serving, EngineKind("openvino", "float32"))
     with pytest.raises(TypeError, match="openvino float32 has no PyTorch module"):
