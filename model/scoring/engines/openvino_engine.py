@@ -84,11 +84,12 @@ def compile_graph(serving_folder: Path, precision: Precision) -> Path:
     if has_graph(serving_folder, precision):
         return target
     openvino = _openvino()
-    graph = _converted(load_classifier(serving_folder).requires_grad_(False))
+    if precision == "int8":
+        graph = _quantised(openvino.Core().read_model(str(compile_graph(serving_folder, "float32") / "model.xml")))
+    else:
+        graph = _converted(load_classifier(serving_folder).requires_grad_(False))
     with temporary_folder_beside(target) as folder:
-        openvino.save_model(
-            _quantised(graph) if precision == "int8" else graph, str(folder / "model.xml"), compress_to_fp16=False
-        )
+        openvino.save_model(graph, str(folder / "model.xml"), compress_to_fp16=False)
         listing = {"serving": _serving_checksum(serving_folder), "openvino": openvino.__version__}
         write_json(folder / "graph.json", {**listing, "files": folder_sha256(folder)})
         put_folder(folder, target)
