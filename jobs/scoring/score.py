@@ -121,8 +121,10 @@ class Scoring(IncrementalTable):
             self.publish_months(list(self._todo.stale), 0, self._todo)
         if self._todo.rows:  # all models of the pass: a review that comes in the meantime may be any one's
             self._threads = scoring_threads(self.spark, self.config.score)
+            before = time.monotonic()
             for row in self._rows:
                 self._engines[row["model_version"]] = chosen_settings(self.config, row, self._threads, self.report)
+            self._started += time.monotonic() - before  # a trial of the engines is a run of its own in job_runs
             ship_all(self.spark, self.config, self._rows)
         self.publish(self._todo)
 
