@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import duckdb
 import pytest
@@ -14,6 +14,7 @@ from jobs.lake.ddl import LONGEST_LINE, write_ddl
 from jobs.lake.query import open_warehouse
 from jobs.lake.schemas import TABLES
 from jobs.resources import resource_folder
+from model.scoring.engines.interface import Precision
 from tests.support.warehouse_rows import (
     CHAMPION,
     Row,
@@ -198,6 +199,11 @@ def test_each_required_column_without_a_value_is_found(table: str) -> None:
 def test_a_wrong_value_is_found_by_its_check_alone(check: str, changes: Row) -> None:
     table = check.split("__")[0]
     assert broken(table, [BASE[table] | changes]) == {check: 1}
+
+
+def test_scores_in_every_precision_of_an_engine_are_stored() -> None:
+    every = [score(name, precision=name) for name in get_args(Precision)]
+    assert broken("review_scores", every) == {}
 
 
 def test_every_staged_check_has_a_row_here_that_it_finds() -> None:

@@ -363,7 +363,7 @@ REVIEW_SCORES = Table(
                 "Headline or body states the rating itself (One Star, 5 out of 5): the label read back.",
             ),
             _required("engine", pa.string(), "What computed it, such as torch."),
-            _required("precision", pa.string(), "Arithmetic of the encoder: float32, bfloat16 or float16."),
+            _required("precision", pa.string(), "Arithmetic of the encoder: float32, bfloat16, float16 or int8."),
             _column(
                 "error",
                 pa.string(),

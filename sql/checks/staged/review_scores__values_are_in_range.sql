@@ -12,5 +12,5 @@ where
     raw_probability not between 0 and 1
     or probability not between 0 and 1
     or token_count < 0
-    or precision not in ('float32', 'bfloat16', 'float16')
+    or precision not in ('float32', 'bfloat16', 'float16', 'int8')
     or review_month <> date_trunc('month', review_month)

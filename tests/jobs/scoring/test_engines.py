@@ -58,6 +58,13 @@ def test_scores_say_what_computed_them_and_the_next_night_tries_nothing(spark: A
     assert lines == [] and len(trials(config)) == 1
 
 
+def test_a_run_in_int8_is_published(spark: Any, trained: Config) -> None:
+    config = with_engine(trained, "openvino", "int8", max_flipped_share=1, max_ece_change=1, min_rank_correlation=-1)
+    run_score(spark, config, lambda _: None)
+    scores = tables.read_arrow(config.root, "review_scores", ["precision", "logit"])
+    assert set(scores["precision"].to_pylist()) == {"int8"} and scores["logit"].null_count < 5
+
+
 def test_scores_of_two_engines_are_the_same_but_for_rounding(
     spark: Any, built: Config, trained: Config, tmp_path: Path
 ) -> None:
