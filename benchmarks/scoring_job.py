@@ -119,7 +119,7 @@ def theirs(serving: Path) -> list[Contestant]:
         contestant(
             "(c) predict_batch_udf with ONNX Runtime, 32 as they come", "dynamic int8", onnx(graph, MAX_LENGTH, 32), 0.5
         ),
-        contestant("(c) … of 32 out of 512, sorted by length (× c)", "dynamic int8", onnx(graph, MAX_LENGTH, 512), 1.0),
+        contestant("(c) … 32 out of 512, sorted by length (× c)", "dynamic int8", onnx(graph, MAX_LENGTH, 512), 1.0),
         contestant("(d) CrossEncoder, torch", fastest, cross(MAX_LENGTH, fastest), 1.0),
     ]
 

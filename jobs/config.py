@@ -62,7 +62,8 @@ class IngestSettings(Settings):
         "none",
         description=(
             "How quotes in a file are read. none: they belong to the text, as Amazon writes it. double: they wrap"
-            ' fields and are doubled inside ("…""…"), as pandas writes them; a field ends in the line that it begins.'
+            ' fields and are doubled inside ("…""…"), as pandas writes them; a field ends in the line'
+            " that it begins."
         ),
     )
 

@@ -1,5 +1,5 @@
-"""`reviewrisk models …`: what is registered, which model decides, its thresholds, and how models are combined and given
-away.
+"""`reviewrisk models …`: what is registered, which model decides, its thresholds, and how models are combined and
+given away.
 """
 
 from __future__ import annotations

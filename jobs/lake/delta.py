@@ -240,8 +240,8 @@ def _add_action(file: StagedFile) -> AddAction:
 
 
 def take_numbers(root: Root, name: str, keys: Sequence[str], after: int = 0, attempts: int = 50) -> dict[str, int]:
-    """A number for each key, 1, 2, 3 … in the order of the keys: the one that it got before, else one that no other key
-    ever got, greater than `after`.
+    """A number for each key, 1, 2, 3 … in the order of the keys: the one that it got before, else one that no other
+    key ever got, greater than `after`.
 
     The numbers are application transactions in the table's log, which Delta keeps for ever. They are taken in a commit
     that fails where another run was first, so two runs never take the same, and a run that died leaves its own to the

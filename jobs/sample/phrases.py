@@ -469,4 +469,7 @@ SHORT_BODY: Forms = {
         {who} [hates|dislikes] [it|the {item}][!|.|, and so do I.]
     """),
 }
-EMOJI: Forms = {POSITIVE: ("👍", "😀", "❤️", "🪑", "😍", "🙂"), NEGATIVE: ("👎", "😡", "🤦‍♀️", "🪑", "😞", "🙄")}
+EMOJI: Forms = {
+    POSITIVE: ("👍", "😀", "❤️", "🪑", "😍", "🙂"),
+    NEGATIVE: ("👎", "😡", "🤦‍♀️", "🪑", "😞", "🙄"),
+}

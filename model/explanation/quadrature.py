@@ -25,8 +25,8 @@ class Quadrature:
 
 
 def first_quadrature(nodes: int) -> Quadrature:
-    """Two or more midpoints, denser in the middle of the line: places x = t + sin(2πt) / 4π for equally spaced t, each
-    weighted by dx/dt.
+    """Two or more midpoints, denser in the middle of the line: places x = t + sin(2πt) / 4π for equally spaced t,
+    each weighted by dx/dt.
 
     A classifier's log-odds change most where it makes up its mind, and that is seldom near either end: along the lines
     of 24 flagged reviews half of the change lay between 0.38 and 0.6. With 16 nodes 75% of them were right to 0.05;

@@ -200,7 +200,7 @@ class Scorer:
         another one computes later.
         """
         scores = Scores.empty(len(reviews))
-        rows = self._read_rows(reviews, 0, mode or self.headline_mode, scores)
+        rows = self._read_rows(reviews, mode or self.headline_mode, scores)
         return Reading(scores, [row for row in rows if score_blank or self._has_text(*row, scores)])
 
     def compute(self, reading: Reading) -> Scores:
@@ -218,12 +218,12 @@ class Scorer:
         return [EncodedText(row, min(count, TOKEN_COUNT_LIMIT)) for row, count in zip(ids, counts, strict=True)]
 
     def _read_rows(
-        self, reviews: list[tuple[str | None, str | None]], first: int, mode: HeadlineMode, scores: Scores
+        self, reviews: list[tuple[str | None, str | None]], mode: HeadlineMode, scores: Scores
     ) -> list[tuple[list[int], int]]:
-        """(token ids, position) of consecutive rows that begin at `first`; what reading tells goes into `scores`."""
+        """(token ids, position) of the rows that can be read; what reading tells goes into `scores`."""
         rows: list[tuple[list[int], int]] = []
         read = isolate_failures(lambda some: self._read(some, mode), reviews, (None, "good"))
-        for position, found in enumerate(read, start=first):
+        for position, found in enumerate(read):
             if isinstance(found, Failure):
                 scores.error[position] = found.error
                 continue

@@ -119,7 +119,8 @@ def _joined(pieces: Iterable[tuple[str, int, int]]) -> CleanField:
 
 def _replace_unreadable(text: str) -> str:
     """The same text with characters no tokenizer should see replaced one for one, so that positions stay."""
-    if str.isprintable(text):  # as most texts are; none of those characters is printable
+    # As most texts are: none of those characters is printable. Of what is no text, str's own method says so.
+    if str.isprintable(text):
         return text
     return _LONE_SURROGATE.sub("\ufffd", _CONTROL.sub(" ", text))
 
