@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,8 +23,9 @@ from jobs.lake import tables
 from jobs.registry.bundles import serving_folder
 from jobs.registry.models import champion
 from jobs.registry.promote import run_promote
+from jobs.scoring import score as score_module
 from jobs.scoring.explain import run_explain
-from jobs.scoring.score import run_score
+from jobs.scoring.score import Scoring, run_score
 from model.errors import ReviewriskError
 from model.scoring.scorer import Scorer
 from model.text.rating_phrases import has_rating_phrase
@@ -35,6 +37,33 @@ from tests.support.trained_root import by_id, versions
 def score(spark: Any, config: Config) -> tuple[Any, dict[str, dict[str, Any]]]:
     summary = run_score(spark, config, lambda _: None)
     return summary, by_id(tables.read_arrow(config.root, "review_scores"))
+
+
+def test_identical_texts_meet_in_one_task(spark: Any, config: Config) -> None:
+    from pyspark.sql import functions as F
+
+    rows = [(f"R{number}", f"text {number % 5}") for number in range(50)]
+    settings = config.score.model_copy(update={"rows_per_task": 10})
+    scoring: Any = SimpleNamespace(spark=spark, config=config.model_copy(update={"score": settings}))
+    spread = Scoring.spread(scoring, spark.createDataFrame(rows, "review_id string, text_hash string"), 50)
+    assert spread.rdd.getNumPartitions() == 5
+    places = spread.select("text_hash", F.spark_partition_id()).distinct().collect()
+    assert len(places) == 5, "as many pairs of text and task as texts"
+
+
+def test_the_time_of_trying_engines_is_no_time_of_scoring(
+    spark: Any, trained: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, spent = time.monotonic, [0.0]
+
+    def tried(config: Config, *_: Any) -> Any:
+        spent[0] += 1e6
+        return config.score
+
+    monkeypatch.setattr(score_module, "chosen_settings", tried)
+    monkeypatch.setattr(score_module, "time", SimpleNamespace(monotonic=lambda: real() + spent[0]))
+    summary, _ = score(spark, trained)
+    assert 0 < summary.seconds < 1e6
 
 
 def test_every_review_gets_a_row_and_a_second_run_changes_nothing(spark: Any, trained: Config) -> None:
