@@ -45,7 +45,7 @@ check: .venv/ready   ## ruff, mypy, sqlfluff
 	$(BIN)/mypy
 	$(BIN)/sqlfluff lint --processes 1 sql dbt
 
-bench: .venv/ready   ## scoring and ingest against peers, half an hour; SOURCE=reviews.tsv.gz BUNDLE=root/models/VERSION
+bench: .venv/ready   ## scoring and ingest against peers; SOURCE=reviews.tsv.gz BUNDLE=root/models/VERSION
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[bench]"
 	$(BIN)/python benchmarks/scoring_job.py $(if $(SOURCE),--source "$(SOURCE)") $(if $(BUNDLE),--bundle "$(BUNDLE)")
 	$(BIN)/python benchmarks/scoring_growth.py
