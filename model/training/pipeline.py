@@ -200,10 +200,20 @@ def predict(scorer: Scorer, data: PreparedData, report: Report) -> Logits:
 def predict_test(scorer: Scorer, test: LabelledReviews, report: Report) -> tuple[FloatArray, dict[str, FloatArray]]:
     """The scorer's log-odds of test rows, and of the same rows read as in READ_AS."""
     logit = _logit(scorer, test, None, "test", report)
-    return logit, {
-        view: logit if mode == scorer.headline_mode else _logit(scorer, test, mode, f"test ({view})", report)
-        for view, mode in READ_AS.items()
-    }
+    return logit, {view: _read_as(scorer, test, view, logit, report) for view in READ_AS}
+
+
+def _read_as(scorer: Scorer, test: LabelledReviews, view: str, logit: FloatArray, report: Report) -> FloatArray:
+    """Log-odds of the test rows read as the view has it: those that read alike keep theirs, the others are scored."""
+    mode = READ_AS[view]
+    [changed] = np.nonzero([text != before for text, before in zip(_texts(test, mode), test.texts, strict=True)])
+    found = logit.copy()
+    found[changed] = _logit(scorer, test.take(changed), mode, f"test ({view})", report)
+    return found
+
+
+def _texts(reviews: LabelledReviews, mode: HeadlineMode) -> list[str]:
+    return [model_text(*both, mode) for both in zip(reviews.headlines, reviews.bodies, strict=True)]
 
 
 def _logit(
@@ -285,15 +295,7 @@ def _contents(
 def tfidf_logits(data: PreparedData) -> Logits:
     """The baseline's log-odds, fitted on the very rows that the network is trained on."""
     model = fit_tfidf(data.train.texts, data.train.labels)
-    read_as = {
-        view: model.decision_function(
-            [
-                model_text(headline, body, mode)
-                for headline, body in zip(data.test.headlines, data.test.bodies, strict=True)
-            ]
-        )
-        for view, mode in READ_AS.items()
-    }
+    read_as = {view: model.decision_function(_texts(data.test, mode)) for view, mode in READ_AS.items()}
     parts = (data.calibration, data.selection, data.test)
     calibration, selection, test = (model.decision_function(part.texts) for part in parts)
     return Logits(calibration, selection, test, read_as)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import datetime
 import random
 import re
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -26,9 +27,10 @@ from model.evaluation.results import comparison, gain_in_words, view_table
 from model.evaluation.views import READ_AS, VIEWS, refit_thresholds
 from model.files import read_json
 from model.network.backbone import load_backbone
-from model.scoring.scorer import Scorer
+from model.scoring.scorer import Scorer, Scores
 from model.settings import ScoringSettings, TextSettings, ThresholdSettings
-from model.training.pipeline import FittedModel, fit, rows_in_words
+from model.text.compose import HeadlineMode, model_text
+from model.training.pipeline import FittedModel, fit, predict_test, rows_in_words
 from tests.support.tiny_models import planted_review, planted_reviews, reviews_table, tiny_encoder, tiny_settings
 
 
@@ -153,6 +155,33 @@ def test_scoring_through_the_bundle_gives_the_figures_of_the_training_run(
         shown = {name: estimate["value"] for name, estimate in fitted.metrics["test"][view]["model"].items()}
         assert shown == {name: pytest.approx(value, abs=1e-4) for name, value in again.items() if name in FIGURES}, view
     assert (scorer.model_version, scorer.headline_mode) == (fitted.model_version, "keep")
+
+
+def test_a_view_scores_only_the_rows_that_it_reads_otherwise() -> None:
+    day, no_luck = datetime.date(2015, 5, 5), random.Random(1)
+    texts = [("One Star", "Broke."), ("Nice", "Holds well."), (None, "I gave it 4 stars. Solid."), ("Blue", None)]
+    rows = [
+        planted_review("test", 1, day, no_luck, review_id=str(number), review_headline=headline, review_body=body)
+        for number, (headline, body) in enumerate(texts)
+    ]
+    test = labelled_reviews(reviews_table(rows), "test")
+    passes: list[list[str]] = []
+
+    class LengthScorer:
+        headline_mode = "keep"
+
+        def score(
+            self, headlines: list[str], bodies: list[str], mode: HeadlineMode | None, score_blank: bool
+        ) -> Scores:
+            assert score_blank
+            passes.append([model_text(*both, mode or "keep") for both in zip(headlines, bodies, strict=True)])
+            return replace(Scores.empty(len(bodies)), logit=np.array([float(len(text)) for text in passes[-1]]))
+
+    logit, read_as = predict_test(cast(Scorer, LengthScorer()), test, lambda line: None)
+    assert passes == [test.texts, ["Broke.", "Holds well.", ""], ["Broke.", model_text(*texts[2], "mask_ratings")]]
+    assert logit.tolist() == [len(text) for text in test.texts]
+    for view, mode in READ_AS.items():
+        assert read_as[view].tolist() == [len(model_text(*both, mode)) for both in texts], view
 
 
 def test_all_figures_follow_from_the_predictions_in_the_bundle(run: tuple[FittedModel, Path, list[str]]) -> None:
