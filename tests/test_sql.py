@@ -114,6 +114,8 @@ FAULTS: list[tuple[str, Row]] = [
     ("review_scores__values_are_in_range", {"probability": 1.000001}),
     ("review_scores__values_are_in_range", {"probability": NAN}),
     ("review_scores__values_are_in_range", {"precision": "float8"}),
+    ("review_scores__values_are_in_range", {"precision": "float64"}),
+    ("review_scores__values_are_in_range", {"engine": "tfidf"}),
     ("review_scores__values_are_in_range", {"raw_probability": -0.01}),
     ("review_scores__values_are_in_range", {"token_count": -1}),
     ("review_scores__values_are_in_range", {"review_month": datetime.date(2015, 6, 10)}),

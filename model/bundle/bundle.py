@@ -108,10 +108,8 @@ class BaselineFiles:
         write_json(folder / "calibrator.json", self.calibrator)
 
     @classmethod
-    def read(cls, folder: Path) -> BaselineFiles | None:
-        """What stands in the folder; None where there is no such folder."""
-        if not folder.is_dir():
-            return None
+    def read(cls, folder: Path) -> BaselineFiles:
+        """What `write` put into the folder."""
         return cls(load_arrays(folder / "weights.safetensors"), read_json(folder / "calibrator.json"))
 
 

@@ -30,13 +30,18 @@ class CalibratedBaseline:
     @classmethod
     def load(cls, folder: Path) -> CalibratedBaseline:
         """Raises ReviewriskError where the folder's bundle was made before bundles kept the baseline."""
-        files = BaselineFiles.read(folder / BASELINE)
-        if files is None:
+        if not has_baseline(folder):
             raise ReviewriskError(
                 f"{folder} keeps no baseline, as an earlier version of the code made its model: train again, or set"
                 " score.cascade.max_flipped_share to null."
             )
+        files = BaselineFiles.read(folder / BASELINE)
         return cls(StoredBaseline.from_arrays(files.arrays), Calibrator.from_json(files.calibrator))
+
+
+def has_baseline(folder: Path) -> bool:
+    """Whether a bundle or serving folder keeps its baseline: those of earlier versions of the code do not."""
+    return (folder / BASELINE).is_dir()
 
 
 @dataclass(frozen=True)
@@ -64,16 +69,21 @@ class Cut:
     them skip it, how many of those it would have flagged at each threshold, and by how much the expected calibration
     error changes.
 
-    `cut` is None where no review may skip it: validation has fewer than `needs` reviews.
+    `cut` is None where no review may skip it, as where validation has fewer than `needs` reviews.
     """
 
     max_flipped_share: float
     cut: float | None
-    needs: int
+    validation_rows: int
     rows: int
     skipped: int
     flipped: dict[str, int]
     ece_change: float
+
+    @property
+    def needs(self) -> int:
+        """How many validation reviews the share needs before any review may skip the network."""
+        return int(np.ceil(1 / self.max_flipped_share - 1e-9)) - 1
 
 
 def fit_cut(
@@ -95,7 +105,7 @@ def fit_cut(
     return Cut(
         max_flipped_share=max_flipped_share,
         cut=cut,
-        needs=fewest_reviews(max_flipped_share),
+        validation_rows=len(validation.logit),
         rows=len(skips),
         skipped=int(skips.sum()),
         flipped={name: int((skips & (test.network >= limit)).sum()) for name, limit in thresholds.items()},
@@ -118,8 +128,3 @@ def greatest_cut(reviews: BothModels, lowest: float, max_flipped_share: float) -
     if is_too_much.any():
         logit = logit[logit < logit[np.argmax(is_too_much)]]
     return float(logit[-1]) if len(logit) else None
-
-
-def fewest_reviews(max_flipped_share: float) -> int:
-    """How many validation reviews a share needs before any review may skip the network."""
-    return int(np.ceil(1 / max_flipped_share - 1e-9)) - 1
