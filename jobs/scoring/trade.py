@@ -38,7 +38,7 @@ def chosen_cut(config: Config, row: dict[str, Any], report: Report) -> Cut | Non
     share = config.score.cascade.max_flipped_share
     if share is None:
         return None
-    [cut] = _cuts(config, row, [share])
+    [cut] = fitted_cuts(config, row, [share])
     for line in _table(row["model_version"], [cut]):
         report(line)
     return cut
@@ -53,13 +53,16 @@ def offered_cuts(config: Config, row: dict[str, Any], report: Report) -> list[di
     if not has_baseline(local_bundle(config, row)):
         report(f"  {row['model_version']} offers no cascade: its bundle keeps no baseline (train again for one)")
         return []
-    cuts = _cuts(config, row, OFFERED)
+    cuts = fitted_cuts(config, row, OFFERED)
     for line in _table(row["model_version"], cuts):
         report(line)
     return [asdict(cut) for cut in cuts]
 
 
-def _cuts(config: Config, row: dict[str, Any], shares: Sequence[float]) -> list[Cut]:
+def fitted_cuts(config: Config, row: dict[str, Any], shares: Sequence[float]) -> list[Cut]:
+    """The cut of each share for a row of `models`, from the predictions in its verified bundle and the thresholds of
+    now.
+    """
     with needs_extra("train", "Scoring"):
         from model.bundle.bundle import verify_bundle
         from model.evaluation.calibrators import Calibrator
