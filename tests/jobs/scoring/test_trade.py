@@ -7,7 +7,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable
 
@@ -80,17 +82,31 @@ def test_skipped_reviews_say_what_decided_them_and_the_others_have_the_networks_
     assert found["empty"]["error"] == "no_text" and found["empty"]["engine"] == "torch"
 
 
+def test_a_skipped_review_has_the_log_odds_by_which_training_knew_it(both: tuple[Config, list[str], Config]) -> None:
+    config = both[0]
+    bundle = local_bundle(config, champion(config.root))
+    predicted = pq.read_table(bundle / "predictions.parquet", columns=["review_id", "tfidf_logit"]).to_pylist()
+    found = by_id(tables.read_arrow(config.root, "review_scores"))
+    pairs = [
+        (found[row["review_id"]]["logit"], row["tfidf_logit"])
+        for row in predicted
+        if found[row["review_id"]]["engine"] == "tfidf"
+    ]
+    assert len(pairs) > 20
+    np.testing.assert_allclose(*np.array(pairs).T, rtol=0, atol=1e-9)
+
+
 def test_the_trade_is_said_and_kept(both: tuple[Config, list[str], Config]) -> None:
     config, printed, without = both
     version = champion(config.root)["model_version"]
     [run] = details(config, "score")
     cut = run["cascade"][version]
     by_baseline = pc.sum(pc.equal(tables.read_arrow(config.root, "review_scores")["engine"], "tfidf")).as_py()
-    assert (cut["max_flipped_share"], cut["rows"]) == (SHARE, 120) and cut["skipped"] > 0
+    assert (cut["max_flipped_share"], cut["rows"]) == (SHARE, 125) and cut["skipped"] > 0
     assert set(cut["flipped"]) == {row["threshold_name"] for row in thresholds(config.root, version)}
     assert run["by_baseline"] == by_baseline and f", {by_baseline:,} decided by the baseline" in printed[-1]
-    head = printed.index(f"  score.cascade for {version}, on its 120 test reviews:")
-    assert printed[head + 2].split()[:2] == [f"{SHARE:g}", f"{cut['skipped'] / 120:.1%}"]
+    head = printed.index(f"  score.cascade for {version}, on its 125 test reviews:")
+    assert printed[head + 2].split()[:2] == [f"{SHARE:g}", f"{cut['skipped'] / 125:.1%}"]
     assert [run["cascade"] for run in details(without, "score")] == [{}]
 
 
@@ -131,7 +147,7 @@ def test_a_score_of_the_baseline_stays_until_its_row_is_deleted(spark: Any, trai
 def test_compiling_says_the_trade_of_a_handful_of_limits(trained: Config) -> None:
     row, lines = champion(trained.root), list[str]()
     run_compile(with_cascade(trained, None), row, 1, lines.append, every=True)
-    head = lines.index(f"  score.cascade for {row['model_version']}, on its 120 test reviews:")
+    head = lines.index(f"  score.cascade for {row['model_version']}, on its 125 test reviews:")
     table = lines[head + 2 : head + 2 + len(OFFERED)]
     assert [line.split()[0] for line in table] == [f"{share:g}" for share in OFFERED]
     assert "validation reviews, and it needs 1,999" in table[0]
