@@ -72,6 +72,7 @@ def main() -> None:
     parser.add_argument("--conf", type=Path, required=True)
     parser.add_argument("--rows", type=int, default=2000)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--limits", type=float, nargs="+", default=OFFERED)
     parser.add_argument("--engine", default="openvino")
     parser.add_argument("--precision", default="bfloat16")
     options = parser.parse_args()
@@ -82,7 +83,7 @@ def main() -> None:
         compile_graph(serving, kind.precision)
     scorer = Scorer.load(serving, named(config.score, kind), threads=1)
     reviews = newest_reviews(config, options.rows)
-    cuts = [cut for cut in fitted_cuts(config, row, OFFERED) if cut.cut is not None]
+    cuts = [cut for cut in fitted_cuts(config, row, options.limits) if cut.cut is not None]
     wanted: list[float | None] = [None, *(cut.cut for cut in cuts)]
     for cut in wanted:
         timed(scorer, reviews[:200], cut)  # kernels and files are then at hand

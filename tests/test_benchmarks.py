@@ -148,12 +148,22 @@ def test_gpu_scoring_prints_the_scorer_beside_the_pipeline_and_the_share_of_the_
 def test_cascade_prints_a_row_for_each_limit_that_validation_allows(
     trained: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = ("--conf", str(written(trained, tmp_path / "conf.yml")), "--rows", "60", "--rounds", "1")
-    out = printed("cascade.py", monkeypatch, capsys, *options, "--engine", "torch", "--precision", "float32")
+    options = (
+        "--conf",
+        str(written(trained, tmp_path / "conf.yml")),
+        "--rows",
+        "60",
+        "--rounds",
+        "1",
+        "--engine",
+        "torch",
+    )
+    limits = ("--precision", "float32", "--limits", "0.005", "0.01", "0.1")
+    out = printed("cascade.py", monkeypatch, capsys, *options, *limits)
     rows = [line.split("|")[1:-1] for line in out.splitlines() if line.startswith("|")]
     assert {len(row) for row in rows} == {9}
-    assert [row[0].strip() for row in rows[2:]] == ["none", "0.01"], "0.005 needs 199 validation reviews of 120"
-    assert rows[2][8].strip() == "1.00" and 0 < float(rows[3][4].strip(" %")) < 100
+    assert [row[0].strip() for row in rows[2:]] == ["none", "0.01", "0.1"], "0.005 needs 199 validation reviews of 120"
+    assert rows[2][8].strip() == "1.00" and 0 < float(rows[4][4].strip(" %")) < 100
 
 
 def test_constructions_counts_each_kind_at_the_thresholds_of_validation(

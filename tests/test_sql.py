@@ -14,7 +14,7 @@ from jobs.lake.ddl import LONGEST_LINE, write_ddl
 from jobs.lake.query import open_warehouse
 from jobs.lake.schemas import TABLES
 from jobs.resources import resource_folder
-from model.scoring.engines.interface import Precision
+from model.scoring.engines.interface import BASELINE, Precision
 from tests.support.warehouse_rows import (
     CHAMPION,
     Row,
@@ -204,7 +204,10 @@ def test_a_wrong_value_is_found_by_its_check_alone(check: str, changes: Row) -> 
 
 
 def test_scores_in_every_precision_of_an_engine_are_stored() -> None:
-    every = [score(name, precision=name) for name in get_args(Precision)]
+    every = [
+        score(name, engine="tfidf" if name == BASELINE.precision else "torch", precision=name)
+        for name in get_args(Precision)
+    ]
     assert broken("review_scores", every) == {}
 
 
