@@ -71,10 +71,8 @@ def fitted_cuts(config: Config, row: dict[str, Any], shares: Sequence[float]) ->
     verify_bundle(bundle)
     baseline = CalibratedBaseline.load(bundle).calibrator
     network = Calibrator.from_json(read_json(bundle / "calibrator.json"))
-    predictions, limits = (
-        pq.read_table(bundle / "predictions.parquet"),
-        thresholds_by_name(config, row["model_version"]),
-    )
+    predictions = pq.read_table(bundle / "predictions.parquet")
+    limits = thresholds_by_name(config, row["model_version"])
     return [fit_cut(predictions, baseline, network, limits, share) for share in shares]
 
 
