@@ -82,13 +82,15 @@ def _table(model_version: str, cuts: Sequence[Cut]) -> list[str]:
     rows = [["max_flipped_share", "skip the network", *(f"flipped at {name}" for name in names), "ECE changes by"]]
     for cut in cuts:
         rows.append([f"{cut.max_flipped_share:g}", *_figures(cut, names)])
-    head = f"  score.cascade for {model_version}, on its {cuts[0].rows:,} test reviews:"
+    head = (
+        f"  score.cascade for {model_version}: fitted on its {cuts[0].validation_rows:,} validation reviews,"
+        f" judged on its {cuts[0].rows:,} test reviews"
+    )
     return [head, *(f"    {line}" for line in align(rows, [True] * len(rows[0])))]
 
 
 def _figures(cut: Cut, names: Sequence[str]) -> list[str]:
     if cut.cut is None and cut.validation_rows < cut.needs:
-        few = f"none: {cut.validation_rows:,} validation reviews, and it needs {cut.needs:,}"
-        return [few, *("–" for _ in names), "–"]
+        return [f"none (it needs {cut.needs:,})", *("–" for _ in names), "–"]
     share = cut.skipped / cut.rows
     return [f"{share:.1%}", *(f"{cut.flipped[name]:,}" for name in names), f"{cut.ece_change:+.5f}"]

@@ -105,7 +105,8 @@ def test_the_trade_is_said_and_kept(both: tuple[Config, list[str], Config]) -> N
     assert (cut["max_flipped_share"], cut["rows"]) == (SHARE, 125) and cut["skipped"] > 0
     assert set(cut["flipped"]) == {row["threshold_name"] for row in thresholds(config.root, version)}
     assert run["by_baseline"] == by_baseline and f", {by_baseline:,} decided by the baseline" in printed[-1]
-    head = printed.index(f"  score.cascade for {version}, on its 125 test reviews:")
+    [head] = [place for place, line in enumerate(printed) if line.startswith(f"  score.cascade for {version}: fitted")]
+    assert printed[head].endswith(" validation reviews, judged on its 125 test reviews")
     assert printed[head + 2].split()[:2] == [f"{SHARE:g}", f"{cut['skipped'] / 125:.1%}"]
     assert [run["cascade"] for run in details(without, "score")] == [{}]
 
@@ -147,10 +148,10 @@ def test_a_score_of_the_baseline_stays_until_its_row_is_deleted(spark: Any, trai
 def test_compiling_says_the_trade_of_a_handful_of_limits(trained: Config) -> None:
     row, lines = champion(trained.root), list[str]()
     run_compile(with_cascade(trained, None), row, 1, lines.append, every=True)
-    head = lines.index(f"  score.cascade for {row['model_version']}, on its 125 test reviews:")
-    table = lines[head + 2 : head + 2 + len(OFFERED)]
+    assert lines[0].startswith(f"  score.cascade for {row['model_version']}: fitted on its ")
+    table = lines[2 : 2 + len(OFFERED)]
     assert [line.split()[0] for line in table] == [f"{share:g}" for share in OFFERED]
-    assert "validation reviews, and it needs 1,999" in table[0]
+    assert "  none (it needs 1,999)  " in table[0]
     [run] = details(trained, "compile")
     assert [cut["max_flipped_share"] for cut in run["cascade"]] == list(OFFERED)
     lines.clear()
