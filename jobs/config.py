@@ -135,8 +135,23 @@ class RoutingSettings(Settings):
         return {route_key(value): version for value, version in self.models.items()}
 
 
+class CascadeSettings(Settings):
+    """Whether reviews that the TF-IDF baseline finds surely satisfied skip the network."""
+
+    max_flipped_share: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description=(
+            "Of all reviews, decided otherwise than by the network at any one threshold; None: all go through it."
+        ),
+    )
+
+
 class ScoreSettings(ScoringSettings):
-    """Scoring on Spark: the engine's settings and the size of tasks and commits."""
+    """Scoring on Spark: the engine's settings, the cascade, and the size of tasks and commits."""
+
+    cascade: CascadeSettings = CascadeSettings()
 
     rows_per_task: int = Field(
         1000, ge=1, description="Rows of one Spark task: small enough for a moving progress line."

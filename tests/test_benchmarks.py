@@ -26,6 +26,7 @@ from jobs.config import Config
 from jobs.lake.schemas import RAW_COLUMNS
 from model.network.backbone import load_classifier
 from tests import ROOT
+from tests.support.command_line import written
 from tests.support.tiny_models import planted_reviews, tiny_encoder
 from tests.support.trained_root import tiny_config
 from tests.support.warehouse_rows import CHAMPION, model, review, write_root
@@ -142,6 +143,27 @@ def test_gpu_scoring_prints_the_scorer_beside_the_pipeline_and_the_share_of_the_
     ]
     assert len(re.findall(r"^\| [\d,]+ tokens a batch \| [\d,]+ \| \d+\.\d\d \| \d+\.\d% \|$", out, re.MULTILINE)) == 2
     assert re.search(r"^\| the fastest matrix product \| \| \d+\.\d\d \| 100% \|$", out, re.MULTILINE)
+
+
+def test_cascade_prints_a_row_for_each_limit_that_validation_allows(
+    trained: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = (
+        "--conf",
+        str(written(trained, tmp_path / "conf.yml")),
+        "--rows",
+        "60",
+        "--rounds",
+        "1",
+        "--engine",
+        "torch",
+    )
+    limits = ("--precision", "float32", "--limits", "0.005", "0.01", "0.1")
+    out = printed("cascade.py", monkeypatch, capsys, *options, *limits)
+    rows = [line.split("|")[1:-1] for line in out.splitlines() if line.startswith("|")]
+    assert {len(row) for row in rows} == {9}
+    assert [row[0].strip() for row in rows[2:]] == ["none", "0.01", "0.1"], "0.005 needs 199 validation reviews of 120"
+    assert rows[2][8].strip() == "1.00" and 0 < float(rows[4][4].strip(" %")) < 100
 
 
 def test_constructions_counts_each_kind_at_the_thresholds_of_validation(

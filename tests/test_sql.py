@@ -14,7 +14,7 @@ from jobs.lake.ddl import LONGEST_LINE, write_ddl
 from jobs.lake.query import open_warehouse
 from jobs.lake.schemas import TABLES
 from jobs.resources import resource_folder
-from model.scoring.engines.interface import Precision
+from model.scoring.engines.interface import BASELINE, Precision
 from tests.support.warehouse_rows import (
     CHAMPION,
     Row,
@@ -114,6 +114,8 @@ FAULTS: list[tuple[str, Row]] = [
     ("review_scores__values_are_in_range", {"probability": 1.000001}),
     ("review_scores__values_are_in_range", {"probability": NAN}),
     ("review_scores__values_are_in_range", {"precision": "float8"}),
+    ("review_scores__values_are_in_range", {"precision": "float64"}),
+    ("review_scores__values_are_in_range", {"engine": "tfidf"}),
     ("review_scores__values_are_in_range", {"raw_probability": -0.01}),
     ("review_scores__values_are_in_range", {"token_count": -1}),
     ("review_scores__values_are_in_range", {"review_month": datetime.date(2015, 6, 10)}),
@@ -202,7 +204,10 @@ def test_a_wrong_value_is_found_by_its_check_alone(check: str, changes: Row) -> 
 
 
 def test_scores_in_every_precision_of_an_engine_are_stored() -> None:
-    every = [score(name, precision=name) for name in get_args(Precision)]
+    every = [
+        score(name, engine="tfidf" if name == BASELINE.precision else "torch", precision=name)
+        for name in get_args(Precision)
+    ]
     assert broken("review_scores", every) == {}
 
 

@@ -94,6 +94,8 @@ def _for_a_person(result: SingleResult) -> str:
         if text:
             words = [word for word in result.words if word["field"] == field]
             lines.append(f"{field}: {_coloured(text, words, _greatest(result.words))}")
+    if result.by_baseline:
+        lines.append("decided by the TF-IDF baseline (score.cascade): the network did not read it, so no word weighs")
     if result.error:
         lines.append(click.style(result.error, fg="red"))
     for word in result.words:

@@ -362,8 +362,8 @@ REVIEW_SCORES = Table(
                 pa.bool_(),
                 "Headline or body states the rating itself (One Star, 5 out of 5): the label read back.",
             ),
-            _required("engine", pa.string(), "What computed it, such as torch."),
-            _required("precision", pa.string(), "Arithmetic of the encoder: float32, bfloat16, float16 or int8."),
+            _required("engine", pa.string(), "What computed it, such as torch; tfidf: the baseline (score.cascade)."),
+            _required("precision", pa.string(), "Its arithmetic: float32, bfloat16, float16, int8; float64 of tfidf."),
             _column(
                 "error",
                 pa.string(),

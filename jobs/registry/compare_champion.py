@@ -16,6 +16,7 @@ from jobs.registry.period_comparison import FIGURES, PERIODS, Challenge, PeriodC
 from model.errors import OutageError, ReviewriskError, needs_extra
 from model.files import read_json
 from model.progress import Report, progress
+from model.scoring.engines.interface import BASELINE
 from model.settings import RowSettings, route_key
 
 if TYPE_CHECKING:
@@ -205,13 +206,16 @@ def _common_rows(config: Config, champion: dict[str, Any], challenger: dict[str,
 
 
 def _champion_scores(config: Config, champion: dict[str, Any], rows: pa.Table) -> pa.Table:
-    """review_id, text_hash and model_logit of the champion's scores of these rows; no other score is read."""
+    """review_id, text_hash and model_logit of the champion's scores of these rows; no other score is read. Nor is one
+    of the baseline, which let the review skip the champion's network.
+    """
     months = pc.unique(pc.floor_temporal(rows["review_date"], unit="month")).cast(pa.date32())
     where = (
         (pc.field("model_version") == champion["model_version"])
         & pc.is_in(pc.field("review_month"), value_set=months)
         & pc.is_in(pc.field("review_id"), value_set=rows["review_id"].combine_chunks())
         & pc.field("logit").is_valid()
+        & (pc.field("engine") != BASELINE.name)
     )
     scores = tables.read_arrow(config.root, "review_scores", ["review_id", "text_hash", "logit"], where)
     return scores.rename_columns(["review_id", "text_hash", "model_logit"])

@@ -16,8 +16,8 @@ from jobs.lake import tables
 from jobs.lake.labelled import newest_labelled
 from jobs.lake.runs import JobRun
 from jobs.registry.bundles import local_bundle, serving_folder
-from jobs.registry.models import thresholds
-from model.errors import ReviewriskError, needs_extra
+from jobs.scoring.trade import offered_cuts, thresholds_by_name
+from model.errors import needs_extra
 from model.files import canonical_json
 from model.progress import Report
 from model.terminal import align
@@ -55,7 +55,8 @@ def chosen_settings(config: Config, row: dict[str, Any], threads: int, report: R
 
 def run_compile(config: Config, row: dict[str, Any], threads: int, report: Report, every: bool = False) -> EngineKind:
     """Try the engines that config.score leaves open on this machine, report their speed and parity as a table, keep it
-    in `job_runs`, and return the fastest that may serve. With `every`, slower ones are compared, too.
+    in `job_runs`, and return the fastest that may serve. With `every`, slower ones are compared, too, and the cascade's
+    trade is said.
 
     Raises ReviewriskError where none may.
     """
@@ -64,6 +65,7 @@ def run_compile(config: Config, row: dict[str, Any], threads: int, report: Repor
         from model.scoring.engines.interface import REFERENCE
     model_version = row["model_version"]
     with JobRun(config.root, COMMAND) as run:
+        cascade = {"cascade": offered_cuts(config, row, report)} if every else {}
         kinds = candidates(config.score)
         reviews = _compared_reviews(config, model_version)
         least = config.score.parity.rows
@@ -72,7 +74,7 @@ def run_compile(config: Config, row: dict[str, Any], threads: int, report: Repor
                 f"  {model_version} is scored by {REFERENCE}: other engines are compared on {least:,} labelled"
                 f" validation and test reviews (score.parity.rows), and there are {len(reviews.label):,}"
             )
-            run.finish(model_version=model_version, details=REFERENCE._asdict())
+            run.finish(model_version=model_version, details=REFERENCE._asdict() | cascade)
             return REFERENCE
         report(f"  {model_version}: trying {len(kinds)} engines on {_processor(config.score)}, threads: {threads}")
         folders = local_bundle(config, row), serving_folder(config, row)
@@ -85,6 +87,7 @@ def run_compile(config: Config, row: dict[str, Any], threads: int, report: Repor
             "threads": threads,
             "limits": config.score.parity.model_dump(),
             "trials": [asdict(trial) for trial in trials],
+            **cascade,
         }
         run.finish(model_version=model_version, rows_read=len(reviews.label), details=details)
         best = fastest(trials)
@@ -114,7 +117,7 @@ def _fingerprint(config: Config, row: dict[str, Any], kinds: Sequence[EngineKind
     """What a trial depends on: another model, processor, package or limit asks for another one."""
     parts = {
         "bundle": row["bundle_checksum"],
-        "thresholds": _limits_by_name(config, row["model_version"]),
+        "thresholds": thresholds_by_name(config, row["model_version"]),
         "processor": _processor(config.score),
         "threads": threads if config.score.device == "cpu" else None,  # beside a GPU they read texts, for all alike
         "kinds": [str(kind) for kind in kinds],
@@ -151,15 +154,8 @@ def _compared_reviews(config: Config, model_version: str) -> ComparedReviews:
         reviews["review_headline"].to_pylist(),
         reviews["review_body"].to_pylist(),
         label,
-        _limits_by_name(config, model_version),
+        thresholds_by_name(config, model_version),
     )
-
-
-def _limits_by_name(config: Config, model_version: str) -> dict[str, float]:
-    found = {row["threshold_name"]: float(row["threshold"]) for row in thresholds(config.root, model_version)}
-    if not found:
-        raise ReviewriskError(f"{model_version} has no threshold in model_thresholds: train again.")
-    return found
 
 
 def _table(trials: Sequence[Trial]) -> list[str]:

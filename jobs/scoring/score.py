@@ -22,13 +22,17 @@ from jobs.scoring.engines import chosen_settings
 from jobs.scoring.gpu import check_gpus, own_workers, scoring_tasks, scoring_threads
 from jobs.scoring.incremental import IDENTITY, KEY, TEXT, Counts, IncrementalTable, Todo, errors_of
 from jobs.scoring.ship import ship_all
+from jobs.scoring.trade import chosen_cut
 from jobs.scoring.udfs import scoring_udf
 from jobs.spark.session import spark_progress
 from model.progress import Report
+from model.scoring.engines.interface import BASELINE
 from model.text.compose import NO_TEXT
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession
+
+    from model.scoring.cascade import Cut
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,8 @@ class ScoreSummary:
     """Rows and speed of one scoring run, as published. `model_version`: the champion; `rows_by_version`: scored rows of
     each model of the pass.
 
-    `skipped` rows have a current score of their model; `failed` ones carry an error; `no_text` ones say nothing.
+    `skipped` rows have a current score of their model; `failed` ones carry an error; `no_text` ones say nothing;
+    `by_baseline` ones skipped the network.
     """
 
     model_version: str
@@ -44,6 +49,7 @@ class ScoreSummary:
     skipped: int
     failed: int
     no_text: int
+    by_baseline: int
     tokens: int
     padding_share: float
     seconds: float
@@ -106,6 +112,7 @@ class Scoring(IncrementalTable):
         super().__init__(spark, config, [one["model_version"] for one in self._rows], run, report, retry_failed)
         self._todo = _ScoreTodo({})
         self._engines: dict[str, ScoreSettings] = {}
+        self._cuts: dict[str, Cut | None] = {}
         self._threads = 1
         self._started = time.monotonic()
 
@@ -123,6 +130,7 @@ class Scoring(IncrementalTable):
             self._threads = scoring_threads(self.spark, self.config.score)
             before = time.monotonic()
             for row in self._rows:
+                self._cuts[row["model_version"]] = chosen_cut(self.config, row, self.report)
                 self._engines[row["model_version"]] = chosen_settings(self.config, row, self._threads, self.report)
             self._started += time.monotonic() - before  # a trial of the engines is a run of its own in job_runs
             ship_all(self.spark, self.config, self._rows)
@@ -188,7 +196,8 @@ class Scoring(IncrementalTable):
         from pyspark.sql import functions as F
 
         settings = self.config.score
-        score = scoring_udf(self._engines, settings.for_device().rows_per_buffer, self._threads)
+        cuts = {version: None if cut is None else cut.cut for version, cut in self._cuts.items()}
+        score = scoring_udf(self._engines, settings.for_device().rows_per_buffer, self._threads, cuts)
         constants = {"scored_at": self.run.started_at, "run_id": self.run.run_id}
         with own_workers(self.spark, settings):
             scored = missing.select(score(F.struct(*KEY, *TEXT)).alias("score"))
@@ -204,15 +213,17 @@ class Scoring(IncrementalTable):
         return F.coalesce(F.col("error") != NO_TEXT, F.lit(False))
 
     def counts(self, rows: pa.Table) -> Counts:
-        """Reviews in all, without text, and by model ("by MODEL_VERSION"); tokens that were read, and that were
-        computed.
+        """Reviews in all, without text, that skipped the network, and by model ("by MODEL_VERSION"); tokens that the
+        network read, and that were computed.
         """
         from model.scoring.batches import padded_length
 
         longest = {row["model_version"]: row["max_length"] for row in self._rows}
         without_text = pc.equal(rows["error"], NO_TEXT).fill_null(False)
-        figures = Counter({"reviews": len(rows), "no_text": pc.sum(without_text).as_py() or 0})
-        computed = rows.filter(pc.invert(without_text)).group_by(["model_version", "token_count"])
+        skipped = pc.equal(rows["engine"], BASELINE.name)
+        figures = Counter({"reviews": len(rows), "no_text": _count(without_text), "by_baseline": _count(skipped)})
+        by_network = rows.filter(pc.invert(pc.or_(without_text, skipped)))
+        computed = by_network.group_by(["model_version", "token_count"])
         for row in computed.aggregate([([], "count_all")]).to_pylist():
             most = longest[row["model_version"]]
             figures["tokens"] += row["count_all"] * min(row["token_count"], most)
@@ -229,6 +240,7 @@ class Scoring(IncrementalTable):
             self._todo.current,
             self.published.failed,
             figures["no_text"],
+            figures["by_baseline"],
             figures["tokens"],
             1 - figures["tokens"] / figures["padded"] if figures["padded"] else 0.0,
             time.monotonic() - self._started,
@@ -242,7 +254,7 @@ class Scoring(IncrementalTable):
             rows_read=summary.scored + summary.skipped,
             rows_written=summary.scored,
             rows_failed=summary.failed,
-            details=asdict(summary),
+            details=asdict(summary) | {"cascade": {version: asdict(cut) for version, cut in self._cuts.items() if cut}},
         )
 
     def _assigned(self, reviews: DataFrame) -> DataFrame:
@@ -253,6 +265,10 @@ class Scoring(IncrementalTable):
         from pyspark.sql import functions as F
 
         return F.col("review_date") >= F.lit(self._since) if self._since else F.col("review_date").isNotNull()
+
+
+def _count(is_so: pa.ChunkedArray) -> int:
+    return pc.sum(is_so).as_py() or 0
 
 
 def _frequencies(column: pa.ChunkedArray) -> list[tuple[str, int]]:
@@ -276,9 +292,10 @@ def _listed(routes: Routes) -> str:
 
 def _summary_line(summary: ScoreSummary) -> str:
     without_text = f", {summary.no_text:,} without text" if summary.no_text else ""
+    by_baseline = f", {summary.by_baseline:,} decided by the baseline" if summary.by_baseline else ""
     again = " (score --retry-failed tries them again)" if summary.failed else ""
     return (
         f"  scored {summary.scored:,} reviews in {summary.seconds:,.0f} s:"
         f" {summary.scored / summary.seconds:,.0f} reviews/s, {summary.tokens / summary.seconds:,.0f} tokens/s,"
-        f" {summary.padding_share:.1%} padding{without_text}, {summary.failed:,} failed{again}"
+        f" {summary.padding_share:.1%} padding{without_text}{by_baseline}, {summary.failed:,} failed{again}"
     )

@@ -12,6 +12,8 @@ from jobs.config import Config
 from jobs.registry.bundles import serving_folder
 from jobs.registry.models import champion, default_threshold, registered
 from jobs.registry.routes import Routes, published_routes
+from jobs.scoring.trade import chosen_cut
+from model.scoring.engines.interface import BASELINE
 from model.settings import ROW_COLUMNS, route_key
 
 if TYPE_CHECKING:
@@ -37,7 +39,8 @@ class SingleText:
 class SingleResult:
     """One text's score. `words` is empty where no explanation was asked for, and all is None where nothing decided.
 
-    `error` says why there is no score, or no explanation.
+    `error` says why there is no score, or no explanation. Where the review skipped the network (`by_baseline`), there
+    are no words of its.
     """
 
     text: SingleText
@@ -48,16 +51,20 @@ class SingleResult:
     threshold: float | None = None
     words: list[dict[str, Any]] = field(default_factory=list)
     error: str | None = None
+    by_baseline: bool = False
 
     def to_json(self) -> str:
-        """One JSON object on one line: score, is_flagged, model_version, words, and error where there is one."""
+        """One JSON object on one line: score, is_flagged, model_version, words, and where there is one an error, or the
+        engine that is no network.
+        """
         values = {
             "score": self.score,
             "is_flagged": self.is_flagged,
             "model_version": self.model_version,
             "words": self.words,
         }
-        return json.dumps(values | ({"error": self.error} if self.error else {}), ensure_ascii=False)
+        engine = {"engine": BASELINE.name} if self.by_baseline else {}
+        return json.dumps(values | engine | ({"error": self.error} if self.error else {}), ensure_ascii=False)
 
 
 @dataclass(frozen=True)
@@ -68,6 +75,7 @@ class _Decider:
     scorer: Scorer
     threshold_name: str
     threshold: float
+    cut: float | None
 
 
 def run_single(config: Config, texts: Iterable[SingleText], with_words: bool) -> Iterator[SingleResult]:
@@ -106,21 +114,23 @@ def _decider(config: Config, version: str) -> _Decider:
 
     # words need the network itself, in float32
     reference = config.score.model_copy(update={"engine": "torch", "precision": "float32", "device": "cpu"})
-    return _Decider(version, Scorer.load(folder, reference), default["threshold_name"], default["threshold"])
+    scorer, cut = Scorer.load(folder, reference), chosen_cut(config, row, lambda _: None)
+    return _Decider(version, scorer, default["threshold_name"], default["threshold"], cut.cut if cut else None)
 
 
 def _decided(config: Config, decider: _Decider, texts: list[SingleText], with_words: bool) -> Iterator[SingleResult]:
     """The results of texts for which one model decides."""
-    scores = decider.scorer.score([text.headline for text in texts], [text.body for text in texts])
+    headlines, bodies = [text.headline for text in texts], [text.body for text in texts]
+    scores = decider.scorer.score(headlines, bodies, cut=decider.cut)
     scored = [place for place, error in enumerate(scores.error) if error is None]
-    explanations = _explained(config, decider.scorer, texts, scored) if with_words else {}
+    by_network = [place for place in scored if not scores.by_baseline[place]]
+    explanations = _explained(config, decider.scorer, texts, by_network) if with_words else {}
     for place, text in enumerate(texts):
         words, error = explanations.get(place, ([], scores.error[place]))
         probability = float(scores.probability[place]) if place in scored else None
         flagged = None if probability is None else probability >= decider.threshold
-        yield SingleResult(
-            text, decider.version, probability, flagged, decider.threshold_name, decider.threshold, words, error
-        )
+        decided = (decider.version, probability, flagged, decider.threshold_name, decider.threshold)
+        yield SingleResult(text, *decided, words, error, bool(scores.by_baseline[place]))
 
 
 def _explained(

@@ -10,12 +10,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from jobs.config import ExplainSettings, ScoreSettings
 from jobs.scoring.incremental import KEY
 from jobs.scoring.ship import worker_scorer
 from model.scoring.ahead import READ_AHEAD, ahead
+from model.scoring.engines.interface import BASELINE
 
 if TYPE_CHECKING:
     from pyspark.sql import Column
@@ -48,13 +50,17 @@ NO_WORDS = {
 
 
 def scoring_udf(
-    settings: Mapping[str, ScoreSettings], rows_per_buffer: int, threads: int
+    settings: Mapping[str, ScoreSettings],
+    rows_per_buffer: int,
+    threads: int,
+    cuts: Mapping[str, float | None] | None = None,
 ) -> Callable[[Column], Column]:
     """An iterator pandas UDF: struct(review_id, review_month, text_hash, model_version, review_headline, review_body)
     to one struct (SCORE).
 
     Each row is scored by the model of its `model_version`, which is one of those shipped: `settings` has the engine of
-    each. Where they compute on a GPU, the next texts are read meanwhile.
+    each, `cuts` the log-odds up to which its baseline lets reviews skip the network (None: never). Where they compute
+    on a GPU, the next texts are read meanwhile.
     """
     from pyspark.sql.pandas.functions import pandas_udf
 
@@ -65,7 +71,7 @@ def scoring_udf(
             for version, rows in buffer.groupby("model_version"):
                 scorer = worker_scorer(str(version), settings[str(version)], threads, tuple(settings))
                 texts = zip(rows["review_headline"], rows["review_body"], strict=True)
-                yield rows, scorer, scorer.read(list(texts))
+                yield rows, scorer, scorer.read(list(texts), cut=(cuts or {}).get(str(version)))
 
     def score(batches: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
         for rows, scorer, reading in ahead(read(batches), depth):
@@ -81,7 +87,8 @@ def _scores_frame(rows: pd.DataFrame, scores: Scores, kind: EngineKind) -> pd.Da
     for column in ("logit", "raw_probability", "probability", "token_count", "is_truncated", "has_rating_phrase"):
         result[column] = getattr(scores, column)
     result["error"] = scores.error
-    result["engine"], result["precision"] = kind
+    for place, column in enumerate(("engine", "precision")):
+        result[column] = np.where(scores.by_baseline, BASELINE[place], kind[place])
     return result.astype({"logit": "Float64", "raw_probability": "Float64", "probability": "Float64"})
 
 

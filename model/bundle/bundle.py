@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +16,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 import transformers
+from numpy.typing import NDArray
 from peft import PeftModel
+from safetensors.numpy import load_file as load_arrays
+from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import save_file
 from transformers import PreTrainedTokenizerFast
 
@@ -36,6 +39,7 @@ from model.network.lora import load_adapter, merge_adapter, save_adapter
 from model.settings import BackboneSettings, ModelSettings
 
 FORMAT_VERSION = 2
+BASELINE = "baseline"  # a bundle's folder of its TF-IDF baseline
 # What describes the model to people, or is made from the rest, is no part of its identity.
 _NOT_IN_VERSION = ("README.md", "manifest.json", "curves.png", "reliability.png")
 _REQUIRED = (
@@ -85,6 +89,28 @@ class BundleContents:
     predictions: pa.Table
     data_version: str
     describe: Describe
+    baseline: BaselineFiles | None = None
+
+
+@dataclass(frozen=True)
+class BaselineFiles:
+    """What the folder `baseline` holds: the arrays of `evaluation.baseline.StoredBaseline`, and its calibrator as JSON.
+
+    Bundles of earlier versions of the code lack the folder.
+    """
+
+    arrays: Mapping[str, NDArray[Any]]
+    calibrator: dict[str, Any]
+
+    def write(self, folder: Path) -> None:
+        folder.mkdir()
+        save_arrays(dict(self.arrays), folder / "weights.safetensors")
+        write_json(folder / "calibrator.json", self.calibrator)
+
+    @classmethod
+    def read(cls, folder: Path) -> BaselineFiles:
+        """What `write` put into the folder."""
+        return cls(load_arrays(folder / "weights.safetensors"), read_json(folder / "calibrator.json"))
 
 
 def write_bundle(parent: Path, contents: BundleContents) -> tuple[Path, dict[str, Any]]:
@@ -155,6 +181,8 @@ def build_serving_folder(bundle: Path, target: Path, tolerance: float) -> Path:
     with temporary_folder_beside(target) as folder:
         shutil.copytree(bundle / "tokenizer", folder / "tokenizer")
         shutil.copy2(bundle / "calibrator.json", folder)
+        if (bundle / BASELINE).is_dir():
+            shutil.copytree(bundle / BASELINE, folder / BASELINE)
         identity = {
             "model_version": manifest["model_version"],
             "bundle_checksum": checksum,
@@ -267,6 +295,8 @@ def _write_data(folder: Path, contents: BundleContents) -> None:
     write_json(folder / "metrics.json", contents.metrics)
     pq.write_table(contents.predictions, folder / "predictions.parquet", compression="zstd")
     write_json(folder / "settings.json", contents.settings.model_dump(mode="json"))
+    if contents.baseline:
+        contents.baseline.write(folder / BASELINE)
 
 
 def _manifest(folder: Path, contents: BundleContents) -> dict[str, Any]:

@@ -85,6 +85,11 @@ def calibration_error(counts: BinCounts) -> FloatArray:
     return np.asarray((counts.share * np.abs(counts.gap)).sum(axis=-1))
 
 
+def ten_bin_error(probability: FloatArray, label: LabelArray) -> float:
+    """ECE in ten bins of equal width: for two ways to score the same rows, held against each other."""
+    return float(calibration_error(count_bins(probability, label, bin_numbers(probability, 10, "width")))[0])
+
+
 def debiased_calibration_error(counts: BinCounts) -> FloatArray:
     """ECE less an estimate of what chance adds to it, at least 0; one per resample.
 

@@ -17,18 +17,17 @@ from model.data.folds import check_both_classes, drawn_by_product
 from model.data.overlap import text_overlap
 from model.data.reviews import LabelledReviews, PreparedData, labelled_reviews, prepare, prior_shift
 from model.data.row_filter import chosen_rows
-from model.evaluation.baseline import TFIDF_WEIGHTING
 from model.evaluation.calibrators import Calibrator, CalibratorChoice
 from model.evaluation.results import results, slice_lines, threshold_table
 from model.evaluation.thresholds import FittedThreshold
-from model.evaluation.views import CalibratedModel, Logits, audit, calibrate, slices, threshold_rows
+from model.evaluation.views import CalibratedModel, Logits, audit, slices, threshold_rows
 from model.experiments.pages import wrapped
 from model.files import read_json
 from model.network.hardware import cpu_threads
 from model.progress import Report, progress
 from model.scoring.scorer import Scorer
 from model.settings import ModelSettings, ScoringSettings
-from model.training.pipeline import predict_test, tfidf_logits
+from model.training.pipeline import calibrated_tfidf, predict_test
 
 _MOST_MONTHS = 24
 _NOTHING = np.empty(0)
@@ -76,7 +75,7 @@ def judge(
     with cpu_threads(threads):
         logits = Logits(_NOTHING, _NOTHING, *predict_test(Scorer.load(serving, ScoringSettings()), data.test, log))
     with progress("fitting TF-IDF on the model's corpus", log):
-        tfidf = calibrate(tfidf_logits(data), data, settings, TFIDF_WEIGHTING)
+        tfidf, _ = calibrated_tfidf(data, settings)
     network = _as_published(
         logits, Calibrator.from_json(read_json(bundle / "calibrator.json")), thresholds, data, settings
     )

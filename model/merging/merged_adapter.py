@@ -12,10 +12,9 @@ import numpy as np
 import pyarrow as pa
 from peft import PeftModel
 
-from model.bundle.bundle import BundleContents, build_serving_folder, write_bundle, write_serving_model
+from model.bundle.bundle import BaselineFiles, BundleContents, build_serving_folder, write_bundle, write_serving_model
 from model.data.reviews import LabelledReviews, PreparedData, ReviewSource, prepare
 from model.errors import ReviewriskError
-from model.evaluation.baseline import TFIDF_WEIGHTING
 from model.evaluation.calibrators import Calibrator
 from model.evaluation.metrics import Scored
 from model.evaluation.model_card import only_in_words
@@ -30,7 +29,7 @@ from model.network.lora import count_parameters
 from model.progress import Report, progress
 from model.scoring.scorer import Scorer
 from model.settings import ModelSettings, ScoringSettings
-from model.training.pipeline import FittedModel, assess, fitted_model, predict, tfidf_logits
+from model.training.pipeline import FittedModel, assess, calibrated_tfidf, fitted_model, predict
 
 
 def make_combined_model(
@@ -55,7 +54,9 @@ def make_combined_model(
         adapted, backbone, settings = combine(parents, recipe)
     data = prepare(reviews, settings)
     with temporary_folder_beside(work / "combined") as folder:
-        models = _calibrated(_predict(adapted, backbone, data, settings, folder, tolerance, report), data, settings)
+        network = calibrate(_predict(adapted, backbone, data, settings, folder, tolerance, report), data, settings)
+        tfidf, baseline = calibrated_tfidf(data, settings)
+        models = {"model": network, "tfidf": tfidf}
         scored = {
             parent.version: _score_parent(parent, thresholds[parent.version], data.test, folder, tolerance, report)
             for parent in parents
@@ -69,17 +70,9 @@ def make_combined_model(
     for line in _lines(merge):
         report(line)
     with progress("resampling the test rows for intervals", report):
-        contents = _contents(adapted, backbone, settings, data, models, merge)
+        contents = _contents(adapted, backbone, settings, data, models, baseline, merge)
     bundle, manifest = write_bundle(output, contents)
     return fitted_model(bundle, manifest, contents, count_parameters(adapted), models["model"])
-
-
-def _calibrated(logits: Logits, data: PreparedData, settings: ModelSettings) -> dict[str, CalibratedModel]:
-    """The combined model and TF-IDF, each with the calibrator and thresholds that validation chooses."""
-    return {
-        "model": calibrate(logits, data, settings),
-        "tfidf": calibrate(tfidf_logits(data), data, settings, TFIDF_WEIGHTING),
-    }
 
 
 def _predict(
@@ -156,6 +149,7 @@ def _contents(
     settings: ModelSettings,
     data: PreparedData,
     models: dict[str, CalibratedModel],
+    baseline: BaselineFiles,
     merge: dict[str, Any],
 ) -> BundleContents:
     figures = {
@@ -184,6 +178,7 @@ def _contents(
         prediction_table(models, data),
         data.data_version,
         describe,
+        baseline,
     )
 
 

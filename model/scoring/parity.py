@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
 from model.bundle.bundle import bundle_backbone, verify_bundle
-from model.evaluation.calibration_error import bin_numbers, calibration_error, count_bins
+from model.evaluation.calibration_error import ten_bin_error
 from model.files import read_json
 from model.network.backbone import make_classifier
 from model.network.classifier import ReviewClassifier
@@ -20,8 +20,6 @@ from model.network.lora import load_adapter
 from model.scoring.engines.torch_engine import TorchEngine
 from model.scoring.scorer import Scorer, Scores
 from model.settings import ModelSettings, ParitySettings, ScoringSettings
-
-_ECE_BINS = 10
 
 
 @dataclass(frozen=True)
@@ -69,7 +67,7 @@ def parity(reference: Scores, scores: Scores, label: NDArray[np.int64], threshol
         greatest_difference=float(difference.max()),
         mean_difference=float(difference.mean()),
         flipped={name: int(((before >= limit) != (after >= limit)).sum()) for name, limit in thresholds.items()},
-        ece_change=_ece(after, label[both]) - _ece(before, label[both]),
+        ece_change=ten_bin_error(after, label[both]) - ten_bin_error(before, label[both]),
         rank_correlation=float(spearmanr(reference.logit[both], scores.logit[both]).statistic),
     )
 
@@ -100,8 +98,3 @@ def missed_limits(found: Parity, limits: ParitySettings) -> list[str]:
             f" {limits.min_rank_correlation:g})"
         )
     return problems
-
-
-def _ece(probability: NDArray[np.float64], label: NDArray[np.int64]) -> float:
-    numbers = bin_numbers(probability, _ECE_BINS, "width")
-    return float(calibration_error(count_bins(probability, label, numbers))[0])

@@ -7,7 +7,9 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -29,9 +31,14 @@ from model.scoring.faults import Failure, NoRoomError, isolate_failures
 from model.settings import ScoringSettings
 from model.text.compose import NO_TEXT, HeadlineMode, text_and_rating
 
+if TYPE_CHECKING:
+    from model.evaluation.baseline import StoredBaseline
+    from model.scoring.cascade import CalibratedBaseline
+
 # Token counts are exact up to this many and stop there: nobody needs to know how much of a megabyte was not read.
 TOKEN_COUNT_LIMIT = 8192
 _CHARACTERS_AT_ONCE = 65_536
+_ARRAYS = ("logit", "raw_probability", "probability", "token_count", "is_truncated", "has_rating_phrase", "by_baseline")
 _SPECIAL_TOKENS = 2  # [CLS] and [SEP]: of a text with no more the model reads nothing
 
 
@@ -41,8 +48,8 @@ class Scores:
 
     `token_count` is taken before truncation, with [CLS] and [SEP], and stops at TOKEN_COUNT_LIMIT (0 where the text
     could not be tokenised at all). `has_rating_phrase`: headline or body states the rating ("One Star"), whether or not
-    the model read it. `padded_tokens` is what the model computed, once for identical texts, `real_tokens` what of it
-    was text.
+    the model read it. `by_baseline`: the row skipped the network (see `cascade`). `padded_tokens` is what the model
+    computed, once for identical texts, `real_tokens` what of it was text.
     """
 
     logit: NDArray[np.float64]
@@ -51,6 +58,7 @@ class Scores:
     token_count: NDArray[np.int32]
     is_truncated: NDArray[np.bool_]
     has_rating_phrase: NDArray[np.bool_]
+    by_baseline: NDArray[np.bool_]
     error: list[str | None]
     real_tokens: int = 0
     padded_tokens: int = 0
@@ -66,15 +74,15 @@ class Scores:
             np.zeros(rows, np.int32),
             np.zeros(rows, np.bool_),
             np.zeros(rows, np.bool_),
+            np.zeros(rows, np.bool_),
             [None] * rows,
         )
 
     @classmethod
     def joined(cls, parts: Sequence[Scores]) -> Scores:
         """The scores of consecutive rows."""
-        arrays = ("logit", "raw_probability", "probability", "token_count", "is_truncated", "has_rating_phrase")
         whole = cls.empty(sum(len(part.error) for part in parts))
-        for name in arrays if parts else ():
+        for name in _ARRAYS if parts else ():
             setattr(whole, name, np.concatenate([getattr(part, name) for part in parts]))
         whole.error = [error for part in parts for error in part.error]
         whole.real_tokens = sum(part.real_tokens for part in parts)
@@ -111,6 +119,7 @@ class Scorer:
     max_length: int
     headline_mode: HeadlineMode
     settings: ScoringSettings
+    folder: Path | None = None  # that it was loaded from
     # padded tokens that the device has room for at once, as far as this process knows
     tokens_at_once: int = field(init=False)
 
@@ -147,7 +156,16 @@ class Scorer:
             max_length=serving["max_length"],
             headline_mode=serving["headline_mode"],
             settings=settings,
+            folder=serving_folder,
         )
+
+    @cached_property
+    def baseline(self) -> CalibratedBaseline:
+        """The TF-IDF baseline of the model's bundle, read when a cascade first asks for it."""
+        from model.scoring.cascade import CalibratedBaseline
+
+        assert self.folder is not None, "a scorer that was put together by hand has no baseline"
+        return CalibratedBaseline.load(self.folder)
 
     @property
     def model(self) -> ReviewClassifier:
@@ -178,11 +196,13 @@ class Scorer:
         bodies: Sequence[str | None],
         mode: HeadlineMode | None = None,
         score_blank: bool = False,
+        cut: float | None = None,
     ) -> Scores:
         """One score per review, in the input's order. A review of which the model reads nothing has the error NO_TEXT.
 
         `mode` says what of a review is read; None: what the model was trained to read. With `score_blank`, the empty
-        text is scored like any other: figures of a test split must count every row.
+        text is scored like any other: figures of a test split must count every row. With a `cut` (`cascade.fit_cut`),
+        reviews that the baseline finds so satisfied skip the network; what evaluates a model gives none.
 
         A row that fails carries its error, and the others are scored as if it were not there; raises MachineFaultError
         where it is not the row that fails. Rows are batched by length, so a logit may differ by about 1e-6 (float32) or
@@ -190,17 +210,21 @@ class Scorer:
         """
         reviews, size = list(zip(headlines, bodies, strict=True)), self.settings.rows_per_buffer
         starts = range(0, len(reviews), size)
-        buffers = (self.read(reviews[start : start + size], mode, score_blank) for start in starts)
+        buffers = (self.read(reviews[start : start + size], mode, score_blank, cut) for start in starts)
         return Scores.joined([self.compute(reading) for reading in ahead(buffers, self.read_ahead)])
 
     def read(
-        self, reviews: list[tuple[str | None, str | None]], mode: HeadlineMode | None = None, score_blank: bool = False
+        self,
+        reviews: list[tuple[str | None, str | None]],
+        mode: HeadlineMode | None = None,
+        score_blank: bool = False,
+        cut: float | None = None,
     ) -> Reading:
         """The first half of `score`, without the network, for reviews of (headline, body): one thread may read what
         another one computes later.
         """
         scores = Scores.empty(len(reviews))
-        rows = self._read_rows(reviews, mode or self.headline_mode, scores)
+        rows = self._read_rows(reviews, mode or self.headline_mode, scores, cut)
         return Reading(scores, [row for row in rows if score_blank or self._has_text(*row, scores)])
 
     def compute(self, reading: Reading) -> Scores:
@@ -210,6 +234,8 @@ class Scorer:
         scored = np.isfinite(scores.logit)
         scores.raw_probability[scored] = sigmoid(scores.logit[scored])
         scores.probability[scored] = self.calibrator.apply(scores.logit[scored])
+        if (skipped := scores.by_baseline).any():
+            scores.probability[skipped] = self.baseline.calibrator.apply(scores.logit[skipped])
         return scores
 
     def encode(self, texts: Sequence[str]) -> list[EncodedText]:
@@ -218,19 +244,25 @@ class Scorer:
         return [EncodedText(row, min(count, TOKEN_COUNT_LIMIT)) for row, count in zip(ids, counts, strict=True)]
 
     def _read_rows(
-        self, reviews: list[tuple[str | None, str | None]], mode: HeadlineMode, scores: Scores
+        self, reviews: list[tuple[str | None, str | None]], mode: HeadlineMode, scores: Scores, cut: float | None
     ) -> list[tuple[list[int], int]]:
-        """(token ids, position) of the rows that can be read; what reading tells goes into `scores`."""
+        """(token ids, position) of the rows that can be read and do not skip the network; what reading tells goes into
+        `scores`.
+        """
         rows: list[tuple[list[int], int]] = []
-        read = isolate_failures(lambda some: self._read(some, mode), reviews, (None, "good"))
+        baseline = None if cut is None else self.baseline.model  # here, as a file's fault is none of a text
+        read = isolate_failures(lambda some: self._read(some, mode, baseline), reviews, (None, "good"))
         for position, found in enumerate(read):
             if isinstance(found, Failure):
                 scores.error[position] = found.error
                 continue
-            encoded, scores.has_rating_phrase[position] = found
+            encoded, scores.has_rating_phrase[position], logit = found
             scores.token_count[position] = encoded.token_count
             scores.is_truncated[position] = encoded.token_count > len(encoded.ids)
-            rows.append((encoded.ids, position))
+            if cut is not None and logit <= cut and len(encoded.ids) > _SPECIAL_TOKENS:
+                scores.logit[position], scores.by_baseline[position] = logit, True
+            else:
+                rows.append((encoded.ids, position))
         return rows
 
     @staticmethod
@@ -255,12 +287,15 @@ class Scorer:
                 scores.logit[other], scores.error[other] = scores.logit[one], scores.error[one]
 
     def _read(
-        self, reviews: Sequence[tuple[str | None, str | None]], mode: HeadlineMode
-    ) -> list[tuple[EncodedText, bool]]:
-        """Each review as the model reads it, and whether it states the rating, whatever of it is read."""
+        self, reviews: Sequence[tuple[str | None, str | None]], mode: HeadlineMode, baseline: StoredBaseline | None
+    ) -> list[tuple[EncodedText, bool, float]]:
+        """Each review as the model reads it, whether it states the rating, whatever of it is read, and the baseline's
+        log-odds of the text (0 without one).
+        """
         read = [text_and_rating(headline, body, mode) for headline, body in reviews]
         encoded = self.encode([text for text, _ in read])
-        return [(one, has_rating) for one, (_, has_rating) in zip(encoded, read, strict=True)]
+        logits = [0.0 if baseline is None else baseline.logit(text) for text, _ in read]
+        return [(one, has_rating, logit) for one, (_, has_rating), logit in zip(encoded, read, logits, strict=True)]
 
     def _score_batch(self, length: int, batch: list[tuple[list[int], int]], scores: Scores) -> None:
         ids = [ids for ids, _ in batch]

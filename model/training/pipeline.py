@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from peft import PeftModel
+from sklearn.pipeline import Pipeline
 
-from model.bundle.bundle import BundleContents, write_bundle, write_serving_model
+from model.bundle.bundle import BaselineFiles, BundleContents, write_bundle, write_serving_model
 from model.data.batches import tokenise
 from model.data.reviews import LabelledReviews, PreparedData, ReviewSource, prepare
 from model.errors import ReviewriskError
-from model.evaluation.baseline import TFIDF_WEIGHTING, fit_tfidf
+from model.evaluation.baseline import TFIDF_WEIGHTING, StoredBaseline, fit_tfidf
 from model.evaluation.calibration_error import reliability_table
 from model.evaluation.calibrators import Calibrator, FloatArray, sigmoid
 from model.evaluation.model_card import model_card
@@ -259,7 +260,8 @@ def _contents(
 ) -> BundleContents:
     report("Fitting the baseline: TF-IDF + logistic regression")
     with progress("fitting the baseline", report):
-        models = {"model": network, "tfidf": calibrate(tfidf_logits(data), data, settings, TFIDF_WEIGHTING)}
+        tfidf, baseline = calibrated_tfidf(data, settings)
+    models = {"model": network, "tfidf": tfidf}
     with progress("resampling the test rows for intervals", report):
         metrics = {
             "rows": data.rows,
@@ -289,12 +291,20 @@ def _contents(
         prediction_table(models, data),
         data.data_version,
         describe,
+        baseline,
     )
 
 
-def tfidf_logits(data: PreparedData) -> Logits:
-    """The baseline's log-odds, fitted on the very rows that the network is trained on."""
+def calibrated_tfidf(data: PreparedData, settings: ModelSettings) -> tuple[CalibratedModel, BaselineFiles]:
+    """The baseline, fitted on the very rows that the network is trained on, and what a bundle keeps of it."""
     model = fit_tfidf(data.train.texts, data.train.labels)
+    calibrated = calibrate(_tfidf_logits(model, data), data, settings, TFIDF_WEIGHTING)
+    calibrator = calibrated.choice.calibrator.to_json()
+    return calibrated, BaselineFiles(StoredBaseline.of(model).to_arrays(), calibrator)
+
+
+def _tfidf_logits(model: Pipeline, data: PreparedData) -> Logits:
+    """Its log-odds, of test rows also read as the views of test need."""
     read_as = {view: model.decision_function(_texts(data.test, mode)) for view, mode in READ_AS.items()}
     parts = (data.calibration, data.selection, data.test)
     calibration, selection, test = (model.decision_function(part.texts) for part in parts)

@@ -12,8 +12,8 @@ create table if not exists review_scores (
     is_truncated boolean comment 'The text was longer than the model reads.',
     has_rating_phrase boolean comment
         'Headline or body states the rating itself (One Star, 5 out of 5): the label read back.',
-    engine string not null comment 'What computed it, such as torch.',
-    precision string not null comment 'Arithmetic of the encoder: float32, bfloat16, float16 or int8.',
+    engine string not null comment 'What computed it, such as torch; tfidf: the baseline (score.cascade).',
+    precision string not null comment 'Its arithmetic: float32, bfloat16, float16, int8; float64 of tfidf.',
     error string comment 'Why there is no score (no_text: the model reads nothing); else null.',
     scored_at timestamp not null comment 'Start of the run that scored the row.',
     run_id string not null comment 'The run that wrote the row; see job_runs.'

@@ -126,6 +126,10 @@ def write(path: Path, text: str) -> Path:
         ),
         ("paths: {root: x}\nscore: {precision: float16}", "score: precision float16 is for GPUs: set device to cuda"),
         ("paths: {root: x}\nscore: {device: gpu}", r"score\.device: Input should be 'cpu' or 'cuda' \(it is 'gpu'\)"),
+        (
+            "paths: {root: x}\nscore: {cascade: {max_flipped_share: 0}}",
+            r"score\.cascade\.max_flipped_share: .*greater than 0 \(it is 0\)",
+        ),
         ("model: {}", r"paths: Field required"),
         ("- a list", "holds no settings"),
         ("paths: {root: [", "is not valid YAML"),

@@ -12,15 +12,17 @@ from model.scoring.engines.interface import EngineKind
 from model.scoring.engines.openvino_engine import compile_graph
 from model.scoring.scorer import Scorer
 from model.settings import ScoringSettings
-from tests.support.tiny_models import tiny_bundle
+from tests.support.tiny_models import tiny_baseline, tiny_bundle
 
 SMALL = ScoringSettings(tokens_per_batch=512, rows_per_buffer=16)
 WORDS = ["the", "leg", "broke", "chair", "nice", "love", "awful", "again", "good", "smell", "two", "weeks"]
 
 
 def compiled_serving(folder: Path, family: Any = "distilbert") -> Path:
-    """A serving folder below `folder` with its graphs."""
-    serving = build_serving_folder(tiny_bundle(folder, family), folder / "serving", tolerance=1e-3)
+    """A serving folder below `folder` with its graphs and a baseline."""
+    serving = build_serving_folder(
+        tiny_bundle(folder, family, baseline=tiny_baseline()), folder / "serving", tolerance=1e-3
+    )
     compile_graph(serving, "float32")
     compile_graph(serving, "int8")
     return serving

@@ -9,6 +9,7 @@ import random
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pyarrow as pa
 import torch
 from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers
@@ -24,8 +25,9 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from model.bundle.bundle import BundleContents, write_bundle
+from model.bundle.bundle import BaselineFiles, BundleContents, write_bundle
 from model.data.reviews import COLUMNS
+from model.evaluation.baseline import StoredBaseline, fit_tfidf
 from model.evaluation.calibrators import Calibrator
 from model.network.backbone import load_backbone, make_classifier
 from model.network.lora import attach_adapter
@@ -147,8 +149,16 @@ def tiny_settings(folder: Path, **training: Any) -> ModelSettings:
     )
 
 
-def tiny_bundle(folder: Path, family: Family = "distilbert", seed: int = 0, threshold: float = 0.5) -> Path:
-    """A complete bundle of an untrained tiny model (LoRA's B set at random, so that merging changes something)."""
+def tiny_bundle(
+    folder: Path,
+    family: Family = "distilbert",
+    seed: int = 0,
+    threshold: float = 0.5,
+    baseline: BaselineFiles | None = None,
+) -> Path:
+    """A complete bundle of an untrained tiny model (LoRA's B set at random, so that merging changes something); without
+    a baseline it is as earlier versions of the code wrote it.
+    """
     encoder = tiny_encoder(folder / f"encoder-{family}-{seed}", family, seed=seed)
     settings = tiny_settings(encoder)
     backbone = load_backbone(settings.backbone)
@@ -168,9 +178,18 @@ def tiny_bundle(folder: Path, family: Family = "distilbert", seed: int = 0, thre
         predictions=pa.table({"review_id": ["r1"]}),
         data_version="none",
         describe=lambda path, manifest: (path / "README.md").write_text(f"# {manifest['model_version']}\n") and None,
+        baseline=baseline,
     )
     bundle, _ = write_bundle(folder / "models", contents)
     return bundle
+
+
+def tiny_baseline() -> BaselineFiles:
+    """A baseline to which "love" and "nice" are good, "broke" and "awful" bad, with a calibrator of its own."""
+    texts = ["love the chair", "nice chair", "nice smell again", "love it"] * 3
+    texts += ["the leg broke", "awful smell", "broke again", "awful leg"] * 3
+    model = fit_tfidf(texts, np.repeat([0, 1], 12))
+    return BaselineFiles(StoredBaseline.of(model).to_arrays(), Calibrator("temperature", 0.5, (2.0,)).to_json())
 
 
 _BAD = ("broke", "broken", "returned", "refund", "damaged", "terrible", "awful", "waste", "missing")

@@ -7,8 +7,8 @@ from typing import Literal, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-EngineName = Literal["torch", "openvino"]
-Precision = Literal["float32", "bfloat16", "float16", "int8"]
+EngineName = Literal["torch", "openvino", "tfidf"]
+Precision = Literal["float32", "bfloat16", "float16", "int8", "float64"]
 
 
 class EngineKind(NamedTuple):
@@ -23,6 +23,8 @@ class EngineKind(NamedTuple):
 
 # What every other kind is held against.
 REFERENCE = EngineKind("torch", "float32")
+# What decides the reviews that skip the network (see `cascade`): no engine that the settings may name.
+BASELINE = EngineKind("tfidf", "float64")
 
 
 class Engine(Protocol):

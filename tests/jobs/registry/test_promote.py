@@ -319,6 +319,21 @@ def test_a_score_of_a_text_that_was_corrected_since_is_not_compared(root: Config
     assert old.champion["auc"]["value"] > 0.9, "none of the turned logits is in it"
 
 
+def test_a_score_of_the_baseline_is_none_of_the_champions(root: Config) -> None:
+    """Of every second review the network was skipped: its log-odds are on another scale, so the bundle's stand in."""
+    duel(root, (1.5, 1.5), (1.5, 1.5))
+
+    def skipped(row: dict[str, Any]) -> dict[str, Any]:
+        is_even = int(row["review_id"][1:]) % 2 == 0
+        return row | ({"engine": "tfidf", "precision": "float64", "logit": -row["logit"]} if is_even else {})
+
+    whole = compare_with_champion(root, champion(root.root), registered(root.root, "new-2"))
+    change_scores(root, skipped)
+    old, new = compare_with_champion(root, champion(root.root), registered(root.root, "new-2"))
+    assert (old.rows, new.rows) == (300, 300) == (whole[0].rows, whole[1].rows)
+    assert old.champion["auc"] == whole[0].champion["auc"], "none of the turned logits is in it"
+
+
 @pytest.mark.parametrize("old_bundles", [("old-1",), ("new-2",), ("old-1", "new-2")])
 def test_bundles_without_the_hash_of_texts_are_compared_by_review(root: Config, old_bundles: tuple[str, ...]) -> None:
     duel(root, (1.5, 1.5), (1.5, 1.5))

@@ -41,7 +41,7 @@ def counting_worker(evaluated: Any) -> Any:
         from model.scoring.engines.interface import REFERENCE
         from model.scoring.scorer import Scores
 
-        def read(reviews: list[tuple[str, str]]) -> list[int]:
+        def read(reviews: list[tuple[str, str]], cut: float | None) -> list[int]:
             evaluated.add(len(reviews))
             assert all((int(body) % 2 == 0) == (name == "even") for _, body in reviews), "its own reviews alone"
             return [int(body) for _, body in reviews]
@@ -84,7 +84,7 @@ def failing_worker(name: str, settings: Any, threads: int, beside: Any = ()) -> 
     def compute(reading: Any) -> Any:
         raise MachineFaultError("The machine failed, not a text (RuntimeError): run the command again.")
 
-    return types.SimpleNamespace(read=list, compute=compute)
+    return types.SimpleNamespace(read=lambda reviews, cut: reviews, compute=compute)
 
 
 @pytest.mark.parametrize("settings", [BOTH, ON_GPU], ids=["cpu", "cuda"])

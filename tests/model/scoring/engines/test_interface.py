@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from model.scoring.engines.interface import REFERENCE, EngineKind
-from model.scoring.scorer import Scorer
+from model.scoring.scorer import Scorer, Scores
 from model.settings import ScoringSettings
 from tests.support.engines import SMALL, compiled_serving, scorer_on, texts
 
@@ -37,14 +37,22 @@ def test_an_engine_gives_the_logits_of_the_reference(serving: Path, kind: Engine
     assert np.ptp(expected) > 0.01, "the texts differ, so a mixed-up order would show"
 
 
+@pytest.mark.parametrize("has_cascade", [False, True])
 @pytest.mark.parametrize("kind", KINDS, ids=str)
-def test_a_score_belongs_to_its_text_whatever_comes_before_and_beside_it(serving: Path, kind: EngineKind) -> None:
+def test_a_score_belongs_to_its_text_whatever_comes_before_and_beside_it(
+    serving: Path, kind: EngineKind, has_cascade: bool
+) -> None:
     scorer, bodies = scorer_on(serving, kind), texts(60)
-    alone = np.array([scorer.score([None], [body]).logit[0] for body in bodies])
+    cut = float(np.median([scorer.baseline.model.logit(body) for body in bodies])) if has_cascade else None
+    alone = Scores.joined([scorer.score([None], [body], cut=cut) for body in bodies])
+    assert alone.by_baseline.sum() == (30 if has_cascade else 0)
     for seed in range(3):
         order = np.random.default_rng(seed).permutation(60)
-        together = scorer.score([None] * 60, [bodies[place] for place in order]).logit
-        np.testing.assert_allclose(together, alone[order], atol=TOLERANCE[kind.precision])
+        together = scorer.score([None] * 60, [bodies[place] for place in order], cut=cut)
+        np.testing.assert_array_equal(together.by_baseline, alone.by_baseline[order])
+        np.testing.assert_allclose(together.logit, alone.logit[order], atol=TOLERANCE[kind.precision])
+        skipped = together.by_baseline
+        np.testing.assert_array_equal(together.logit[skipped], alone.logit[order][skipped])
 
 
 def test_auto_is_the_reference_until_somebody_chose(serving: Path) -> None:
