@@ -18,7 +18,8 @@ from model.data.overlap import text_overlap
 from model.data.reviews import LabelledReviews, PreparedData, labelled_reviews, prepare, prior_shift
 from model.data.row_filter import chosen_rows
 from model.evaluation.baseline import TFIDF_WEIGHTING
-from model.evaluation.calibrators import Calibrator, CalibratorChoice
+from model.evaluation.calibrators import Calibrator
+from model.evaluation.cross_fitting import CalibratorChoice
 from model.evaluation.results import results, slice_lines, threshold_table
 from model.evaluation.thresholds import FittedThreshold
 from model.evaluation.views import CalibratedModel, Logits, audit, calibrate, slices, threshold_rows
@@ -74,7 +75,7 @@ def judge(
     with progress("preparing the rows", log):
         labelled, data = _with_population(corpus, population, most, settings)
     with cpu_threads(threads):
-        logits = Logits(_NOTHING, _NOTHING, *predict_test(Scorer.load(serving, ScoringSettings()), data.test, log))
+        logits = Logits(_NOTHING, *predict_test(Scorer.load(serving, ScoringSettings()), data.test, log))
     with progress("fitting TF-IDF on the model's corpus", log):
         tfidf = calibrate(tfidf_logits(data), data, settings, TFIDF_WEIGHTING)
     network = _as_published(
@@ -156,4 +157,4 @@ def _as_published(
     }
     [default] = [fitted[row["threshold_name"]] for row in rows if row["is_default"]]
     shift = prior_shift(data.train.labels, settings.training.class_weighting)
-    return CalibratedModel(CalibratorChoice(calibrator, {}), list(fitted.values()), default, logits, shift)
+    return CalibratedModel(CalibratorChoice(calibrator, 1, {}, {}), list(fitted.values()), default, logits, shift)
