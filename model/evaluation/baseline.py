@@ -13,11 +13,11 @@ from model.evaluation.calibrators import LabelArray
 TFIDF_WEIGHTING = "balanced"
 
 
-def fit_tfidf(texts: Sequence[str], labels: LabelArray, inverse_regularisation: float = 10) -> Pipeline:
+def fit_tfidf(texts: Sequence[str], labels: LabelArray) -> Pipeline:
     """Logistic regression, classes balanced (see TFIDF_WEIGHTING), on TF-IDF of words and pairs of words that stand in
     at least two texts.
     """
     vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, min_df=2)
-    return make_pipeline(
-        vectorizer, LogisticRegression(C=inverse_regularisation, class_weight=TFIDF_WEIGHTING, max_iter=1000)
-    ).fit(texts, labels)
+    return make_pipeline(vectorizer, LogisticRegression(C=10, class_weight=TFIDF_WEIGHTING, max_iter=1000)).fit(
+        texts, labels
+    )

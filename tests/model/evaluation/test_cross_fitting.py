@@ -74,6 +74,9 @@ def test_a_fold_may_lack_a_class_but_what_is_left_without_it_may_not() -> None:
     cuts = [product_folds(beside.products, beside.dates, folds)[2:4] for folds in (10, 9, 8, 7)]
     assert [len(set(cut)) for cut in cuts] == [1, 1, 1, 2]
     np.testing.assert_array_equal(folds_of(beside), product_folds(beside.products, beside.dates, 7))
+    two_products = rows_of(np.zeros(6), [0, 1, 0, 0, 1, 0], list("aaabbb"))
+    found = folds_of(two_products).tolist()
+    assert found == [found[0]] * 3 + [found[3]] * 3 and found[0] != found[3]
 
 
 @pytest.mark.parametrize(
