@@ -182,7 +182,9 @@ class CalibrationSettings(Settings):
     """How raw probabilities become calibrated ones."""
 
     method: Literal["auto", "none", "prior_shift", "temperature", "beta", "isotonic"] = Field(
-        "auto", description="auto: the method with the least log-loss on the selection slice."
+        "auto",
+        description="auto: the method with the least log-loss on validation rows of products that it was not fitted on;"
+        " isotonic where it wins by more than one standard error.",
     )
     bins: int = Field(10, ge=2, description="Bins of the expected calibration error and of the reliability diagram.")
 

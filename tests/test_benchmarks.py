@@ -194,6 +194,53 @@ def test_constructions_counts_each_kind_at_the_thresholds_of_validation(
     ]
 
 
+def test_calibrator_choice_prints_the_regret_of_each_rule_on_files_and_bundles(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = []
+    for number in range(400):
+        stars, body = ("1", f"Leg broke, {number % 7}.") if number % 4 == 0 else ("5", f"Holds well, {number % 5}.")
+        day = f"2015-{1 + number // 40:02d}-{1 + number % 28:02d}"
+        product = f"B{number % 50}\tp\tt\tFurniture"
+        lines.append(f"US\tC1\tR{number}\t{product}\t{stars}\t0\t0\tN\tY\t\t{body}\t{day}")
+    source = tmp_path / "reviews.tsv"
+    source.write_text("\n".join(["\t".join(RAW_COLUMNS), *lines]) + "\n", encoding="utf-8")
+    bundle = tmp_path / "minilm-1"
+    bundle.mkdir()
+    generator, numbers = np.random.default_rng(1), np.arange(600)
+    label = (numbers % 3 == 0).astype(np.int64)
+    columns = {
+        "part": ["fitting"] * 150 + ["choosing"] * 150 + ["test"] * 300,
+        "product_id": [f"B{number % 40}" for number in numbers],
+        "review_date": np.datetime64("2015-01-01") + numbers // 10,
+        "label": label,
+        "model_logit": generator.normal(6.0 * label - 3.0, 3.0),
+        "tfidf_logit": generator.normal(3.0 * label - 1.5, 2.0),
+    }
+    pq.write_table(pa.table(columns), bundle / "predictions.parquet")
+    shifts = {"calibration": {"model": {"prior_shift": 0.5}, "tfidf": {"prior_shift": 0.5}}}
+    (bundle / "metrics.json").write_text(json.dumps(shifts), encoding="utf-8")
+    options = ("--source", str(source), "--bundle", str(bundle), "--splits", "2")
+    out = printed("calibrator_choice.py", monkeypatch, capsys, *options)
+    assert re.findall(r"^(.+): 2 splits", out, re.MULTILINE) == [
+        "TF-IDF on reviews.tsv",
+        "TF-IDF, C = 1000 on reviews.tsv",
+        "network on minilm-1",
+        "TF-IDF on minilm-1",
+    ]
+    rows = re.findall(r"^\| (\S[^|]+?) +\| (\d\.\d{4}) ± \d\.\d{4} \| +(\d\.\d{4}) \|.*\| +(.+) \|$", out, re.MULTILINE)
+    assert [rule for rule, *_ in rows] == [
+        "least loss on the later half (before)",
+        "least loss out of fold",
+        "fewest parameters within 1 SE",
+        "`auto`",
+        "always temperature",
+        "always beta",
+    ] * 4
+    assert all(float(mean) <= float(worst) for _, mean, worst, _ in rows)
+    assert all(sum(map(int, re.findall(r"\d+", chosen))) == 2 for *_, chosen in rows)
+
+
 STUB = """#!/usr/bin/env bash
 echo "$1 $REVIEWRISK_ROOT ${@: -1}" >> "$CALLS"
 if [ "$1-$FAILING" = ablate-train ]; then echo $$ > "$CALLS.pid"; exec sleep 600; fi

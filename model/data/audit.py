@@ -54,7 +54,6 @@ def class_balance(data: PreparedData) -> dict[str, tuple[int, int]]:
         "training": data.train,
         "validation, early-stopping slice": data.early_stopping,
         "validation, calibration slice": data.calibration,
-        "validation, selection slice": data.selection,
         "test": data.test,
     }
     return {name: (int((part.labels == 0).sum()), int((part.labels == 1).sum())) for name, part in parts.items()}

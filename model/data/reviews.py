@@ -32,9 +32,10 @@ COLUMNS = (
     "review_date",
     "split",
 )
-# Shares of the validation rows in order of time: the early-stopping, calibration and selection slices. Calibrators are
-# fitted on the second and one is selected on the third; the two together then fit it and the thresholds.
-VALIDATION_SHARES = (0.5, 0.25, 0.25)
+# Shares of the validation rows in order of time: the early-stopping and calibration slices. The epoch that is kept is
+# the one that does best on the first, so its scores look better there than on new rows: calibrator and thresholds come
+# from the second alone.
+VALIDATION_SHARES = (0.5, 0.5)
 SPLITS = ("train", "validation", "test")
 _VERSION_DIGITS = 16
 _NO_LABELS = np.empty(0, dtype=np.int64)
@@ -90,7 +91,6 @@ class PreparedData:
     train: LabelledReviews
     early_stopping: LabelledReviews
     calibration: LabelledReviews
-    selection: LabelledReviews
     test: LabelledReviews
     test_overlap: Overlap
     test_product_is_new: NDArray[np.bool_]
@@ -126,7 +126,7 @@ def prepare(reviews: pa.Table | ReviewSource, settings: ModelSettings) -> Prepar
     Three stars have no label and are left out. Texts that also stand in validation or test are dropped from training.
     Of the training rows only those that `settings.training.max_rows` draws are ever held in memory together with their
     texts, beside validation, test and one portion of the source. Raises ReviewriskError where a split, or one of the
-    three slices of validation, has no row or a single class.
+    two slices of validation, has no row or a single class.
     """
     source = TableSource(chosen_rows(reviews, settings.rows)) if isinstance(reviews, pa.Table) else reviews
     try:
@@ -148,7 +148,7 @@ def _prepared(source: ReviewSource, settings: ModelSettings) -> PreparedData:
         ("test", test.labels, test.dates),
     ):
         _check_classes(labels, dates, f"the {split} split")
-    early_stopping, calibration, selection = cut_by_time(validation)
+    early_stopping, calibration = cut_by_time(validation)
     unique = np.flatnonzero(training.is_unique)
     drawn = unique[drawn_positions(len(unique), settings.training.max_rows, settings.training.seed)]
     train = _take_training(source, mode, drawn)
@@ -161,16 +161,13 @@ def _prepared(source: ReviewSource, settings: ModelSettings) -> PreparedData:
         "train": len(train),
         "validation": len(validation),
         "validation_stopping": len(early_stopping),
-        "validation_fitting": len(calibration),
-        "validation_choosing": len(selection),
+        "validation_calibration": len(calibration),
         "test": len(test),
         "test_in_train_split": int(overlap.exact.sum()),
         "test_near_train_split": int(overlap.near.sum()),
         "test_of_new_products": int(new_product.sum()),
     }
-    return PreparedData(
-        train, early_stopping, calibration, selection, test, overlap, new_product, rows, training.data_version
-    )
+    return PreparedData(train, early_stopping, calibration, test, overlap, new_product, rows, training.data_version)
 
 
 def _labelled_rows(source: ReviewSource, split: str) -> int:

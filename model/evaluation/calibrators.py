@@ -98,16 +98,6 @@ def _is_valid(calibrator: Calibrator) -> bool:
     return calibrator.method != "none" or calibrator.shift == 0
 
 
-@dataclass(frozen=True)
-class CalibratorChoice:
-    """The chosen calibrator, refitted on both slices, and each method's log-loss on the selection slice when fitted on
-    the other, in nats.
-    """
-
-    calibrator: Calibrator
-    log_loss: dict[str, float]
-
-
 def fit_calibrator(method: Method, shift: float, logit: FloatArray, label: LabelArray) -> Calibrator:
     """The calibrator of one method. Rows need both classes where something is fitted; `shift`: see `prior_shift`."""
     shifted = np.asarray(logit, dtype=np.float64) - shift
@@ -128,36 +118,15 @@ def fit_calibrator(method: Method, shift: float, logit: FloatArray, label: Label
     return _fit_isotonic(shift, shifted, label)
 
 
-def choose_calibrator(
-    method: Literal["auto"] | Method,
-    shift: float,
-    calibration: tuple[FloatArray, LabelArray],
-    selection: tuple[FloatArray, LabelArray],
-) -> CalibratorChoice:
-    """The given method, or for `auto` the one with the least log-loss on the selection slice (of equals the simpler).
-
-    `calibration` and `selection` are (logit, label) of disjoint rows, the second being the later ones. The method is
-    chosen as fitted on the first alone, so that one that only fits its own rows loses; the calibrator that comes back
-    is fitted on both.
-    """
-    logit, label = selection
-    losses: dict[str, float] = {
-        name: probability_log_loss(fit_calibrator(name, shift, *calibration).apply(logit), label) for name in LADDER
-    }
-    chosen: Method = min(LADDER, key=losses.__getitem__) if method == "auto" else method
-    both = np.concatenate([calibration[0], selection[0]]), np.concatenate([calibration[1], selection[1]])
-    return CalibratorChoice(fit_calibrator(chosen, shift, *both), losses)
-
-
 def sigmoid(logit: FloatArray) -> FloatArray:
     """1 / (1 + exp(-z)), without overflow."""
     return np.asarray(np.exp(-_softplus(-np.asarray(logit, dtype=np.float64))), dtype=np.float64)
 
 
-def probability_log_loss(probability: FloatArray, label: LabelArray) -> float:
-    """Mean negative log-likelihood in nats; probabilities are kept 1e-15 away from 0 and 1."""
+def probability_losses(probability: FloatArray, label: LabelArray) -> FloatArray:
+    """Each row's negative log-likelihood in nats; probabilities are kept 1e-15 away from 0 and 1."""
     kept = np.clip(probability, 1e-15, 1 - 1e-15)
-    return float(-np.mean(np.where(label == 1, np.log(kept), np.log1p(-kept))))
+    return np.asarray(-np.where(label == 1, np.log(kept), np.log1p(-kept)))
 
 
 def _fit_isotonic(shift: float, shifted: FloatArray, label: LabelArray) -> Calibrator:

@@ -20,7 +20,7 @@ from model.evaluation.calibration_error import (
     debiased_calibration_error,
     noise_floor,
 )
-from model.evaluation.calibrators import FloatArray, LabelArray
+from model.evaluation.calibrators import FloatArray, LabelArray, probability_losses
 
 DRAWS = 1000
 _NUMBERS_AT_ONCE = 5_000_000  # resamples x rows held in memory together, 8 bytes each, a few times over
@@ -134,8 +134,7 @@ class FigureRows:
 
     @cached_property
     def _losses(self) -> FloatArray:
-        kept = np.clip(self._scored.probability, 1e-15, 1 - 1e-15)
-        return np.asarray(-np.where(self._scored.label == 1, np.log(kept), np.log1p(-kept)))
+        return probability_losses(self._scored.probability, self._scored.label)
 
     def _binned(self, kind: Bins) -> BinnedRows:
         probability = self._scored.probability

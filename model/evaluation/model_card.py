@@ -51,14 +51,13 @@ Data version `{manifest["data_version"]}`.
 | … dropped, as their exact text stands in validation or test too | {rows["train_duplicates_dropped"]:,} |
 | … trained on | {rows["train"]:,} |
 | validation, early-stopping slice | {rows["validation_stopping"]:,} |
-| validation, calibration slice: every calibrator is fitted on it | {rows["validation_fitting"]:,} |
-| validation, selection slice: one calibrator is chosen on it | {rows["validation_choosing"]:,} |
+| validation, calibration slice | {rows["validation_calibration"]:,} |
 | test | {rows["test"]:,} |
 | … whose exact text stands in the training split as stored | {rows["test_in_train_split"]:,} |
 | … whose text nearly stands there | {rows["test_near_train_split"]:,} |
 | … of products without a review there | {rows["test_of_new_products"]:,} |
 
-The chosen calibrator and the thresholds are fitted on the calibration and selection slices together."""
+Calibrator and thresholds are fitted on the calibration slice."""
 
 
 def only_in_words(settings: ModelSettings) -> str:
@@ -130,7 +129,7 @@ def _by_id(rows: list[dict[str, Any]]) -> str:
 
 def _calibration(metrics: dict[str, Any]) -> str:
     found = metrics["calibration"]["model"]
-    columns = ("choosing_log_loss", "test_log_loss", "test_brier", "test_ece", "test_ece_debiased")
+    columns = ("out_of_fold_log_loss", "standard_error", "test_log_loss", "test_brier", "test_ece", "test_ece_debiased")
     rows = [
         [f"{method}{' (chosen)' if method == found['method'] else ''}", *(number(values[column]) for column in columns)]
         for method, values in found["rungs"].items()
@@ -143,21 +142,37 @@ def _calibration(metrics: dict[str, Any]) -> str:
                 f"Calibrator: `{found['method']}`. Class weighting shifts the log-odds by {found['prior_shift']:+.3f},"
                 " which every method but `none` takes back."
             ),
-            (
-                "`auto` takes the method of least log-loss on the selection slice when fitted on the calibration slice"
-                " (first column), and fits it again"
-            ),
-            (
-                "on both. The figures on test are of each method fitted on both, and played no part in the choice"
-                " (reliability.png shows test)."
-            ),
+            *_choice_in_words(found["folds"]),
             "",
             *table(
-                ["method", "log-loss, selection", "log-loss, test", "Brier, test", "ECE, test", "ECE debiased, test"],
+                [
+                    "method",
+                    "log-loss, out of fold",
+                    "±",
+                    "log-loss, test",
+                    "Brier, test",
+                    "ECE, test",
+                    "ECE debiased, test",
+                ],
                 rows,
             ),
         ]
     )
+
+
+def _choice_in_words(folds: int) -> list[str]:
+    of_test = "The figures on test are of each method fitted on the whole slice, and played no part in the choice."
+    if folds == 1:
+        return [
+            "The calibration slice has too few products to be cut into folds: then nothing tells methods apart.",
+            of_test,
+        ]
+    return [
+        f"The calibration slice is cut into {folds} folds of whole products in order of time, and each is judged by",
+        "calibrators that were fitted on the others; ± is the standard error of the difference to the chosen method.",
+        "Thresholds are fitted on the chosen method's probabilities out of fold.",
+        f"{of_test} reliability.png shows test.",
+    ]
 
 
 def _thresholds(metrics: dict[str, Any], thresholds: list[dict[str, Any]]) -> str:

@@ -25,14 +25,8 @@ from numpy.typing import NDArray
 
 from model.data.reviews import LabelledReviews, PreparedData, prior_shift
 from model.errors import ReviewriskError
-from model.evaluation.calibrators import (
-    LADDER,
-    Calibrator,
-    CalibratorChoice,
-    FloatArray,
-    choose_calibrator,
-    fit_calibrator,
-)
+from model.evaluation.calibrators import LADDER, Calibrator, FloatArray, fit_calibrator
+from model.evaluation.cross_fitting import CalibrationRows, CalibratorChoice, choose_calibrator, out_of_fold
 from model.evaluation.metrics import DRAWS, Groups, Intervals, Scored, bootstrap, intervals, metrics
 from model.evaluation.thresholds import FittedThreshold, check_names, fit_thresholds
 from model.settings import ModelSettings
@@ -55,8 +49,9 @@ _LENGTH_NAMES = (
 )
 _ERRORS_SHOWN = 20
 _IMPROBABLE = 0.05
-# What a bundle's predictions.parquet calls the slices of PreparedData; its readers know it by these names.
-_STORED_PARTS = {"fitting": "calibration", "choosing": "selection", "test": "test"}
+# The slices of PreparedData in a bundle's predictions.parquet. Bundles of earlier versions have "fitting" and
+# "choosing", the earlier and the later half of "calibration".
+_STORED_PARTS = ("calibration", "test")
 _METHOD_FIGURES = ("log_loss", "brier", "ece", "ece_debiased")
 
 
@@ -67,7 +62,6 @@ class Logits:
     """
 
     calibration: FloatArray
-    selection: FloatArray
     test: FloatArray
     test_read_as: dict[str, FloatArray]
 
@@ -95,20 +89,22 @@ class CalibratedModel:
 def calibrate(
     logits: Logits, data: PreparedData, settings: ModelSettings, weighting: str | None = None
 ) -> CalibratedModel:
-    """Calibrator and thresholds as the calibration and selection slices of validation have them.
+    """The calibrator that the calibration slice of validation has, and the thresholds of its out-of-fold probabilities.
 
     `weighting` is the class weighting that the model was trained with (None: that of the settings). Raises
     ReviewriskError where the default threshold cannot be had from these rows.
     """
     shift = prior_shift(data.train.labels, weighting or settings.training.class_weighting)
-    calibration, selection = (logits.calibration, data.calibration.labels), (logits.selection, data.selection.labels)
-    choice = choose_calibrator(settings.calibration.method, shift, calibration, selection)
-    probability = choice.calibrator.apply(np.concatenate([logits.calibration, logits.selection]))
-    labels = np.concatenate([data.calibration.labels, data.selection.labels])
-    products = np.array([*data.calibration.product_ids, *data.selection.product_ids])
-    days = int((data.selection.dates.max() - data.calibration.dates.min()).astype(int)) + 1
-    thresholds = fit_thresholds(probability, labels, products, days, settings.thresholds)
+    rows = calibration_rows(logits.calibration, data)
+    choice = choose_calibrator(settings.calibration.method, shift, rows)
+    thresholds = _fitted_thresholds(choice.calibrator, rows, settings)
     return CalibratedModel(choice, thresholds, _default(thresholds, settings), logits, shift)
+
+
+def calibration_rows(logit: FloatArray, data: PreparedData) -> CalibrationRows:
+    """The rows of the calibration slice with a model's log-odds of them."""
+    reviews = data.calibration
+    return CalibrationRows(logit, reviews.labels, np.asarray(reviews.product_ids), reviews.dates)
 
 
 def rows_of(view: str, data: PreparedData) -> BoolArray:
@@ -169,18 +165,25 @@ def refit_thresholds(
 
     With other settings (another cost, another guarantee) this is all it takes: nothing is scored anew.
     """
-    parts = {name: predictions.filter(pc.equal(predictions["part"], part)) for part, name in _STORED_PARTS.items()}
-    later = pa.concat_tables([parts["calibration"], parts["selection"]])
-    probability = calibrator.apply(later["model_logit"].to_numpy())
-    days = (pc.max(later["review_date"]).as_py() - pc.min(later["review_date"]).as_py()).days + 1
-    label, products = later["label"].to_numpy(), later["product_id"].to_numpy()
-    thresholds = fit_thresholds(probability, label, products, days, settings.thresholds)
+    validation, test = (predictions.filter(of(predictions["part"], "test")) for of in (pc.not_equal, pc.equal))
+    columns = ("model_logit", "label", "product_id", "review_date")
+    thresholds = _fitted_thresholds(
+        calibrator, CalibrationRows(*(validation[name].to_numpy() for name in columns)), settings
+    )
     default = _default(thresholds, settings)
     assert default.threshold is not None
-    logit = parts["test"]["model_logit"].to_numpy()
-    scored = Scored(logit, calibrator.apply(logit), parts["test"]["label"].to_numpy(), default.threshold)
-    rows = _threshold_rows(thresholds, default, scored, parts["test"]["product_id"].to_numpy(), settings)
+    logit = test["model_logit"].to_numpy()
+    scored = Scored(logit, calibrator.apply(logit), test["label"].to_numpy(), default.threshold)
+    rows = _threshold_rows(thresholds, default, scored, test["product_id"].to_numpy(), settings)
     return rows, {fitted.threshold_name: fitted.reason for fitted in thresholds if fitted.threshold is None}
+
+
+def _fitted_thresholds(calibrator: Calibrator, rows: CalibrationRows, settings: ModelSettings) -> list[FittedThreshold]:
+    """The thresholds of the rows' out-of-fold probabilities: those of the calibrator that these very rows fitted would
+    part them better than it parts new rows.
+    """
+    probability = out_of_fold(calibrator.method, calibrator.shift, rows)
+    return fit_thresholds(probability, rows.label, rows.products, rows.days, settings.thresholds)
 
 
 def _threshold_rows(
@@ -207,23 +210,25 @@ def _threshold_rows(
 
 
 def calibration_figures(calibrated: CalibratedModel, data: PreparedData, settings: ModelSettings) -> dict[str, Any]:
-    """The chosen method, the prior shift, and each method's log-loss on the selection slice and figures on test (fitted
-    on both slices).
+    """The chosen method, the prior shift, the number of folds, and of each method what the choice went by (None without
+    folds, see `CalibratorChoice`) and figures on test, fitted on the whole calibration slice.
     """
-    later = np.concatenate([calibrated.logits.calibration, calibrated.logits.selection])
-    labels = np.concatenate([data.calibration.labels, data.selection.labels])
+    choice, logits = calibrated.choice, calibrated.logits
     methods = {}
     for method in LADDER:
-        probability = fit_calibrator(method, calibrated.shift, later, labels).apply(calibrated.logits.test)
-        found = metrics(Scored(calibrated.logits.test, probability, data.test.labels, 0.5), settings.calibration.bins)
+        fitted = fit_calibrator(method, calibrated.shift, logits.calibration, data.calibration.labels)
+        scored = Scored(logits.test, fitted.apply(logits.test), data.test.labels, 0.5)
+        found = metrics(scored, settings.calibration.bins)
         methods[method] = {
-            "choosing_log_loss": calibrated.choice.log_loss[method],
+            "out_of_fold_log_loss": choice.log_loss.get(method),
+            "standard_error": choice.standard_error.get(method),
             **{f"test_{name}": found[name] for name in _METHOD_FIGURES},
         }
     not_set = {fitted.threshold_name: fitted.reason for fitted in calibrated.thresholds if fitted.threshold is None}
     return {
-        "method": calibrated.choice.calibrator.method,
+        "method": choice.calibrator.method,
         "prior_shift": calibrated.shift,
+        "folds": choice.folds,
         "rungs": methods,  # as metrics.json has called them from the first
         "thresholds_not_set": not_set,
     }
@@ -274,9 +279,9 @@ def prediction_table(models: dict[str, CalibratedModel], data: PreparedData) -> 
     and models compared row by row, without scoring anything anew.
     """
     tables = []
-    for part, name in _STORED_PARTS.items():
-        reviews: LabelledReviews = getattr(data, name)
-        logits = {f"{model}_logit": getattr(calibrated.logits, name) for model, calibrated in models.items()}
+    for part in _STORED_PARTS:
+        reviews: LabelledReviews = getattr(data, part)
+        logits = {f"{model}_logit": getattr(calibrated.logits, part) for model, calibrated in models.items()}
         columns: dict[str, Any] = {
             "part": pa.array([part] * len(reviews)),
             "review_id": pa.array(reviews.review_ids, pa.string()),

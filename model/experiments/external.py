@@ -17,7 +17,8 @@ from model.data.folds import check_both_classes, drawn_by_product
 from model.data.overlap import text_overlap
 from model.data.reviews import LabelledReviews, PreparedData, labelled_reviews, prepare, prior_shift
 from model.data.row_filter import chosen_rows
-from model.evaluation.calibrators import Calibrator, CalibratorChoice
+from model.evaluation.calibrators import Calibrator
+from model.evaluation.cross_fitting import CalibratorChoice
 from model.evaluation.results import results, slice_lines, threshold_table
 from model.evaluation.thresholds import FittedThreshold
 from model.evaluation.views import CalibratedModel, Logits, audit, slices, threshold_rows
@@ -73,7 +74,7 @@ def judge(
     with progress("preparing the rows", log):
         labelled, data = _with_population(corpus, population, most, settings)
     with cpu_threads(threads):
-        logits = Logits(_NOTHING, _NOTHING, *predict_test(Scorer.load(serving, ScoringSettings()), data.test, log))
+        logits = Logits(_NOTHING, *predict_test(Scorer.load(serving, ScoringSettings()), data.test, log))
     with progress("fitting TF-IDF on the model's corpus", log):
         tfidf, _ = calibrated_tfidf(data, settings)
     network = _as_published(
@@ -155,4 +156,4 @@ def _as_published(
     }
     [default] = [fitted[row["threshold_name"]] for row in rows if row["is_default"]]
     shift = prior_shift(data.train.labels, settings.training.class_weighting)
-    return CalibratedModel(CalibratorChoice(calibrator, {}), list(fitted.values()), default, logits, shift)
+    return CalibratedModel(CalibratorChoice(calibrator, 1, {}, {}), list(fitted.values()), default, logits, shift)

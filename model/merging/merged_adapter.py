@@ -55,6 +55,7 @@ def make_combined_model(
     data = prepare(reviews, settings)
     with temporary_folder_beside(work / "combined") as folder:
         network = calibrate(_predict(adapted, backbone, data, settings, folder, tolerance, report), data, settings)
+        report(str(network.choice))
         tfidf, baseline = calibrated_tfidf(data, settings)
         models = {"model": network, "tfidf": tfidf}
         scored = {
@@ -201,10 +202,10 @@ def _card(
         "## Thresholds",
         "\n".join(threshold_table(thresholds)),
         (
-            f"Calibrator ({figures['calibration']['model']['method']}) and thresholds were fitted anew on the two later"
-            f" parts of validation,\n{rows['validation_fitting']:,} and {rows['validation_choosing']:,} rows. Data"
-            f" version `{manifest['data_version']}`.\nThe parents' cards say what each was trained on; their limits are"
-            " this model's too."
+            f"Calibrator ({figures['calibration']['model']['method']}) and thresholds were fitted anew on the"
+            f" {rows['validation_calibration']:,} rows of validation's\ncalibration slice. Data version"
+            f" `{manifest['data_version']}`.\nThe parents' cards say what each was trained on; their limits are this"
+            " model's too."
         ),
     ]
     return "\n\n".join(parts) + "\n"

@@ -108,6 +108,7 @@ def fit(
         network = calibrate(
             _predict(adapted, backbone, result.device, data, settings, work, tolerance, report), data, settings
         )
+        report(str(network.choice))
         contents = _contents(adapted, backbone, settings, data, result, counts, network, report)
         bundle, manifest = write_bundle(output, contents)
         drop_states(checkpoints)
@@ -120,8 +121,8 @@ def rows_in_words(rows: Mapping[str, int]) -> str:
     return (
         f"Rows: {rows['train']:,} to train on (training split {rows['train_split']:,}, of them"
         f" {rows['train_duplicates_dropped']:,} whose text is in validation or test too), {rows['validation']:,} of"
-        f" validation (early stopping {rows['validation_stopping']:,}, calibration {rows['validation_fitting']:,},"
-        f" selection {rows['validation_choosing']:,}), {rows['test']:,} of test (text in the training split"
+        f" validation (early stopping {rows['validation_stopping']:,}, calibration"
+        f" {rows['validation_calibration']:,}), {rows['test']:,} of test (text in the training split"
         f" {rows['test_in_train_split']:,}, nearly the same text there {rows['test_near_train_split']:,}, product not"
         f" there {rows['test_of_new_products']:,})"
     )
@@ -188,14 +189,9 @@ def _on_full_precision_base(adapted: PeftModel, settings: ModelSettings) -> Peft
 
 
 def predict(scorer: Scorer, data: PreparedData, report: Report) -> Logits:
-    """The scorer's log-odds on the calibration and selection slices and on test, read in every way that the views of
-    test need.
-    """
-    calibration, selection = (
-        _logit(scorer, part, None, name, report)
-        for name, part in (("calibration", data.calibration), ("selection", data.selection))
-    )
-    return Logits(calibration, selection, *predict_test(scorer, data.test, report))
+    """The scorer's log-odds on the calibration slice and on test, read in every way that the views of test need."""
+    calibration = _logit(scorer, data.calibration, None, "calibration", report)
+    return Logits(calibration, *predict_test(scorer, data.test, report))
 
 
 def predict_test(scorer: Scorer, test: LabelledReviews, report: Report) -> tuple[FloatArray, dict[str, FloatArray]]:
@@ -306,9 +302,8 @@ def calibrated_tfidf(data: PreparedData, settings: ModelSettings) -> tuple[Calib
 def _tfidf_logits(model: Pipeline, data: PreparedData) -> Logits:
     """Its log-odds, of test rows also read as the views of test need."""
     read_as = {view: model.decision_function(_texts(data.test, mode)) for view, mode in READ_AS.items()}
-    parts = (data.calibration, data.selection, data.test)
-    calibration, selection, test = (model.decision_function(part.texts) for part in parts)
-    return Logits(calibration, selection, test, read_as)
+    calibration, test = (model.decision_function(part.texts) for part in (data.calibration, data.test))
+    return Logits(calibration, test, read_as)
 
 
 _LINE_NAMES = {

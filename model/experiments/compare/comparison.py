@@ -17,7 +17,7 @@ from model.network.hardware import cpu_threads
 from model.progress import Report, progress
 from model.settings import ModelSettings
 
-CELL_VERSION = 5  # one more whenever the code would give a cell other figures
+CELL_VERSION = 6  # one more whenever the code would give a cell other figures
 _CURVE_METHODS = ("tfidf", "lora_all")
 _CURVE_HALVINGS = 4
 _FEWEST_ROWS = 100

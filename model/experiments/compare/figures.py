@@ -59,11 +59,11 @@ def run_cell(cell: Cell, inputs: Inputs, settings: ModelSettings, work: Path, lo
 
 
 def cell_logits(score: Score, data: PreparedData, inputs: Inputs, mode: HeadlineMode) -> dict[str, FloatArray]:
-    """The log-odds of every row that a cell is judged on: validation's two later parts, test read as it is and as in
+    """The log-odds of every row that a cell is judged on: validation's calibration slice, test read as it is and as in
     READ_AS, the shifted population, and the minimal pairs' texts (a and b of each pair, one after the other). `score`
     gets each distinct text once: most reviews state no rating, and are the same text when ratings are masked.
     """
-    texts = {"fitting": data.calibration.texts, "choosing": data.selection.texts, "as_is": data.test.texts}
+    texts = {"calibration": data.calibration.texts, "as_is": data.test.texts}
     for view, read_as in READ_AS.items():
         texts[view] = [
             model_text(headline, body, read_as)
@@ -101,7 +101,7 @@ def _calibrator_and_threshold(
 ) -> tuple[Calibrator, float]:
     if method.kind == "majority":  # one probability for all, which is the majority's decision at 0.5
         return Calibrator(), 0.5
-    validation = Logits(logits["fitting"], logits["choosing"], logits["as_is"], {})
+    validation = Logits(logits["calibration"], logits["as_is"], {})
     calibrated = calibrate(validation, data, settings, None if method.kind == "network" else TFIDF_WEIGHTING)
     assert calibrated.default.threshold is not None
     return calibrated.choice.calibrator, calibrated.default.threshold

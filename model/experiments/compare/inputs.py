@@ -15,14 +15,15 @@ from model.data.folds import check_both_classes, drawn_by_product, nested_draw
 from model.data.overlap import Overlap
 from model.data.reviews import LabelledReviews, PreparedData, labelled_reviews, prepare
 from model.evaluation.calibrators import Calibrator, FloatArray
+from model.evaluation.cross_fitting import out_of_fold
 from model.evaluation.metrics import Groups, Scored
 from model.evaluation.minimal_pairs import Pair, load_pairs
-from model.evaluation.views import VIEWS, rows_of
+from model.evaluation.views import VIEWS, calibration_rows, rows_of
 from model.experiments.methods import METHODS
 from model.files import canonical_json
 from model.settings import ModelSettings
 
-_PARTS = ("train", "early_stopping", "calibration", "selection", "test")
+_PARTS = ("train", "early_stopping", "calibration", "test")
 _SHIFTED = "shifted"
 POPULATIONS = ("validation", *VIEWS, _SHIFTED)
 
@@ -105,26 +106,24 @@ def scored_rows(
     """The rows of one of POPULATIONS as a cell scores and decides them, and each row's product. `logits` are those that
     a cell keeps.
 
-    validation: the rows that calibrator and threshold were fitted on; the views of `model.evaluation.views`: test rows;
-    shifted: all of those.
+    validation: the rows that calibrator and threshold were fitted on, with their probabilities out of fold; the views
+    of `model.evaluation.views`: test rows; shifted: all of those.
     """
     data = inputs.data
-    parts = [data.test]
     if population == "validation":
-        parts, logit = [data.calibration, data.selection], np.concatenate([logits["fitting"], logits["choosing"]])
-    elif population == _SHIFTED:
+        rows = calibration_rows(logits["calibration"], data)
+        probability = out_of_fold(calibrator.method, calibrator.shift, rows)
+        return Scored(rows.logit, probability, rows.label, threshold), rows.products
+    reviews, logit = data.test, logits.get(population, logits["as_is"])
+    if population == _SHIFTED:
         assert inputs.shifted is not None
-        parts, logit = [inputs.shifted], logits[_SHIFTED]
-    else:
-        logit = logits.get(population, logits["as_is"])
-    labels, products = (
-        np.concatenate([np.asarray(getattr(part, name)) for part in parts]) for name in ("labels", "product_ids")
-    )
-    scored = Scored(logit, calibrator.apply(logit), labels, threshold)
+        reviews = inputs.shifted
+    products = np.asarray(reviews.product_ids)
+    scored = Scored(logit, calibrator.apply(logit), reviews.labels, threshold)
     if population not in VIEWS:
         return scored, products
-    rows = rows_of(population, data)
-    return scored.take(rows), products[rows]
+    chosen = rows_of(population, data)
+    return scored.take(chosen), products[chosen]
 
 
 def rows_for(cell: Cell, data: PreparedData, seed: int) -> PreparedData:

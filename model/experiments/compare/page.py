@@ -70,8 +70,8 @@ def _how_made(comparison: Comparison, command: str, hardware: Sequence[str]) -> 
     ]
     lines += [
         f"* Data version `{data.data_version}`; {comparison.rows:,} of {len(data.train):,} training rows, drawn with"
-        f" seed {trained.seed}; {len(data.early_stopping):,} / {len(data.calibration):,} / {len(data.selection):,}"
-        f" validation rows stop, calibrate and choose; {len(data.test):,} of {data.rows['test']:,} test rows"
+        f" seed {trained.seed}; {len(data.early_stopping):,} / {len(data.calibration):,}"
+        f" validation rows stop and calibrate; {len(data.test):,} of {data.rows['test']:,} test rows"
         f" ({int(data.test.labels.sum()):,} dissatisfied)"
         + (
             f"; {len(shifted):,} rows of the shifted population ({int(shifted.labels.sum()):,} dissatisfied)."

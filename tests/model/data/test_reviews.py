@@ -149,8 +149,7 @@ def test_texts_of_validation_and_test_are_dropped_from_training_and_counted() ->
         "train": 2,
         "validation": 13,
         "validation_stopping": 6,
-        "validation_fitting": 4,
-        "validation_choosing": 3,
+        "validation_calibration": 7,
         "test": 5,
         "test_in_train_split": 2,
         "test_near_train_split": 1,
@@ -162,25 +161,23 @@ def test_validation_is_cut_in_order_of_time_and_no_day_is_split() -> None:
     days = sorted(random.Random(1).choices(range(40), k=200))
     parts = cut_by_time(reviews_on(days))
     assert sum(map(len, parts)) == 200
-    assert [abs(len(part) - wanted) <= 5 for part, wanted in zip(parts, (100, 50, 50), strict=True)] == [True] * 3
+    assert [abs(len(part) - wanted) <= 5 for part, wanted in zip(parts, (100, 100), strict=True)] == [True] * 2
     assert parts[0].dates[-1] < parts[1].dates[0]
-    assert parts[1].dates[-1] < parts[2].dates[0]
 
 
 def test_a_day_is_split_where_cuts_between_days_would_be_far_off() -> None:
     parts = cut_by_time(reviews_on([0] * 2 + [1] * 38))
-    assert [len(part) for part in parts] == [20, 10, 10]
+    assert [len(part) for part in parts] == [20, 20]
 
 
 def test_part_of_validation_with_one_class_is_an_error_that_says_which() -> None:
     with pytest.raises(
         ReviewriskError,
         match=(
-            r"part 3 of 3 of the validation split .*50%/25%/25%.* has 10 labelled rows, 2015-01-31 to 2015-02-09, 0 of"
-            r" them"
+            r"part 2 of 2 of the validation split .*50%/50%.* has 20 labelled rows, 2015-01-21 to 2015-02-09, 0 of them"
         ),
     ):
-        cut_by_time(reviews_on(list(range(40)), [0, 1] * 15 + [0] * 10))
+        cut_by_time(reviews_on(list(range(40)), [0, 1] * 10 + [0] * 20))
 
 
 @pytest.mark.parametrize(("split", "stars"), [("train", 5), ("validation", 1), ("test", 5)])

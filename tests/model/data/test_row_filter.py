@@ -40,7 +40,7 @@ def test_a_value_that_no_review_has_is_an_error_that_names_those_there_are() -> 
 def test_training_validation_and_test_rows_are_all_of_the_value() -> None:
     reviews = planted_reviews()
     data = prepare(reviews, ModelSettings(rows=RowSettings(only="product_category=furniture")))
-    for part in (data.train, data.early_stopping, data.calibration, data.selection, data.test):
+    for part in (data.train, data.early_stopping, data.calibration, data.test):
         assert set(part.categories) == {"furniture"}
     assert (data.rows["train_split"], data.rows["validation"], data.rows["test"]) == (200, 120, 60)
     assert data.data_version != prepare(reviews, ModelSettings()).data_version

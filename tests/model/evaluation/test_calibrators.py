@@ -1,6 +1,4 @@
-"""Calibrators on simulated reviews whose true log-odds are known, their choice on later rows, and what calibrator.json
-may hold.
-"""
+"""Calibrators on simulated reviews whose true log-odds are known, and what calibrator.json may hold."""
 
 from __future__ import annotations
 
@@ -24,9 +22,8 @@ from model.evaluation.calibrators import (
     LADDER,
     Calibrator,
     Method,
-    choose_calibrator,
     fit_calibrator,
-    probability_log_loss,
+    probability_losses,
     sigmoid,
 )
 from tests.model.evaluation.test_calibration_error import ece
@@ -137,7 +134,7 @@ def test_isotonic_is_scikit_learns_kept_away_from_certainty() -> None:
     )
     np.testing.assert_allclose(calibrator.apply(everywhere + 0.8), expected, atol=1e-12)
     assert (calibrator.y[0], calibrator.y[-1]) == (pytest.approx(least), pytest.approx(1 - least))
-    assert np.isfinite(probability_log_loss(calibrator.apply(np.array([-1000.0, 1000.0])), np.array([1, 0])))
+    assert np.isfinite(probability_losses(calibrator.apply(np.array([-1000.0, 1000.0])), np.array([1, 0])).mean())
 
 
 def test_isotonic_mends_a_shape_that_no_formula_has() -> None:
@@ -215,9 +212,11 @@ def test_a_fitted_calibrator_never_turns_an_order_round(method: Method, shift: f
 
 def test_sigmoid_and_log_loss_are_exact_in_the_tails() -> None:
     np.testing.assert_allclose(sigmoid(np.array([-40.0, 0.0, 40.0])), expit([-40.0, 0.0, 40.0]), rtol=1e-14)
-    assert probability_log_loss(np.array([0.9, 0.2]), np.array([1, 0])) == pytest.approx(log_loss([1, 0], [0.9, 0.2]))
+    assert probability_losses(np.array([0.9, 0.2]), np.array([1, 0])).mean() == pytest.approx(
+        log_loss([1, 0], [0.9, 0.2])
+    )
     for wrong in (0.0, 1.0):
-        loss = probability_log_loss(np.array([wrong]), np.array([1 - int(wrong)]))
+        [loss] = probability_losses(np.array([wrong]), np.array([1 - int(wrong)]))
         assert loss == pytest.approx(-np.log(1e-15), rel=1e-3)
 
 
@@ -320,82 +319,3 @@ def test_isotonic_values_keep_one_row_of_n_plus_two_away_from_certainty(rows: in
 def test_a_calibrator_of_another_format_is_refused() -> None:
     with pytest.raises(ReviewriskError, match=r"no valid calibrator \(KeyError: 'parameters'\): copy the bundle again"):
         Calibrator.from_json({"method": "none", "x": [], "y": []})
-
-
-# ---- the choice
-
-TRUTHS: dict[str, tuple[float, Any]] = {
-    "none": (0.0, lambda logit: logit),
-    "prior_shift": (1.5, lambda logit: logit - 1.5),
-    "temperature": (1.5, lambda logit: (logit - 1.5) / 2.5),
-    "beta": (1.5, lambda logit: beta_log_odds(logit - 1.5, 0.4, 1.6, 0.5)),
-    "isotonic": (1.5, lambda logit: np.where(logit < 1, -4.0, np.where(logit < 2, 0.0, 0.5))),
-}
-
-
-@pytest.mark.parametrize("expected", LADDER)
-def test_auto_climbs_to_the_method_that_made_the_rows(expected: str) -> None:
-    """Never lower. It may go higher, as beta can do what all below it do and then wins or loses by chance, but gains
-    next to nothing.
-    """
-    shift, true = TRUTHS[expected]
-    for seed in range(6):
-        slices = [(log_odds(4000, 10 * seed + part) + shift, 10 * seed + part) for part in (1, 2)]
-        fitting, choosing = [(logit, labels_of(true(logit), seed)) for logit, seed in slices]
-        choice = choose_calibrator("auto", shift, fitting, choosing)
-        assert choice.calibrator.method == min(choice.log_loss, key=choice.log_loss.__getitem__)
-        assert LADDER.index(choice.calibrator.method) >= LADDER.index(expected)
-        assert choice.log_loss[expected] - choice.log_loss[choice.calibrator.method] < 0.002
-        assert all(
-            choice.log_loss[lower] > choice.log_loss[expected] + 0.002 for lower in LADDER[: LADDER.index(expected)]
-        )
-
-
-def test_every_method_is_held_to_the_selection_slice_as_fitted_on_the_calibration_slice_alone() -> None:
-    logit, later = log_odds(400, 1), log_odds(300, 2)
-    fitting, choosing = (logit, labels_of(2 * logit, 1)), (later, labels_of(2 * later, 2))
-    choice = choose_calibrator("auto", 0.4, fitting, choosing)
-    assert list(choice.log_loss) == list(LADDER)
-    for method, loss in choice.log_loss.items():
-        calibrator = fit_calibrator(method, 0.4, *fitting)  # type: ignore[arg-type]
-        assert loss == pytest.approx(log_loss(choosing[1], calibrator.apply(later)))
-
-
-def test_the_chosen_method_is_fitted_again_on_both_slices() -> None:
-    logit, later = log_odds(3000, 1), log_odds(3000, 2)
-    fitting, choosing = (logit, labels_of(logit / 2, 1)), (later, labels_of(later / 3, 2))
-    calibrator = choose_calibrator("temperature", 0.0, fitting, choosing).calibrator
-    both = fit_calibrator("temperature", 0.0, np.concatenate([logit, later]), np.concatenate([fitting[1], choosing[1]]))
-    assert calibrator == both
-    assert 2.1 < calibrator.parameters[0] < 2.9  # between the two slices' own 2 and 3
-
-
-def test_a_method_that_only_fits_its_own_rows_loses() -> None:
-    logit, later = log_odds(300, 1), log_odds(3000, 2)
-    fitting, choosing = (logit, labels_of(logit, 1)), (later, labels_of(later, 2))
-    own = {
-        method: probability_log_loss(fit_calibrator(method, 0.0, *fitting).apply(logit), fitting[1])
-        for method in LADDER
-    }
-    choice = choose_calibrator("auto", 0.0, fitting, choosing)
-    assert min(own, key=own.__getitem__) == "isotonic"
-    assert choice.log_loss["isotonic"] > choice.log_loss["none"] + 0.005
-    assert choice.calibrator.method != "isotonic"
-
-
-def test_of_equal_methods_the_simplest_is_taken() -> None:
-    logit = log_odds(200, 1)
-    rows = (logit, labels_of(logit, 1))
-    choice = choose_calibrator("auto", 0.0, rows, (np.zeros(4), np.array([0, 1, 0, 1])))
-    # without class weights there is no shift to take back
-    assert choice.log_loss["none"] == choice.log_loss["prior_shift"]
-    assert choice.calibrator.method == "none"
-
-
-@pytest.mark.parametrize("method", LADDER)
-def test_a_given_method_is_obeyed(method: Method) -> None:
-    for power in (1, 3):
-        slices = [
-            (logit, labels_of(power * logit, seed)) for seed, logit in ((1, log_odds(200, 1)), (2, log_odds(200, 2)))
-        ]
-        assert choose_calibrator(method, 0.5, slices[0], slices[1]).calibrator.method == method

@@ -47,7 +47,8 @@ def slice_of(name: str) -> dict[str, Any]:
 
 def all_metrics() -> dict[str, Any]:
     method = {
-        "choosing_log_loss": 0.2,
+        "out_of_fold_log_loss": 0.2,
+        "standard_error": 0.003,
         "test_log_loss": 0.21,
         "test_brier": 0.05,
         "test_ece": 0.02,
@@ -58,8 +59,7 @@ def all_metrics() -> dict[str, Any]:
         "train_duplicates_dropped",
         "train",
         "validation_stopping",
-        "validation_fitting",
-        "validation_choosing",
+        "validation_calibration",
         "test",
     )
     names += ("test_in_train_split", "test_near_train_split", "test_of_new_products")
@@ -82,6 +82,7 @@ def all_metrics() -> dict[str, Any]:
             "model": {
                 "method": "beta",
                 "prior_shift": 1.5,
+                "folds": 10,
                 "rungs": {"none": method, "beta": method},
                 "thresholds_not_set": {"precision_99": "no cut proves it"},
             }
@@ -195,9 +196,9 @@ def test_every_section_is_there_and_every_table_is_whole() -> None:
         *("## Errors, by review id", "## Calibration", "## Thresholds", "## Limits"),
     ]
     widths = [line.count("|") for line in text.splitlines() if line.startswith("|")]
-    assert widths.count(3) == 12 and min(widths) == 3
+    assert widths.count(3) == 11 and min(widths) == 3
     assert "None" not in text and "nan" not in text and "{" not in text
-    assert all(f" {1001 + place:,} |" in text for place in range(10))
+    assert all(f" {1001 + place:,} |" in text for place in range(9))
 
 
 def test_intervals_are_named_by_the_confidence_that_was_set() -> None:
@@ -265,8 +266,21 @@ def test_the_chosen_method_the_default_threshold_and_what_could_not_be_set_are_m
     )
     assert "- `precision_99` could not be set: no cut proves it." in text
     assert "by +1.500" in text
+    assert "cut into 10 folds of whole products in order of time" in text
+    assert "| beta (chosen) |                0.2000 | 0.0030 |" in text
     assert "`review_low`" not in text
     assert "at least `review_low` and below `review_high`" in card(names=("f1_max", "review_low", "review_high"))
+
+
+def test_too_few_products_for_folds_are_said() -> None:
+    metrics = all_metrics()
+    unknown = {"out_of_fold_log_loss": None, "standard_error": None}
+    found = metrics["calibration"]["model"]
+    found |= {"method": "prior_shift", "folds": 1, "rungs": {"prior_shift": found["rungs"]["beta"] | unknown}}
+    text = card(metrics)
+    assert "The calibration slice has too few products to be cut into folds" in text
+    assert "| prior_shift (chosen) |                     – | – |" in text
+    assert "out of fold." not in text
 
 
 # ---- the results of docs/

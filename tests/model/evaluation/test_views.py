@@ -16,7 +16,8 @@ import pytest
 from jobs.lake.schemas import MODEL_THRESHOLDS
 from model.data.reviews import PreparedData, prepare, prior_shift
 from model.errors import ReviewriskError
-from model.evaluation.calibrators import LADDER, Calibrator, choose_calibrator, sigmoid
+from model.evaluation.calibrators import LADDER, Calibrator, sigmoid
+from model.evaluation.cross_fitting import CalibrationRows, choose_calibrator, out_of_fold
 from model.evaluation.metrics import FIGURES, Scored, difference_intervals, intervals, metrics
 from model.evaluation.thresholds import fit_thresholds
 from model.evaluation.views import (
@@ -75,7 +76,7 @@ def simulated(data: PreparedData, seed: int, noise: float = 1.0) -> Logits:
         return np.where(labels == 1, 1.5, -1.5) + generator.normal(0, noise + more, len(labels)) + shift
 
     read_as = {view: of(data.test.labels, 0.5 * place) for place, view in enumerate(READ_AS, start=1)}
-    return Logits(of(data.calibration.labels), of(data.selection.labels), of(data.test.labels), read_as)
+    return Logits(of(data.calibration.labels), of(data.test.labels), read_as)
 
 
 @pytest.fixture(scope="module")
@@ -93,23 +94,19 @@ def with_thresholds(**changes: Any) -> ModelSettings:
 # ---- decided on validation
 
 
-def test_calibrator_and_thresholds_are_those_of_the_two_later_parts_of_validation(data: PreparedData) -> None:
+def test_calibrator_and_thresholds_are_those_of_the_later_half_of_validation_out_of_fold(data: PreparedData) -> None:
     logits = simulated(data, 1)
     calibrated = calibrate(logits, data, with_thresholds(reviews_per_day=2))
     assert calibrated.shift == prior_shift(data.train.labels, "balanced") != 0
-    choice = choose_calibrator(
-        "auto",
-        calibrated.shift,
-        (logits.calibration, data.calibration.labels),
-        (logits.selection, data.selection.labels),
-    )
+    reviews = data.calibration
+    rows = CalibrationRows(logits.calibration, reviews.labels, np.array(reviews.product_ids), reviews.dates)
+    choice = choose_calibrator("auto", calibrated.shift, rows)
     assert calibrated.choice == choice
-    labels = np.r_[data.calibration.labels, data.selection.labels]
-    days = len(np.unique(np.r_[data.calibration.dates, data.selection.dates]))  # planted reviews leave no day out
-    probability = choice.calibrator.apply(np.r_[logits.calibration, logits.selection])
-    products = np.array([*data.calibration.product_ids, *data.selection.product_ids])
+    days = len(np.unique(reviews.dates))  # planted reviews leave no day out
+    probability = out_of_fold(choice.calibrator.method, calibrated.shift, rows)
+    assert not np.array_equal(probability, choice.calibrator.apply(logits.calibration))
     settings = ThresholdSettings(reviews_per_day=2)
-    assert calibrated.thresholds == fit_thresholds(probability, labels, products, days, settings)
+    assert calibrated.thresholds == fit_thresholds(probability, reviews.labels, rows.products, days, settings)
     assert calibrated.default is calibrated.thresholds[0]
 
 
@@ -282,12 +279,15 @@ def test_every_method_is_shown_with_what_it_does_on_test(
     assert (found["method"], found["prior_shift"]) == (models["model"].choice.calibrator.method, models["model"].shift)
     as_is = metrics(models["model"].scored(data), 10)
     chosen = found["rungs"][found["method"]]
-    assert chosen == {"choosing_log_loss": models["model"].choice.log_loss[found["method"]]} | {
-        f"test_{name}": as_is[name] for name in ("log_loss", "brier", "ece", "ece_debiased")
-    }
+    assert chosen == {
+        "out_of_fold_log_loss": models["model"].choice.log_loss[found["method"]],
+        "standard_error": models["model"].choice.standard_error[found["method"]],
+    } | {f"test_{name}": as_is[name] for name in ("log_loss", "brier", "ece", "ece_debiased")}
     raw = Scored(models["model"].logits.test, sigmoid(models["model"].logits.test), data.test.labels, 0.5)
     assert found["rungs"]["none"]["test_log_loss"] == metrics(raw, 10)["log_loss"]
-    assert chosen["choosing_log_loss"] == min(one["choosing_log_loss"] for one in found["rungs"].values())
+    assert found["folds"] == models["model"].choice.folds == 10
+    least = min(one["out_of_fold_log_loss"] for one in found["rungs"].values())
+    assert 0 <= chosen["out_of_fold_log_loss"] - least <= chosen["standard_error"]
 
 
 def test_what_could_not_be_set_is_named_with_its_reason(data: PreparedData, models: dict[str, CalibratedModel]) -> None:
@@ -418,7 +418,7 @@ def test_the_prediction_table_is_whole_and_has_no_text(data: PreparedData, model
         "model_logit",
         "tfidf_logit",
     ]
-    assert found.num_rows == len(data.calibration) + len(data.selection) + len(data.test)
+    assert found.num_rows == len(data.calibration) + len(data.test)
     stored = {row["review_id"]: row for row in corpus().to_pylist()}
     rows = found.to_pylist()
     for row in rows:
@@ -431,20 +431,34 @@ def test_the_prediction_table_is_whole_and_has_no_text(data: PreparedData, model
         assert isinstance(row["review_date"], datetime.date)
         assert row["text_hash"] == text_hash(review["review_headline"], review["review_body"])
         assert (review["split"] == "test") == (row["part"] == "test")
-    for part, slice_name in (("fitting", "calibration"), ("choosing", "selection"), ("test", "test")):
+    for part in ("calibration", "test"):
         here = [row for row in rows if row["part"] == part]
-        assert [row["review_id"] for row in here] == getattr(data, slice_name).review_ids
+        assert [row["review_id"] for row in here] == getattr(data, part).review_ids
         for name, calibrated in models.items():
-            assert [row[f"{name}_logit"] for row in here] == getattr(calibrated.logits, slice_name).tolist()
+            assert [row[f"{name}_logit"] for row in here] == getattr(calibrated.logits, part).tolist()
 
 
 def test_thresholds_are_refitted_from_the_predictions_alone(
     data: PreparedData, models: dict[str, CalibratedModel]
 ) -> None:
     predictions, calibrator = prediction_table(models, data), models["model"].choice.calibrator
+    assert calibrator.method in ("temperature", "beta", "isotonic"), "something is fitted"
     before, not_set = refit_thresholds(predictions, calibrator, SETTINGS)
     assert (before, not_set) == (threshold_rows(models["model"], data, SETTINGS), {})
     after, _ = refit_thresholds(predictions, calibrator, with_thresholds(cost_false_negative=30))
     assert [row for row in after if row not in before] == [after[1]]
     assert (after[1]["threshold_name"], after[1]["threshold"] < before[1]["threshold"]) == ("cost_30_1", True)
     assert refit_thresholds(predictions, calibrator, with_thresholds(precision=0.999))[1].keys() == {"precision_99_9"}
+
+
+def test_predictions_of_earlier_bundles_give_the_same_thresholds(
+    data: PreparedData, models: dict[str, CalibratedModel]
+) -> None:
+    """They have two names for the two halves of what is one part now."""
+    predictions, calibrator = prediction_table(models, data), models["model"].choice.calibrator
+    parts, half = predictions["part"].to_pylist(), len(data.calibration) // 2
+    earlier = pa.array(
+        ["fitting"] * half + ["choosing"] * (len(data.calibration) - half) + parts[len(data.calibration) :]
+    )
+    renamed = predictions.set_column(0, "part", earlier)
+    assert refit_thresholds(renamed, calibrator, SETTINGS) == refit_thresholds(predictions, calibrator, SETTINGS)

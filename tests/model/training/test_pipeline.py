@@ -20,7 +20,8 @@ from model.bundle.bundle import build_serving_folder, verify_bundle
 from model.data.reviews import labelled_reviews
 from model.errors import ReviewriskError
 from model.evaluation.calibration_error import reliability_table
-from model.evaluation.calibrators import Calibrator, fit_calibrator, probability_log_loss
+from model.evaluation.calibrators import Calibrator
+from model.evaluation.cross_fitting import CalibrationRows, choose_calibrator
 from model.evaluation.markdown import interval
 from model.evaluation.metrics import FIGURES, Scored, intervals, metrics
 from model.evaluation.results import comparison, gain_in_words, view_table
@@ -71,10 +72,6 @@ def default_of(fitted: FittedModel) -> dict[str, Any]:
     return row
 
 
-def columns(predictions: pa.Table) -> tuple[np.ndarray, np.ndarray]:
-    return predictions["model_logit"].to_numpy(), predictions["label"].to_numpy()
-
-
 def test_bundle_is_complete_and_verifies(run: tuple[FittedModel, Path, list[str]]) -> None:
     fitted, root, _ = run
     assert verify_bundle(fitted.bundle) == fitted.manifest
@@ -114,8 +111,7 @@ def test_the_rows_in_words_say_what_each_is_for(run: tuple[FittedModel, Path, li
         "train": 3_000,
         "validation": 240,
         "validation_stopping": 120,
-        "validation_fitting": 61,
-        "validation_choosing": 59,
+        "validation_calibration": 121,
         "test": 130,
         "test_in_train_split": 4,
         "test_near_train_split": 5,
@@ -123,7 +119,7 @@ def test_the_rows_in_words_say_what_each_is_for(run: tuple[FittedModel, Path, li
     }
     assert rows_in_words(rows) == (
         "Rows: 3,000 to train on (training split 3,020, of them 20 whose text is in validation or test too), 240 of"
-        " validation (early stopping 120, calibration 61, selection 59), 130 of test (text in the training split 4,"
+        " validation (early stopping 120, calibration 121), 130 of test (text in the training split 4,"
         " nearly the same text there 5, product not there 6)"
     )
     fitted, _, lines = run
@@ -133,7 +129,7 @@ def test_the_rows_in_words_say_what_each_is_for(run: tuple[FittedModel, Path, li
 def test_rows_are_counted(run: tuple[FittedModel, Path, list[str]]) -> None:
     rows = run[0].rows
     assert (rows["train_split"], rows["train_duplicates_dropped"], rows["train"]) == (302, 2, 300)
-    assert (rows["validation_stopping"], rows["validation_fitting"], rows["validation_choosing"]) == (120, 60, 60)
+    assert (rows["validation_stopping"], rows["validation_calibration"]) == (120, 120)
     assert (rows["test"], rows["test_in_train_split"], rows["test_near_train_split"], rows["test_of_new_products"]) == (
         120,
         2,
@@ -205,22 +201,33 @@ def test_all_figures_follow_from_the_predictions_in_the_bundle(run: tuple[Fitted
     assert shown["test"]["as_is"]["model"] == intervals(scored, 10, products, 0.95, run[0].settings.training.seed)
     assert shown["reliability"]["model"] == reliability_table(scored.probability, label, 10)
     assert shown["rows"]["test"] == shown["test"]["as_is"]["rows"] == test.num_rows == 120
-    losses = {rung: values["choosing_log_loss"] for rung, values in shown["calibration"]["model"]["rungs"].items()}
-    assert run[0].calibration == calibrator.method == min(losses, key=losses.__getitem__)
-    slices = {part: predictions.filter(pc.equal(predictions["part"], part)) for part in ("fitting", "choosing")}
-    alone = fit_calibrator(calibrator.method, shown["calibration"]["model"]["prior_shift"], *columns(slices["fitting"]))
-    later, labels = columns(slices["choosing"])
-    assert losses[calibrator.method] == pytest.approx(probability_log_loss(alone.apply(later), labels))
+    validation = predictions.filter(pc.equal(predictions["part"], "calibration"))
+    columns = ("model_logit", "label", "product_id", "review_date")
+    rows, calibration = (
+        CalibrationRows(*(validation[name].to_numpy() for name in columns)),
+        shown["calibration"]["model"],
+    )
+    choice = choose_calibrator("auto", calibration["prior_shift"], rows)
+    assert (run[0].calibration, calibrator, calibration["folds"]) == (
+        choice.calibrator.method,
+        choice.calibrator,
+        choice.folds,
+    )
+    for method, values in calibration["rungs"].items():
+        assert (values["out_of_fold_log_loss"], values["standard_error"]) == (
+            choice.log_loss[method],
+            choice.standard_error[method],
+        )
 
 
-def test_predictions_are_of_the_two_later_parts_of_validation_and_of_test(
+def test_predictions_are_of_the_later_half_of_validation_and_of_test(
     run: tuple[FittedModel, Path, list[str]], tmp_path: Path
 ) -> None:
     fitted, _, _ = run
     predictions = pq.read_table(fitted.bundle / "predictions.parquet")
     validation, test = (labelled_reviews(corpus(), split) for split in ("validation", "test"))
     assert predictions["review_id"].to_pylist() == [*validation.review_ids[120:], *test.review_ids]
-    assert predictions["part"].to_pylist() == ["fitting"] * 60 + ["choosing"] * 60 + ["test"] * 120
+    assert predictions["part"].to_pylist() == ["calibration"] * 120 + ["test"] * 120
     scorer = Scorer.load(build_serving_folder(fitted.bundle, tmp_path / "serving", 1e-3), ScoringSettings(), threads=1)
     logit = np.r_[
         scorer.score(validation.headlines, validation.bodies).logit[120:],
@@ -284,6 +291,7 @@ def test_report_and_card_say_what_was_done(run: tuple[FittedModel, Path, list[st
         assert line in lines
     assert gain_in_words(test["as_is"]["gain"]["f1"]) in card
     assert any(str(fitted.counts) in line for line in lines)
+    assert any(line.startswith(f"Calibrator: {fitted.calibration}; log-loss out of fold: none 0.") for line in lines)
     assert len([line for line in lines if re.match(r" *\d ", line)]) == 3
     assert any(re.match(rf"weight decay \S+ for {fitted.rows['train']:,} training rows", line) for line in lines), (
         "a default is printed with its reason"

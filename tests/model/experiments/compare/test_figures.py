@@ -30,7 +30,7 @@ def test_a_cell_says_what_it_trained_on_which_rows_and_what_that_cost(
     data, test = inputs.data, len(inputs.data.test)
     assert inputs.shifted is not None
     assert rows == {
-        "validation": len(data.calibration) + len(data.selection),
+        "validation": len(data.calibration),
         "as_is": test,
         "without_headline": test,
         "ratings_masked": test,
@@ -57,11 +57,7 @@ def test_each_population_is_scored_as_it_is_to_be_read(inputs: Inputs) -> None:
     logits = cell_logits(score, replace(inputs.data, test=test), inputs, "keep")
     assert len(known) == len(set(known)), "a text that stands in several of them is scored once"
     read = {name: [known[int(place)] for place in places] for name, places in logits.items()}
-    assert (
-        read["as_is"] == test.texts
-        and read["fitting"] == inputs.data.calibration.texts
-        and read["choosing"] == inputs.data.selection.texts
-    )
+    assert (read["as_is"], read["calibration"]) == (test.texts, inputs.data.calibration.texts)
     assert read["without_headline"] == [model_text("Five Stars, works", body, "drop") for body in test.bodies]
     assert read["ratings_masked"] == [model_text("Five Stars, works", body, "mask_ratings") for body in test.bodies]
     assert not any("Five Stars" in text for text in read["ratings_masked"]) and all(

@@ -10,7 +10,10 @@ import pytest
 
 from model.data.reviews import LabelledReviews, labelled_reviews
 from model.errors import ReviewriskError
-from model.experiments.compare.inputs import Cell, Inputs, prepare_inputs, rows_for
+from model.evaluation.calibrators import fit_calibrator
+from model.evaluation.cross_fitting import out_of_fold
+from model.evaluation.views import calibration_rows
+from model.experiments.compare.inputs import Cell, Inputs, prepare_inputs, rows_for, scored_rows
 from model.settings import ModelSettings
 from tests.support.tiny_models import planted_reviews
 
@@ -46,6 +49,24 @@ def test_a_smaller_draw_is_part_of_a_larger_one(inputs: Inputs) -> None:
     assert len(small) == 100 and small < large
 
 
+def test_validation_is_judged_by_calibrators_that_did_not_see_the_product(inputs: Inputs) -> None:
+    """The calibrator of the cell was fitted on these very rows."""
+    labels = inputs.data.calibration.labels
+    logits = {
+        "calibration": np.random.default_rng(1).normal(2.0 * labels, 2.0),
+        "as_is": np.random.default_rng(2).normal(2.0 * inputs.data.test.labels, 2.0),
+    }
+    rows = calibration_rows(logits["calibration"], inputs.data)
+    calibrator = fit_calibrator("beta", 0.0, rows.logit, rows.label)
+    scored, products = scored_rows("validation", logits, calibrator, 0.5, inputs)
+    assert products.tolist() == inputs.data.calibration.product_ids
+    np.testing.assert_array_equal(scored.probability, out_of_fold("beta", 0.0, rows))
+    assert not np.allclose(scored.probability, calibrator.apply(rows.logit), atol=1e-3)
+    on_test, products = scored_rows("as_is", logits, calibrator, 0.5, inputs)
+    assert products.tolist() == inputs.data.test.product_ids
+    np.testing.assert_array_equal(on_test.probability, calibrator.apply(logits["as_is"]))
+
+
 def with_another_first(values: Any) -> Any:
     """The column with another value in its first row."""
     if isinstance(values, list):
@@ -65,7 +86,7 @@ def test_the_checksum_follows_every_value_that_a_cell_reads(inputs: Inputs) -> N
     assert shifted is not None and pairs is not None
     others = [
         replace(data, **{part: one})
-        for part in ("train", "early_stopping", "calibration", "selection", "test")
+        for part in ("train", "early_stopping", "calibration", "test")
         for one in changed(getattr(data, part))
     ]
     others += [
@@ -92,4 +113,4 @@ def test_the_checksum_follows_every_value_that_a_cell_reads(inputs: Inputs) -> N
         replace(inputs, pairs=None),
         replace(inputs, pairs=[another, *pairs[1:]]),
     ]
-    assert len({one.checksum for one in every}) == len(every) == 1 + 6 * 9 + 2 + 1 + 2 + 3 + 3
+    assert len({one.checksum for one in every}) == len(every) == 1 + 5 * 9 + 2 + 1 + 2 + 3 + 3
