@@ -236,6 +236,7 @@ def test_calibrator_choice_prints_the_regret_of_each_rule_on_files_and_bundles(
         "`auto`",
         "always temperature",
         "always beta",
+        "the best on test, unknown beforehand",
     ] * 4
     assert all(float(mean) <= float(worst) for _, mean, worst, _ in rows)
     assert all(sum(map(int, re.findall(r"\d+", chosen))) == 2 for *_, chosen in rows)
