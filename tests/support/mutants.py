@@ -44,7 +44,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Starts Spark in the process that mutmut forks for each mutant, the one that collects with -qqq."""
-    if WITH_SPARK in os.environ and session.config.option.collectonly and session.config.option.verbose == -3:
+    if WITH_SPARK in os.environ and session.config.option.collectonly and session.config.option.verbose <= -3:
         from pyspark.sql import SparkSession
 
         from jobs.config import load_config
