@@ -433,6 +433,19 @@ def test_a_first_champion_needs_no_comparison(root: Config) -> None:
     assert champion(root.root)["model_version"] == "new-2" and not any("compared" in line for line in printed)
 
 
+def test_the_run_of_a_promotion_says_what_was_promoted_and_from_which_day(root: Config) -> None:
+    add_model(root, "new-2", logits(1.5, 1.5, seed=2), "candidate")
+    run_promote(root, "new-2", datetime.date(2015, 8, 1), None, lambda line: None)
+    [run] = tables.read_arrow(root.root, "job_runs").to_pylist()
+    assert (run["command"], run["status"], run["model_version"], run["rows_read"]) == (
+        "promote",
+        "succeeded",
+        "new-2",
+        0,
+    )
+    assert json.loads(run["details"]) == {"since": "2015-08-01", "override": None}
+
+
 def set_status(config: Config, name: str, status: str) -> None:
     def changed(before: pa.Table) -> pa.Table:
         return pa.Table.from_pylist(
