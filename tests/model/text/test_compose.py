@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from model.text.compose import HeadlineMode, compose, model_text, text_and_rating, text_hash
 from model.text.markup import clean_html
 from model.text.rating_phrases import find_rating_phrases, has_rating_phrase
+from tests.support.parameter_ids import ascii_id
 from tests.support.tiny_models import tiny_tokenizer
 
 TOKENIZER = tiny_tokenizer()
@@ -126,7 +127,7 @@ def test_ratings_are_masked_or_the_headline_is_dropped(
         ("", "", b"\x1f"),
         ("caf\u00e9", "half \ud83d pair", b"caf\xc3\xa9\x1fhalf \xed\xa0\xbd pair"),
     ],
-    ids=ascii,
+    ids=ascii_id,
 )
 def test_the_hash_is_that_of_headline_and_body_as_stored(headline: str | None, body: str | None, hashed: bytes) -> None:
     assert text_hash(headline, body) == hashlib.sha256(hashed).hexdigest()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from model.text.markup import clean_field, clean_html
+from tests.support.parameter_ids import ascii_id
 
 
 @pytest.mark.parametrize(
@@ -48,7 +49,7 @@ def test_clean_html(raw: str, cleaned: str) -> None:
         ("&#x41;&#x000041;&#x0000041;", "AA&#x0000041;"),  # six at most
         ("&lt;&CounterClockwiseContourIntegral;", "<\u2233"),  # the shortest name and the longest
     ],
-    ids=ascii,
+    ids=ascii_id,
 )
 def test_the_first_and_the_last_of_what_is_cleaned(raw: str, cleaned: str) -> None:
     assert clean_html(raw) == cleaned

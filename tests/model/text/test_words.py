@@ -6,6 +6,7 @@ import pytest
 
 from model.text.compose import compose
 from model.text.words import find_words, sum_pieces
+from tests.support.parameter_ids import ascii_id
 
 
 @pytest.mark.parametrize(
@@ -23,7 +24,7 @@ from model.text.words import find_words, sum_pieces
         ("!!!", "?! ...", ["!!!", "?!", "..."]),
         (None, None, []),
     ],
-    ids=ascii,
+    ids=ascii_id,
 )
 def test_find_words(headline: str | None, body: str | None, words: list[str]) -> None:
     composed = compose(headline, body)
