@@ -104,7 +104,7 @@ def _decider(config: Config, version: str) -> _Decider:
     folder = serving_folder(config, row)
     from model.scoring.scorer import Scorer
 
-    # words need the network itself, in float32
+    # words need the network itself; one text gains nothing from bfloat16
     reference = config.score.model_copy(update={"engine": "torch", "precision": "float32", "device": "cpu"})
     return _Decider(version, Scorer.load(folder, reference), default["threshold_name"], default["threshold"])
 
@@ -127,7 +127,7 @@ def _explained(
     config: Config, scorer: Scorer, texts: list[SingleText], places: list[int]
 ) -> dict[int, tuple[list[dict[str, Any]], str | None]]:
     """The words of the texts at these places, and what the explaining of one failed with."""
-    from model.explanation.integrated_gradients import explain_each
+    from model.explanation.word_attributions import explain_each
     from model.scoring.faults import Failure
 
     some = [texts[place] for place in places]
