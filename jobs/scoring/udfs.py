@@ -33,7 +33,7 @@ SCORE = (
 EXPLANATION = (
     "review_id string, review_month date, text_hash string, model_version string, nodes int, convergence_delta double,"
     " is_converged boolean, error string, words array<struct<attribution_rank int, word string, field string,"
-    " char_start int, char_end int, attribution double>>"
+    " char_start int, char_end int, attribution double, word_kind string, phrase string>>"
 )
 
 # What stands in for the words of a review that has none, so that it is known and not tried in every run.
@@ -44,6 +44,8 @@ NO_WORDS = {
     "char_start": None,
     "char_end": None,
     "attribution": None,
+    "word_kind": None,
+    "phrase": None,
 }
 
 

@@ -10,19 +10,22 @@ import torch
 
 from model.errors import ReviewriskError
 from model.explanation.integrated_gradients import IntegratedGradients, SpecialTokens, TokenAttributions
+from model.explanation.phrases import find_phrases
 from model.network.hardware import computes_bfloat16
 from model.scoring.engines.interface import Precision
 from model.scoring.faults import Failure, isolate_failures
 from model.scoring.scorer import Scorer, readable_start
 from model.settings import AttributionSettings
 from model.text.compose import FieldName, ModelText, compose
+from model.text.word_kinds import WordKind, word_kinds
 from model.text.words import find_words, sum_pieces
 
 
 @dataclass(frozen=True)
 class WordAttribution:
     """One word's share of the logit: above 0 towards dissatisfied. `word` is as the model read it; the offsets are
-    characters of the stored field.
+    characters of the stored field. `phrase`, in lower case, is what it and the words beside it say together; None where
+    it says nothing of its own or pushes the other way.
     """
 
     attribution_rank: int
@@ -31,6 +34,8 @@ class WordAttribution:
     char_start: int
     char_end: int
     attribution: float
+    word_kind: WordKind
+    phrase: str | None
 
 
 @dataclass(frozen=True)
@@ -102,14 +107,22 @@ def token_offsets(scorer: Scorer, texts: Sequence[str], rows: Sequence[list[int]
 def _explanation(
     text: ModelText, offsets: list[tuple[int, int]], tokens: TokenAttributions, top_words: int
 ) -> Explanation:
-    sums = sum_pieces(find_words(text), offsets, tokens.values[1:-1].tolist())
+    spans = find_words(text)
+    kinds = word_kinds(text, spans)
+    sums = sum_pieces(spans, offsets, tokens.values[1:-1].tolist())
+    phrases, kind_of = find_phrases(text, spans, kinds, sums), dict(zip(spans, kinds, strict=True))
     strongest = sorted(sums.items(), key=lambda item: (-abs(item[1]), item[0]))[:top_words]
-    words = [_word(rank, text, span, attribution) for rank, (span, attribution) in enumerate(strongest, start=1)]
+    words = [
+        _word(rank, text, span, attribution, kind_of[span], phrases.get(span))
+        for rank, (span, attribution) in enumerate(strongest, start=1)
+    ]
     return Explanation(words, tokens.nodes, tokens.convergence_delta, tokens.is_converged, tokens.logit)
 
 
-def _word(rank: int, text: ModelText, span: tuple[int, int], attribution: float) -> WordAttribution:
+def _word(
+    rank: int, text: ModelText, span: tuple[int, int], attribution: float, kind: WordKind, phrase: str | None
+) -> WordAttribution:
     located = text.locate(*span)
     if located is None:
         raise RuntimeError(f"a word at {span} lies in no field: words are looked for inside fields only")
-    return WordAttribution(rank, text.text[slice(*span)], *located, attribution)
+    return WordAttribution(rank, text.text[slice(*span)], *located, attribution, kind, phrase)
