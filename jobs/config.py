@@ -178,14 +178,14 @@ class ScoreSettings(ScoringSettings):
 
 
 class ExplainSettings(AttributionSettings):
-    """Explaining on Spark: the dearest step, so it is bounded. Newest reviews first; what is left over is said."""
+    """Explaining on Spark, within bounds where they are set: newest reviews first; what is left over is said."""
 
     months: int | None = Field(
         None, ge=1, description="Only reviews of so many newest months that hold scored reviews; None: all."
     )
     max_rows: int | None = Field(None, ge=1, description="At most so many reviews a run; None: all.")
-    rows_per_task: int = Field(24, ge=1)
-    rows_per_commit: int = Field(2_000, ge=1)
+    rows_per_task: int = Field(128, ge=1, description="Reviews explained together, so that those of like length meet.")
+    rows_per_commit: int = Field(10_000, ge=1)
     max_failed_share: float = Field(
         0.01,
         ge=0,

@@ -287,12 +287,26 @@ class ScoringSettings(Settings):
 class AttributionSettings(Settings):
     """Integrated Gradients (Sundararajan et al. 2017, arXiv 1703.01365) of the logit margin."""
 
+    depth: float = Field(
+        0.33,
+        ge=0,
+        lt=1,
+        description=(
+            "Share of the encoder's layers below the states whose gradients are taken; 0: of the word embeddings, for"
+            " which more of them are needed."
+        ),
+    )
+    baseline: Literal["pad", "mask", "zero"] = Field(
+        "pad", description="What stands for a word that is not there: [PAD], [MASK], or a zero word embedding."
+    )
     nodes: tuple[int, ...] = Field(
-        (16, 24, 48, 96),
-        description="Gradients per review (see model.explanation.quadrature), escalated until the delta is small.",
+        (4, 8), description="Gradients per review, and those of a second and further try where the delta is too great."
     )
     max_delta: float = Field(
-        0.05, gt=0, description="|sum of attributions - change in logit| below which a review counts as converged."
+        1.0, gt=0, description="|sum of attributions - change in logit| below which a review counts as converged."
+    )
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="The arithmetic of explain's gradients; auto: bfloat16 where the processor computes it."
     )
     top_words: int = Field(10, ge=1)
     tokens_per_batch: int = Field(
@@ -301,8 +315,8 @@ class AttributionSettings(Settings):
 
     @model_validator(mode="after")
     def _nodes_rise(self) -> AttributionSettings:
-        if not self.nodes or list(self.nodes) != sorted(set(self.nodes)) or self.nodes[0] < 2:
-            raise ValueError("nodes must be whole numbers of 2 and more in rising order, such as [16, 24, 48]")
+        if not self.nodes or list(self.nodes) != sorted(set(self.nodes)) or self.nodes[0] < 1:
+            raise ValueError("nodes must be whole numbers of 1 and more in rising order, such as [4, 8]")
         return self
 
 

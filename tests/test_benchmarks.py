@@ -107,6 +107,29 @@ def test_training_speed_prints_every_recipe_and_the_difference_of_the_last_to_th
     )
 
 
+def test_faithfulness_prints_what_each_way_costs_and_takes_out(
+    trained: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The words that a tiny model goes by are known to it alone, but random ones must be worse."""
+    conf = tmp_path / "conf.yml"
+    conf.write_text(yaml.safe_dump(trained.model_dump(mode="json")), encoding="utf-8")
+    causes = tmp_path / "causes.jsonl"
+    causes.write_text("", encoding="utf-8")
+    options = ("--conf", str(conf), "--rows", "8", "--steps", "8", "--causes", str(causes))
+    out = printed("faithfulness.py", monkeypatch, capsys, *options, "--ways", "random", "occlusion", "reviewrisk")
+    assert re.search(r"^8 flagged reviews of 1 and 2 stars, \d+ tokens each; gradients in \w+$", out, re.MULTILINE)
+    captum, reference, random, occlusion, ours = [
+        [cell.strip() for cell in line.split("|")]
+        for line in out.splitlines()
+        if line.startswith("| ") and "way" not in line
+    ]
+    assert "captum, 8 steps, float32" in captum[1] and reference[1] == "IG, 8 nodes, embeddings, [PAD]"
+    assert (random[1], occlusion[1]) == ("random", "occlusion by word") and "reviewrisk explain" in ours[1]
+    assert reference[8] == "+0.000 [+0.000, +0.000]"
+    for way in (occlusion, ours):
+        assert float(way[3]) > float(random[3]) and float(way[4]) < float(random[4])
+
+
 def test_gpu_training_prints_the_whole_run_the_scorer_and_every_recipe(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -131,6 +131,8 @@ FAULTS: list[tuple[str, Row]] = [
     ("token_attributions__values_are_in_range", {"attribution_rank": 0}),
     ("token_attributions__values_are_in_range", {"error": "failed"}),
     ("token_attributions__values_are_in_range", {"word": None}),
+    ("token_attributions__values_are_in_range", {"word_kind": "verb"}),
+    ("token_attributions__values_are_in_range", {"phrase": ""}),
     ("token_attributions__values_are_in_range", {"nodes": None}),
     ("token_attributions__values_are_in_range", {"convergence_delta": None}),
     ("token_attributions__values_are_in_range", {"convergence_delta": NAN}),

@@ -93,14 +93,15 @@ def test_a_product_needs_five_reviews_on_either_side_of_the_newest_three_months(
 
 
 def test_words_are_those_that_push_flagged_reviews_of_the_ten_worst_products() -> None:
-    def word(review: str, text: str, attribution: float) -> Row:
-        return {"review_id": review, "word_key": text, "attribution": attribution}
+    def word(review: str, text: str, attribution: float, kind: str | None = "content") -> Row:
+        return {"review_id": review, "word_key": text, "word_kind": kind, "attribution": attribution}
 
     scores = [{"review_id": name, "product_id": "P1", "is_flagged": name != "calm"} for name in ("R1", "R2", "calm")]
     scores.append({"review_id": "R3", "product_id": "P11", "is_flagged": True})
     words = [word("R1", "late", 0.5), word("R2", "late", 0.5), word("R1", "broken", 2.0), word("R1", "!", 9.0)]
     words += [word("R1", "zero", 0.0), word("R2", "sturdy", -3.0), word("calm", "broken", 9.0), word("R3", "late", 1.0)]
-    words += [word("R1", text, 0.125) for text in ("d", "c", "b", "a")]
+    words += [word("R1", text, 0.125) for text in ("d", "c", "b")] + [word("R1", "a", 0.125, None)]
+    words += [word("R1", kind, 9.0, kind) for kind in ("rating", "negation", "function")]
     ranks = {"P1": 10, "P11": 11}
     products = [
         {"product_id": name, "product_title": name, "dissatisfaction_rank": rank} for name, rank in ranks.items()

@@ -404,6 +404,16 @@ TOKEN_ATTRIBUTIONS = Table(
                 pa.float64(),
                 "Share of the logit: above 0 towards dissatisfied, below 0 towards satisfied.",
             ),
+            _column(
+                "word_kind",
+                pa.string(),
+                "rating (it states the stars), negation, function (article, pronoun …) or content.",
+            ),
+            _column(
+                "phrase",
+                pa.string(),
+                "The word with those beside it that push towards dissatisfied too: fell apart.",
+            ),
             _required("method", pa.string(), "integrated_gradients."),
             _column(
                 "nodes",

@@ -21,8 +21,8 @@ class ReportSummary:
 
     `routes`: the model that decides for a value of the routes' column; the champion decides for all others.
     `predicted_rate`, `flagged_rate`: over those of them that are scored. `precision`, `recall`: on the test split, at
-    the default thresholds. `months`, `products`, `words`: one dict per line, named as in the dbt reports they come
-    from.
+    the default thresholds. `explained`: of the `flagged` reviews, those whose words are known. `months`, `products`,
+    `words`: one dict per line, named as in the dbt reports they come from.
     """
 
     champion: str | None
@@ -37,6 +37,8 @@ class ReportSummary:
     test_labelled: int
     precision: float | None
     recall: float | None
+    flagged: int
+    explained: int
     months: list[dict[str, Any]] = field(repr=False)
     products: list[dict[str, Any]] = field(repr=False)
     words: list[dict[str, Any]] = field(repr=False)
@@ -65,6 +67,7 @@ def read_summary(connection: duckdb.DuckDBPyConnection, settings: ReportSettings
         test_labelled=test["labelled_count"],
         precision=test["test_precision"],
         recall=test["test_recall"],
+        **_rows(connection, _EXPLAINED)[0],
         months=months[-settings.months :],
         products=_rows(
             connection,
@@ -98,6 +101,11 @@ _TEST = """
         / nullif(count(*) filter (where is_dissatisfied), 0) as test_recall
     from fct_review_scores
     where split = 'test' and is_dissatisfied is not null and probability is not null
+"""
+_EXPLAINED = """
+    select
+        (select count(*) from fct_review_scores where is_flagged) as flagged,
+        (select count(distinct review_id) from fct_token_attributions where is_flagged) as explained
 """
 # The leading words of the categories whose words weigh most.
 _WORDS = """
@@ -151,7 +159,13 @@ def format_summary(summary: ReportSummary, settings: ReportSettings) -> list[str
         ),
     ]
     lines += _product_lines(summary) or ["  none has enough labelled reviews"]
-    lines += ["", "Words that push flagged reviews towards dissatisfied (reviews with the word)"]
+    lines += [
+        "",
+        (
+            "Words that push flagged reviews towards dissatisfied (reviews with the word;"
+            f" {summary.explained:,} of {summary.flagged:,} flagged reviews are explained)"
+        ),
+    ]
     lines += _word_lines(summary) or ["  none: no flagged review is explained yet"]
     return lines
 

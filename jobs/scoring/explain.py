@@ -167,9 +167,9 @@ class Explaining(IncrementalTable):
     def computed(self, missing: DataFrame) -> DataFrame:
         from pyspark.sql import functions as F
 
-        # gradients need the network itself, in float32
-        reference = self.config.score.model_copy(update={"engine": "torch", "precision": "float32", "device": "cpu"})
-        settings = (reference, self.config.explain)
+        # gradients need the network itself; a worker says in which arithmetic
+        network = self.config.score.model_copy(update={"engine": "torch", "device": "cpu"})
+        settings = (network, self.config.explain)
         explain = explaining_udf(tuple(self.versions), *settings, task_threads(self.spark))
         explained = missing.select(explain(F.struct(*KEY, *TEXT)).alias("explanation")).select("explanation.*")
         return explained.select("*", F.explode("words").alias("entry")).select(

@@ -112,7 +112,7 @@ def _decider(config: Config, version: str) -> _Decider:
     folder = serving_folder(config, row)
     from model.scoring.scorer import Scorer
 
-    # words need the network itself, in float32
+    # words need the network itself; one text gains nothing from bfloat16
     reference = config.score.model_copy(update={"engine": "torch", "precision": "float32", "device": "cpu"})
     scorer, cut = Scorer.load(folder, reference), chosen_cut(config, row, lambda _: None)
     return _Decider(version, scorer, default["threshold_name"], default["threshold"], cut.cut if cut else None)
@@ -137,7 +137,7 @@ def _explained(
     config: Config, scorer: Scorer, texts: list[SingleText], places: list[int]
 ) -> dict[int, tuple[list[dict[str, Any]], str | None]]:
     """The words of the texts at these places, and what the explaining of one failed with."""
-    from model.explanation.integrated_gradients import explain_each
+    from model.explanation.word_attributions import explain_each
     from model.scoring.faults import Failure
 
     some = [texts[place] for place in places]

@@ -22,7 +22,7 @@ from model.scoring.engines.interface import BASELINE
 if TYPE_CHECKING:
     from pyspark.sql import Column
 
-    from model.explanation.integrated_gradients import Explanation
+    from model.explanation.word_attributions import Explanation
     from model.scoring.engines.interface import EngineKind
     from model.scoring.faults import Failure
     from model.scoring.scorer import Reading, Scorer, Scores
@@ -35,7 +35,7 @@ SCORE = (
 EXPLANATION = (
     "review_id string, review_month date, text_hash string, model_version string, nodes int, convergence_delta double,"
     " is_converged boolean, error string, words array<struct<attribution_rank int, word string, field string,"
-    " char_start int, char_end int, attribution double>>"
+    " char_start int, char_end int, attribution double, word_kind string, phrase string>>"
 )
 
 # What stands in for the words of a review that has none, so that it is known and not tried in every run.
@@ -46,6 +46,8 @@ NO_WORDS = {
     "char_start": None,
     "char_end": None,
     "attribution": None,
+    "word_kind": None,
+    "phrase": None,
 }
 
 
@@ -115,16 +117,18 @@ def explaining_udf(
 
     A review that fails has the row of rank 0.
 
-    Each review is explained by the model of its `model_version`, which is one of the shipped `versions`.
+    Each review is explained by the model of its `model_version`, which is one of the shipped `versions`. A task's
+    reviews are explained together, so that those of like length meet.
     """
     from pyspark.sql.pandas.functions import pandas_udf
 
     def explain_batches(batches: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
-        from model.explanation.integrated_gradients import explain_each
+        from model.explanation.word_attributions import explain_each, gradient_precision
 
-        for batch in batches:
-            for version, rows in batch.groupby("model_version"):
-                scorer = worker_scorer(str(version), scoring, threads, versions)
+        network = scoring.model_copy(update={"precision": gradient_precision(settings)})
+        for buffer in buffered(batches, settings.rows_per_task):
+            for version, rows in buffer.groupby("model_version"):
+                scorer = worker_scorer(str(version), network, threads, versions)
                 texts = (rows["review_headline"].tolist(), rows["review_body"].tolist())
                 yield _explanations_frame(rows, explain_each(scorer, *texts, settings))
 

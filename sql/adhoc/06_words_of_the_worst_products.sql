@@ -1,6 +1,7 @@
 -- What do customers complain of at the worst products?
 -- A row is a product and a word, the five words of greatest weight for each of the ten worst products. review_count is
--- the number of its flagged reviews in which the word pushed towards dissatisfied.
+-- the number of its flagged reviews in which the word pushed towards dissatisfied. Function words, negations and words
+-- that state the rating are left out.
 -- Run it: reviewrisk sql --conf CONFIG --file sql/adhoc/06_words_of_the_worst_products.sql
 with words as (
     select
@@ -14,6 +15,7 @@ with words as (
     where
         scores.is_flagged
         and attributions.attribution > 0
+        and coalesce(attributions.word_kind, 'content') = 'content'
         and regexp_matches(attributions.word_key, '\p{L}')
     group by
         scores.product_id,

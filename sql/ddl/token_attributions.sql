@@ -12,6 +12,8 @@ create table if not exists token_attributions (
     char_start int comment 'First character of the word in the stored field, from 0.',
     char_end int comment 'One past the word\'s last character.',
     attribution double comment 'Share of the logit: above 0 towards dissatisfied, below 0 towards satisfied.',
+    word_kind string comment 'rating (it states the stars), negation, function (article, pronoun …) or content.',
+    phrase string comment 'The word with those beside it that push towards dissatisfied too: fell apart.',
     method string not null comment 'integrated_gradients.',
     nodes int comment 'Places of the path whose gradients the last quadrature used; null where the computing failed.',
     convergence_delta double comment

@@ -219,6 +219,8 @@ def attribution(review_id: str, attribution_rank: int = 1, **changes: Any) -> Ro
         "char_start": 0,
         "char_end": 6,
         "attribution": 1.0 / max(attribution_rank, 1),
+        "word_kind": "content",
+        "phrase": "broken",
         "method": "integrated_gradients",
         "nodes": 16,
         "convergence_delta": 0.01,
@@ -339,6 +341,7 @@ def _corpus_words(review_id: str, month: datetime.date, place: int) -> list[Row]
             review_month=month,
             word=word,
             attribution=value,
+            phrase=word.lower() if value > 0 and word.isalpha() else None,
             char_start=rank * 10,
             char_end=rank * 10 + len(word),
         )

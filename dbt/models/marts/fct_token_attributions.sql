@@ -26,6 +26,8 @@ joined as (
         attributions.char_start,
         attributions.char_end,
         attributions.attribution,
+        attributions.word_kind,
+        attributions.phrase,
         attributions.is_converged,
         attributions.explained_at
     from attributions

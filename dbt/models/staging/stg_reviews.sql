@@ -25,6 +25,8 @@ renamed as (
         review_month,
         split,
         verified_purchase,
+        review_headline,
+        review_body,
         text_hash,
         source_order,
         source_line,

@@ -18,6 +18,8 @@ renamed as (
         char_start,
         char_end,
         attribution,
+        word_kind,
+        phrase,
         is_converged,
         explained_at
     from source

@@ -9,6 +9,8 @@ select
     char_start,
     char_end,
     attribution,
+    word_kind,
+    phrase,
     convergence_delta,
     nodes,
     error
@@ -22,6 +24,8 @@ where
     or (attribution_rank = 0) <> (attribution is null)
     or (error is null and (nodes is null or convergence_delta is null))
     or word = ''
+    or word_kind not in ('rating', 'negation', 'function', 'content')
+    or phrase = ''
     or field not in ('headline', 'body')
     or char_start < 0
     or char_end <= char_start

@@ -94,7 +94,7 @@ def test_a_text_that_says_nothing_has_no_score(conf: Path, tmp_path: Path) -> No
 def test_a_text_that_cannot_be_explained_keeps_its_score(
     conf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import model.explanation.integrated_gradients as module
+    import model.explanation.word_attributions as module
 
     real = module.explain
 

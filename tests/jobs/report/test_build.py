@@ -107,7 +107,10 @@ def test_the_printed_report_is_aligned_and_explains_itself(reported: Reported) -
         "  SOFA           30         50.0%   33.2% to 66.8%  Grey sofa",
         "  LAMP           50         10.0%    4.3% to 21.4%  Brass lamp",
         "",
-        "Words that push flagged reviews towards dissatisfied (reviews with the word)",
+        (
+            "Words that push flagged reviews towards dissatisfied (reviews with the word; 29 of 29 flagged reviews are"
+            " explained)"
+        ),
         "  furniture  broken 25",
         "  unknown    broken 4",
     ]

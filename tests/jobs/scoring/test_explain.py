@@ -17,6 +17,7 @@ from jobs.lake import tables
 from jobs.registry.bundles import serving_folder
 from jobs.registry.models import champion, lowest_active_threshold
 from jobs.scoring.explain import run_explain, with_test_months
+from jobs.scoring.incremental import KEY, TEXT
 from jobs.scoring.score import run_score
 from jobs.scoring.ship import ship
 from jobs.scoring.udfs import explaining_udf
@@ -152,6 +153,37 @@ def test_a_review_whose_computing_failed_says_with_what(spark: Any, scored: Conf
     found = {row.review_id: row for row in rows.select(udf(struct(*columns)).alias("it")).select("it.*").collect()}
     assert found["no-headline"].error is None and found["no-headline"].words[0].attribution_rank == 1
     assert found["poison"].words[0].attribution_rank == 0 and found["poison"].nodes is None and found["poison"].error
+
+
+def test_the_reviews_of_a_task_are_explained_together_however_they_arrive(
+    spark: Any, scored: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Arrow batches of two rows; the model is asked for once a buffer, in the arithmetic that the config names."""
+    from jobs.scoring import ship as shipped
+
+    asked = spark.sparkContext.accumulator(0)
+
+    def counted(name: str, settings: Any, threads: int, beside: Any = ()) -> Any:
+        asked.add(1)
+        assert (settings.engine, settings.precision) == ("torch", "bfloat16")
+        return shipped.worker_scorer(name, settings, threads, beside)
+
+    monkeypatch.setattr("jobs.scoring.udfs.worker_scorer", counted)
+    name = ship(spark, serving_folder(scored, champion(scored.root)))
+    network = scored.score.model_copy(update={"engine": "torch"})
+    reviews = tables.read_frame(spark, scored.root, "reviews").limit(12).withColumn("model_version", lit(name))
+    rows = reviews.select(struct(*KEY, *TEXT).alias("review")).repartition(1)
+    before = spark.conf.get("spark.sql.execution.arrow.maxRecordsPerBatch")
+    spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", "2")
+    try:
+        for rows_per_task, buffers in ((12, 1), (5, 2)):
+            settings = scored.explain.model_copy(update={"precision": "bfloat16", "rows_per_task": rows_per_task})
+            udf = explaining_udf((name,), network, settings, 1)
+            asked.value = 0
+            assert len(rows.select(udf("review").alias("it")).select("it.*").collect()) == 12
+            assert asked.value == buffers
+    finally:
+        spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", before)
 
 
 def test_a_changed_text_is_explained_anew_and_its_old_words_go(spark: Any, scored: Config, tmp_path: Path) -> None:
