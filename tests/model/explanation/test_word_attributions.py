@@ -166,6 +166,14 @@ def test_what_the_model_does_not_read_is_not_explained(scorer: Scorer) -> None:
         assert explanation.logit == pytest.approx(float(scorer.score([headline], [body], mode).logit[0]), abs=1e-5)
 
 
+def test_of_a_huge_text_the_start_is_explained_like_a_short_one(scorer: Scorer) -> None:
+    huge = "the broken legs of a nice chair " + "very nice sofa " * 6000
+    short = huge[:3000]
+    [of_huge, of_short] = explain(scorer, [None, None], [huge, short], AttributionSettings())
+    assert len(huge) > 65_536 and of_huge.words == of_short.words
+    assert "broken" in stored_words(of_huge, None, huge)
+
+
 def test_punctuation_is_listed_only_where_there_is_nothing_else(scorer: Scorer) -> None:
     both, marks, empty, emoji = explain(
         scorer, ["!!!", "!!!", None, "\U0001f600"], ["nice ??", "?! ...", "", None], fine((16,))
