@@ -251,7 +251,8 @@ def test_calibrator_choice_prints_the_regret_of_each_rule_on_files_and_bundles(
         "network on minilm-1",
         "TF-IDF on minilm-1",
     ]
-    rows = re.findall(r"^\| (\S[^|]+?) +\| (\d\.\d{4}) ± \d\.\d{4} \| +(\d\.\d{4}) \|.*\| +(.+) \|$", out, re.MULTILINE)
+    row = r"^\| (\S[^|]+?) +\| (\d\.\d{4}) ± \d\.\d{4} \| +(\d\.\d{4}) \|.*\| +(.+) \|$"
+    rows = re.findall(row, out, re.MULTILINE)
     assert [rule for rule, *_ in rows] == [
         "least loss on the later half (before)",
         "least loss out of fold",

@@ -3,7 +3,7 @@
 Sundararajan, Taly and Yan 2017, "Axiomatic Attribution for Deep Networks" (arXiv 1703.01365), equation 1: with x the
 states of a review's tokens, b those of its baseline and f the log-odds, token i is given (x_i - b_i) times the mean of
 df/dx_i along the straight line from b to x. The mean is taken at midpoints of equal steps. The baseline keeps [CLS] and
-[SEP] and puts [MASK] (or [PAD], or zeros) in all other places.
+[SEP] and puts [PAD] (or [MASK], or zeros) in all other places.
 
 The states are taken `depth` of the way up the encoder, where captum has LayerIntegratedGradients: the line is
 straighter there, so fewer places suffice, and the layers below are not gone through again for each of them
