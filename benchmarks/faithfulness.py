@@ -1,7 +1,7 @@
 """How true ways of explaining are to the model, and what they cost.
 
     python benchmarks/faithfulness.py --conf conf/demo.yml [--rows 100] [--steps 200] [--ways TEXT ...]
-        [--causes build/demo/work/sample/furniture_reviews.causes.jsonl | --source reviews.tsv.gz]
+        [--causes furniture_reviews.causes.jsonl | --source reviews.tsv.gz]
 
 Takes flagged reviews of 1 and 2 stars, drawn with a fixed seed: of the test split of the config's root, or of a raw
 file. Words are ranked by what each way gives them; then the best 10, 20, 30 and 50% of them are taken out of the text
